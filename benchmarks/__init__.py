@@ -1,0 +1,1 @@
+"""Measurements of the service: run each as `python -m benchmarks.NAME`."""

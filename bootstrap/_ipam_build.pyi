@@ -1,0 +1,7 @@
+"""Types of the module that build_zipapp.py generates (see `describe` there)."""
+
+ID: str
+VERSIONS: list[str]
+PLATFORM: str
+SUFFIXES: list[str]
+GLIBC: tuple[int, int]

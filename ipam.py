@@ -1,0 +1,279 @@
+"""IPAM-API: the application. Routes, thin handlers, lifetimes.
+
+A handler parses, calls one use case, and answers.
+"""
+
+# Before anything heavy is imported: `python ipam.py version` must not wait for aiohttp.
+if __name__ == "__main__":
+    import sys
+
+    from ipam_lib.cli.main import main as _main
+
+    sys.exit(_main())
+
+import argparse
+import asyncio
+import copy
+import logging
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from typing import Any, cast
+
+from aiohttp import hdrs, web
+
+from ipam_lib.assembly import assemble
+from ipam_lib.cli.main import main
+from ipam_lib.config import Settings
+from ipam_lib.crypto import Secret
+from ipam_lib.lifetimes import Parts, living
+from ipam_lib.models import Request
+from ipam_lib.schemas import AddressSchema, ClusterExpiredSchema, ClusterSchema, ExpireSchema, RegisterSchema
+from ipam_lib.telemetry import logs
+from ipam_lib.telemetry.lifetime import logged
+from ipam_lib.telemetry.metrics import CONTENT_TYPE
+from ipam_lib.web import pages, server
+from ipam_lib.web.activation import passed_sockets
+from ipam_lib.web.answers import json_answer
+from ipam_lib.web.body import LARGEST_BODY, leave_expectation
+from ipam_lib.web.health import HealthSchema, NotReadySchema, ReadySchema, StorageProbe, in_words, readiness
+from ipam_lib.web.inflight import InFlight
+from ipam_lib.web.middlewares import (
+    BEARER,
+    CLOCK,
+    INFLIGHT,
+    METRICS,
+    REQUEST_TIMEOUT,
+    Bearer,
+    answer,
+    authorise,
+    in_time,
+)
+from ipam_lib.web.notify import Notifier
+from ipam_lib.web.reload import Reloader
+from ipam_lib.web.spec import DATA, SPECIFICATION, add_specification, documented, validation_middleware
+from ipam_lib.web.tls import Certificate
+
+__all__ = ["create_app", "demo", "main", "serve"]
+
+log = logging.getLogger(__name__)
+
+PARTS = web.AppKey("parts", Parts)
+PROBE = web.AppKey("probe", StorageProbe)
+
+
+@documented(
+    name="register",
+    summary="Register or update an IP address",
+    description="Answers the address of the service. Without `address`, that is the one it has already, else the "
+    "next free one of the zone. With `address`, exactly that one: shared when it is registered under the same secret, "
+    "else it must be free. `new_secret` replaces the secret while the service is the only one on the address.",
+    takes=RegisterSchema,
+    answers=AddressSchema,
+    done="`Address registered successfully` when the address is new, `Address updated successfully` when it was there",
+    errors={
+        403: "The address is registered here under another secret",
+        409: "The address is taken in NetBox by somebody else, the zone is full, `new_secret` cannot be set, or an "
+        "identical request is still in flight",
+    },
+)
+async def register(request: web.Request) -> web.Response:
+    """Register or update an address."""
+    parts = request.app[PARTS]
+    parts.check_prepared()
+    wanted = cast(Request, request[DATA])
+    registered = await in_time(request, lambda deadline: parts.registry.register(wanted, deadline=deadline))
+    done = "registered" if registered.created else "updated"
+    return json_answer({"message": f"Address {done} successfully", "address": registered.address})
+
+
+@documented(
+    name="expire",
+    summary="Set the expiration of a service on an address",
+    description="The service expires `retention_period_days` from now (what was registered, when the request does not "
+    "say). An address without services is given back. Other services on the address are left alone.",
+    takes=ExpireSchema,
+    answers=AddressSchema,
+    done="`Service expiration set successfully`",
+    errors={404: "There is no such registration, or no such service on it", 409: "Somebody else kept changing it"},
+)
+async def expire(request: web.Request) -> web.Response:
+    """Set the expiration of a service."""
+    parts = request.app[PARTS]
+    parts.check_prepared()
+    wanted = cast(Request, request[DATA])
+    address = await in_time(request, lambda deadline: parts.registry.expire(wanted, deadline=deadline))
+    return json_answer({"message": "Service expiration set successfully", "address": address})
+
+
+@documented(
+    name="expire_cluster",
+    summary="Expire every service of a cluster at once",
+    description="Except those that deny external cleanup.",
+    takes=ClusterSchema,
+    answers=ClusterExpiredSchema,
+    done="`Cluster expiration set successfully`",
+    errors={404: "The cluster has no services", 409: "Somebody else kept changing one of them"},
+    bearer=True,
+)
+async def expire_cluster(request: web.Request) -> web.Response:
+    """Expire every service of a cluster."""
+    parts = request.app[PARTS]
+    parts.check_prepared()
+    cluster_id = cast(str, request[DATA])
+    outcome = await in_time(request, lambda deadline: parts.registry.expire_cluster(cluster_id, deadline=deadline))
+    return json_answer(
+        {
+            "message": "Cluster expiration set successfully",
+            "cluster_id": cluster_id,
+            "expired": outcome.expired,
+            "denied": outcome.denied,
+        }
+    )
+
+
+@documented(
+    name="healthz", summary="Whether the process lives", description="Looks at nothing else.", answers=HealthSchema
+)
+async def healthz(request: web.Request) -> web.Response:
+    """Say that the process lives."""
+    del request
+    return json_answer({"status": "ok"})
+
+
+@documented(
+    name="readyz",
+    summary="Whether the service can do its work",
+    description="Ready when the storage answers and the zones are loaded. NetBox may be away: what is registered is "
+    "served without it.",
+    answers=ReadySchema,
+    errors={503: "Not ready; the message names what is missing"},
+    unready=NotReadySchema,
+)
+async def readyz(request: web.Request) -> web.Response:
+    """Say whether storage answers and zones are loaded."""
+    status, report = await _readiness(request.app)
+    return json_answer(report, status=status, headers={"Retry-After": "2"} if status == 503 else None)
+
+
+async def _readiness(app: web.Application) -> tuple[int, dict[str, Any]]:
+    parts = app[PARTS]
+    storage = None
+    if not await app[PROBE].answers():
+        storage = "does not answer"
+    elif not parts.prepared:
+        storage = "is being prepared"
+    zones = (parts.zones.source or "storage") if parts.zones.loaded else None
+    return readiness(storage=storage, zones=zones, netbox_available=parts.netbox.available)
+
+
+async def metrics(request: web.Request) -> web.Response:
+    """What is counted and timed, as Prometheus reads it."""
+    text = request.app[PARTS].metrics.text()
+    return web.Response(body=text, headers={hdrs.CONTENT_TYPE: CONTENT_TYPE})
+
+
+async def specification(request: web.Request) -> web.Response:
+    """The specification, with the zones that there are now as the choices of `zone`."""
+    content: dict[str, Any] = request.app[SPECIFICATION]
+    if names := list(request.app[PARTS].zones.names):
+        content = copy.deepcopy(content)
+        for schema in ("Register", "Expire"):
+            content["definitions"][schema]["properties"]["zone"]["enum"] = names
+    return json_answer(content)
+
+
+async def _lifetime(app: web.Application) -> AsyncIterator[None]:
+    async with living(app[PARTS]):
+        yield
+        await app[PROBE].close()
+
+
+def create_app(parts: Parts, *, bearer: Secret | None = None, request_timeout_seconds: float = 25.0) -> web.Application:
+    """The application over these parts.
+
+    `bearer` opens the paths that need a token; without it they do not exist. Every request is answered within
+    `request_timeout_seconds`.
+    """
+    app = web.Application(middlewares=[answer, authorise, validation_middleware], client_max_size=LARGEST_BODY)
+    app[PARTS] = parts
+    app[PROBE] = StorageProbe(parts.store.ping)
+    app[INFLIGHT] = InFlight()
+    app[METRICS] = parts.metrics
+    app[CLOCK] = parts.clock
+    app[REQUEST_TIMEOUT] = request_timeout_seconds
+    add = app.router.add_route
+    for path in ("/", "/v2/address"):
+        add("POST", path, register, expect_handler=leave_expectation)
+    for path in ("/", "/v2/service"):
+        add("DELETE", path, expire, expect_handler=leave_expectation)
+    if bearer is not None:
+        app[BEARER] = Bearer(bearer)
+        add("DELETE", "/v2/cluster", expire_cluster, expect_handler=leave_expectation)
+    app.router.add_get("/healthz", healthz)
+    app.router.add_get("/readyz", readyz)
+    app.router.add_get("/metrics", metrics)
+    app.router.add_get("/swagger/doc.json", specification)
+    pages.add_routes(app)
+    add_specification(app)
+    app.cleanup_ctx.append(_lifetime)
+    return app
+
+
+async def serve_settings(
+    settings: Settings, announce: Callable[[str], None], load: Callable[[], tuple[Settings, list[str]]] | None = None
+) -> None:
+    """Run the service until it is told to stop. `announce` is called with its URL once it listens. `load` reads the
+    settings again when it is told to reload; without it, it cannot be told so.
+
+    Raises ConfigError when the port is taken, or something shows only now.
+    """
+    listen = settings.server
+    notifier, sockets = Notifier.from_environment(), passed_sockets()
+    async with logged(settings):
+        parts = assemble(settings)
+        app = create_app(parts, bearer=settings.auth.token, request_timeout_seconds=listen.request_timeout_seconds)
+        certificate = Certificate(listen.tls_cert, listen.tls_key) if listen.tls_cert else None
+        reload = Reloader(load, settings, parts, app.get(BEARER), certificate) if load else None
+
+        async def report() -> str:
+            return in_words((await _readiness(app))[1])
+
+        await server.serve(
+            app,
+            server.Listen(
+                host=listen.host,
+                port=listen.port,
+                reuse_port=listen.reuse_port,
+                certificate=certificate,
+                sockets=sockets,
+            ),
+            announce,
+            server.Supervision(notifier=notifier, alive=lambda: parts.alive(), report=report, reload=reload),
+        )
+
+
+def serve(arguments: argparse.Namespace) -> int:
+    """`serve`: run the service as configured. Raises ConfigError."""
+    given = {"host": arguments.host, "port": arguments.port}
+    overrides = {name: value for name, value in given.items() if value is not None}
+
+    def load() -> tuple[Settings, list[str]]:
+        settings, warnings = Settings.load(getattr(arguments, "config", None))
+        settings = replace(settings, server=replace(settings.server, **overrides))
+        if arguments.log_dir is not None:
+            settings = replace(settings, logging=replace(settings.logging, directory=arguments.log_dir))
+        return settings, warnings
+
+    settings, warnings = load()
+    logs.set_up(settings.logging.level)
+    for warning in warnings:
+        log.warning("%s", warning)
+    asyncio.run(serve_settings(settings, lambda url: print(f"listening on {url}", flush=True), load))
+    return 0
+
+
+def demo(arguments: argparse.Namespace) -> int:
+    """`demo`: run the service on the embedded database and the NetBox simulator. Raises CommandError, ConfigError."""
+    from ipam_lib.cli import demo as command
+
+    return command.run(arguments, serve_settings)

@@ -1,0 +1,20 @@
+"""The archive format of `mongodump --archive`, read and written in bounded memory.
+
+An archive is a stream of BSON documents in blocks (https://github.com/mongodb/mongo-tools, common/archive/spec.md):
+
+    magic number · header · one document for each collection · terminator
+    then blocks: namespace header · documents of that collection · terminator
+    and for each collection, at its end: namespace header with EOF and the CRC of all its documents · terminator
+
+Blocks of several collections may alternate. `mongodump --gzip` compresses the whole stream.
+"""
+
+from __future__ import annotations
+
+from ipam_lib.archive.errors import ArchiveError
+from ipam_lib.archive.format import CollectionEntry, Namespace, Prelude
+from ipam_lib.archive.reader import ArchiveReader
+from ipam_lib.archive.streams import opened
+from ipam_lib.archive.writer import ArchiveWriter
+
+__all__ = ["ArchiveError", "ArchiveReader", "ArchiveWriter", "CollectionEntry", "Namespace", "Prelude", "opened"]

@@ -1,0 +1,111 @@
+"""The parts of the service, made from its settings. Nothing is opened here."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final
+
+from ipam_lib.clock import Clock, SystemClock
+from ipam_lib.config import Settings, SQLitePath
+from ipam_lib.ids import object_ids
+from ipam_lib.lifetimes import Parts
+from ipam_lib.netbox.base import NetBox, Zones
+from ipam_lib.netbox.client import NetBoxClient, NetBoxSettings
+from ipam_lib.netbox.zones import ZoneCache
+from ipam_lib.registry import Context, Registry, RegistrySettings
+from ipam_lib.storage.base import Store
+from ipam_lib.telemetry.metrics import BREAKER_STATES, Metrics, Observe, metered
+from ipam_lib.version import __version__
+
+ZONES_DOCUMENT: Final = "zones"
+
+
+def make_store(settings: Settings) -> Store:
+    """The store that is configured. Raises ConfigError."""
+    # Only the engine that is used is imported: the other's driver costs time and memory.
+    storage = settings.storage
+    if isinstance(storage, SQLitePath):
+        from ipam_lib.storage.sqlite import SQLiteStore
+
+        return SQLiteStore(storage.path)
+    from ipam_lib.storage.mongo import MongoStore
+
+    return MongoStore(
+        storage.connection_string().reveal(),
+        storage.database,
+        storage.collection,
+        coexist=settings.encryption_secrets.scheme == "legacy-ctr",
+    )
+
+
+def make_netbox(settings: Settings, clock: Clock, observe: Observe | None = None) -> NetBoxClient:
+    """NetBox's client. Raises ConfigError."""
+    netbox = settings.netbox
+    return NetBoxClient(
+        NetBoxSettings(
+            url=netbox.url,
+            token=netbox.token.reveal(),
+            constraint_tag=netbox.constraint_tag,
+            timeout_seconds=netbox.timeout_seconds,
+            ca_file=netbox.ca_file,
+            custom_fields=netbox.custom_fields,
+            inherit_custom_fields=netbox.inherit_custom_fields,
+            user_agent=f"ipam-api/{__version__}",
+        ),
+        clock=clock,
+        observe=observe,
+    )
+
+
+def make_context(settings: Settings, store: Store, netbox: NetBox, zones: Zones, clock: Clock) -> Context:
+    """What the use cases work with."""
+    return Context(
+        store=store,
+        netbox=netbox,
+        zones=zones,
+        cipher=settings.encryption_secrets.cipher(),
+        clock=clock,
+        new_id=object_ids(),
+        settings=RegistrySettings(
+            longest_request=settings.server.request_timeout_seconds, netbox_call=settings.netbox.timeout_seconds
+        ),
+    )
+
+
+def assemble(settings: Settings, clock: Clock | None = None) -> Parts:
+    """Everything that the application works with.
+
+    Raises ConfigError for what only shows when a part is made.
+    """
+    clock = clock or SystemClock()
+    metrics = Metrics()
+    store = metered(make_store(settings), metrics.storage_call)
+    netbox = make_netbox(settings, clock, metrics.netbox_call)
+    zones = ZoneCache(
+        netbox,
+        clock=clock,
+        load=partial(store.load_document, ZONES_DOCUMENT),
+        save=partial(store.save_document, ZONES_DOCUMENT),
+        refresh_seconds=settings.netbox.refresh_seconds,
+        limit=settings.netbox.timeout_seconds,
+    )
+    metrics.read_when_asked(
+        "netbox_breaker_state",
+        "0: NetBox is asked; 1: one request tries whether it is back; 2: it is not asked for a while",
+        lambda: BREAKER_STATES.index(netbox.breaker.state),
+    )
+    metrics.read_when_asked(
+        "zones_age_seconds",
+        "Seconds since the zones were loaded from NetBox; -1 before",
+        lambda: -1.0 if zones.age_seconds is None else zones.age_seconds,
+    )
+    context = make_context(settings, store, netbox, zones, clock)
+    return Parts(
+        store=store,
+        netbox=netbox,
+        zones=zones,
+        registry=Registry(context),
+        clock=clock,
+        cleanup_seconds=settings.cleanup.interval_seconds,
+        metrics=metrics,
+    )

@@ -1,0 +1,131 @@
+"""Who had which secret shown, or changed what: one line in the service's log (`ipam-api.log` in `logging.directory`)
+for each, and in the system's where there is one. Never a secret.
+
+The lines are JSON objects like the service's own, appended in one write each, so that the service may write to the same
+file at the same time.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pwd
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+from ipam_lib.cli import terminal
+from ipam_lib.cli.outcome import CommandError
+from ipam_lib.config import Settings
+from ipam_lib.models import Registration
+from ipam_lib.telemetry.json_lines import JSONFormatter
+from ipam_lib.telemetry.logs import printable
+from ipam_lib.telemetry.pipeline import APP_FILE
+
+log = logging.getLogger(__name__)
+
+SYSTEM_LOG: Final = Path("/dev/log")
+# Facility authpriv, severity notice (RFC 5424, section 6.2.1).
+_PRIORITY: Final = 10 * 8 + 5
+
+
+def who() -> dict[str, Any]:
+    """The user who runs this process, and who became that user by sudo, if somebody did."""
+    uid = os.getuid()
+    user: dict[str, Any] = {"user": _name_of(uid), "uid": uid}
+    if sudo_user := os.environ.get("SUDO_USER"):
+        user |= {"sudo_user": sudo_user, "sudo_uid": os.environ.get("SUDO_UID", "")}
+    return user
+
+
+def _name_of(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:  # as in a container
+        return str(uid)
+
+
+def place(registration: Registration) -> dict[str, Any]:
+    """The fields that say which registration it was."""
+    return {"zone": registration.zone, "address": registration.address, "registration": registration.id}
+
+
+class Trail:
+    """Writes audit lines to a log file that is open for appending."""
+
+    def __init__(self, descriptor: int | None) -> None:
+        self._descriptor = descriptor
+
+    def record(self, message: str, **fields: Any) -> None:
+        """One line. What has happened has happened: a disk that is full by now is told, and no more."""
+        command = sys._getframe(1)
+        name, line = command.f_globals["__name__"], command.f_lineno
+        record = log.makeRecord(name, logging.WARNING, name, line, message, (), None, extra=who() | fields)
+        text = JSONFormatter().format(record)
+        _tell_system(text)
+        if self._descriptor is None:
+            return
+        try:
+            os.write(self._descriptor, text.encode() + b"\n")
+        except OSError as error:
+            terminal.warn(f"the log {APP_FILE} did not take the line about this: {error.strerror}")
+
+
+@contextmanager
+def trail(settings: Settings, *, required: bool = True) -> Iterator[Trail]:
+    """A trail that is open before anything is done.
+
+    Raises CommandError when the log cannot be written and that is `required`: then nothing may be shown or done.
+    """
+    path = settings.logging.directory / APP_FILE
+    try:
+        descriptor = _open(path)
+    except OSError as error:
+        problem = f"the log {printable(str(path))} cannot be written ({error.strerror})"
+        if required:
+            raise CommandError(
+                f"{problem}, and this leaves a line there; run it as a user who may (sudo), or set logging.directory"
+            ) from None
+        terminal.warn(f"{problem}: it will not say who did this")
+        yield Trail(None)
+        return
+    try:
+        yield Trail(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _open(path: Path) -> int:
+    """Open the log for appending. What root makes here belongs to the owner of the directory that it is made in, since
+    the service, which is not root, must be able to write there. Raises OSError."""
+    missing = [directory for directory in (path.parent, *path.parent.parents) if not directory.exists()]
+    for directory in reversed(missing):
+        directory.mkdir(mode=0o750, exist_ok=True)
+        _hand_over(directory)
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o640)
+    except FileExistsError:
+        return os.open(path, flags)
+    _hand_over(path)
+    return descriptor
+
+
+def _hand_over(path: Path) -> None:
+    if os.geteuid() == 0:
+        above = path.parent.stat()
+        with suppress(OSError):
+            os.chown(path, above.st_uid, above.st_gid, follow_symlinks=False)
+
+
+def _tell_system(text: str) -> None:
+    """The line for syslog or the journal, where one listens (RFC 3164)."""
+    if not SYSTEM_LOG.exists():
+        return
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        sender.setblocking(False)
+        sender.connect(str(SYSTEM_LOG))
+        sender.send(f"<{_PRIORITY}>ipam-api: {text}".encode())

@@ -1,0 +1,94 @@
+"""Where every command starts: parse, import the one module that does the work, run it.
+
+Standard library only, and nothing of ours that is heavy: a command imports what it needs when it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+
+from ipam_lib.cli import parser_registrations
+from ipam_lib.cli.outcome import DONE, FAILED, CommandError
+from ipam_lib.cli.parser import build_parser, subparser
+from ipam_lib.errors import ConfigError
+from ipam_lib.version import __version__
+
+Command = Callable[[argparse.Namespace], int]
+
+# "module:function", as in an entry point; the function takes the parsed arguments and returns the exit status.
+TARGETS = {
+    "serve": "ipam:serve",
+    "demo": "ipam:demo",
+    "simulate-netbox": "ipam_lib.cli.simulate:run",
+    **parser_registrations.TARGETS,
+    "version": "ipam_lib.cli.main:version",
+    "help": "ipam_lib.cli.main:show_help",
+}
+
+
+def program_name(argv0: str | None = None) -> str:
+    """What the program was called as, for usage texts: `ipam.pyz`, or `ipam-cli` where a link of that name stands."""
+    name = os.path.basename(sys.argv[0] if argv0 is None else argv0)
+    return "ipam.pyz" if name in {"", "-c", "-m", "__main__.py", "main.py"} else name
+
+
+def version(arguments: argparse.Namespace) -> int:
+    """Print the version."""
+    del arguments
+    print(f"ipam-api {__version__}")
+    return DONE
+
+
+def show_help(arguments: argparse.Namespace) -> int:
+    """Print the help of the program, or of one subcommand."""
+    parser = build_parser(program_name())
+    if arguments.command is None:
+        parser.print_help()
+        return DONE
+    wanted = subparser(parser, arguments.command)
+    if wanted is None:
+        parser.error(f"no such subcommand: {arguments.command!r}")
+    wanted.print_help()
+    return DONE
+
+
+def load(target: str) -> Command:
+    """The function that a `module:function` names."""
+    module, _, function = target.partition(":")
+    command: Command = getattr(import_module(module), function)
+    return command
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line (without the program's name; by default the process's own). Returns the exit status.
+
+    Raises SystemExit with status 2 on wrong usage, as argparse does.
+    """
+    parser = build_parser(program_name())
+    arguments = parser.parse_args(argv)
+    if arguments.version:
+        return version(arguments)
+    if arguments.subcommand is None:
+        parser.error("a subcommand is missing")
+    try:
+        return load(TARGETS[arguments.subcommand])(arguments)
+    except ConfigError as error:
+        for problem in error.problems:
+            print(f"{parser.prog}: {problem}", file=sys.stderr)
+    except CommandError as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return error.status
+    except BrokenPipeError:
+        # Whoever read our output has left; keep the interpreter from complaining about it once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+    return FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+"""`show-secret` and `replace-secret`: each leaves a line in the log, which says who, and never what."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from ipam_lib.cli import audit, shapes, terminal
+from ipam_lib.cli.opening import found_on, load_settings, opened_registry, run, spellings
+from ipam_lib.cli.outcome import DONE, FAILED, CommandError, UsageError
+from ipam_lib.cli.values import SECRET_LENGTHS
+from ipam_lib.config import Settings
+from ipam_lib.crypto import PREFIX, Cipher, SecretUnreadable
+from ipam_lib.models import Registration, State
+from ipam_lib.telemetry.logs import printable
+
+
+def show(arguments: argparse.Namespace) -> int:
+    """Show the secret of an address; that of each registration, where it is registered more than once.
+
+    Raises CommandError when it is not registered, or the log cannot be written; ConfigError.
+    """
+    settings = load_settings(arguments)
+    found = run(found_on(settings, arguments.zone, arguments.address))
+    cipher = settings.encryption_secrets.cipher()
+    with audit.trail(settings) as trail:
+        secrets = [_read(cipher, one) for one in found]
+        for one in found:
+            trail.record("show-secret: the secret of an address was shown", **audit.place(one))
+        if arguments.format == "json":
+            shown = [_json(one, secret) for one, secret in zip(found, secrets, strict=True)]
+            terminal.print_json({"registrations": shown})
+        else:
+            _print(found, secrets)
+    return FAILED if None in secrets else DONE
+
+
+def _read(cipher: Cipher, registration: Registration) -> str | None:
+    """The secret in the clear; None, and why is told, when it cannot be read."""
+    place = f"{registration.address} (id {registration.id})"
+    if not registration.secret:
+        terminal.warn(f"{place} has no secret")
+        return None
+    try:
+        return cipher.unseal(registration.secret)
+    except SecretUnreadable as error:
+        terminal.warn(f"{place}: {error.message}; is encryption_secrets the one that it was stored under?")
+        return None
+
+
+def _print(found: Sequence[Registration], secrets: Sequence[str | None]) -> None:
+    # A terminal would obey what is not printable; a file is to hold the very secret.
+    clean = printable if terminal.terminal_width() else str
+    if len(found) == 1:
+        if secrets[0] is not None:
+            print(clean(secrets[0]))
+        return
+    rows = [
+        (clean(secret or ""), one.id, "duplicate" if one.duplicate else one.state.value)
+        for one, secret in zip(found, secrets, strict=True)
+    ]
+    terminal.print_table(("SECRET", "ID", "STATE"), rows)
+
+
+def _json(registration: Registration, secret: str | None) -> dict[str, Any]:
+    scheme = "aes-siv" if registration.secret.startswith(PREFIX) else "legacy-ctr"
+    return {
+        **shapes.place_json(registration),
+        "secret": secret,
+        "scheme": scheme if registration.secret else None,
+    }
+
+
+def replace(arguments: argparse.Namespace) -> int:
+    """Replace the secret of an address, for every service on it. On a terminal it shows them, and asks.
+
+    Raises CommandError when it is not registered, or the log cannot be written; UsageError for a secret that cannot be
+    one; ConfigError.
+    """
+    new = None if arguments.new is None else _new_secret(arguments.new)
+    settings = load_settings(arguments)
+    found = run(found_on(settings, arguments.zone, arguments.address))
+    live = next((one for one in found if one.state is State.LIVE), None)
+    if live is None:
+        raise CommandError(f"{found[0].address} is being released: it has no secret any more")
+    if not arguments.dry_run:
+        if terminal.can_ask() and not arguments.yes:
+            _preview(live)
+            if new is not None:  # else, to type it twice is to agree
+                terminal.confirm("Replace its secret?")
+        new = new or _new_secret(None)
+        with audit.trail(settings) as trail:
+            live = run(_replace(settings, arguments, new))
+            trail.record("replace-secret: the secret of an address was replaced", **audit.place(live))
+    return _replaced(live, found, arguments)
+
+
+async def _replace(settings: Settings, arguments: argparse.Namespace, new: str) -> Registration:
+    async with opened_registry(settings) as registry:
+        return await registry.replace_secret(
+            zone=arguments.zone, addresses=spellings(arguments.address), new_secret=new
+        )
+
+
+def _replaced(live: Registration, found: Sequence[Registration], arguments: argparse.Namespace) -> int:
+    for other in found:
+        if other.id != live.id:
+            terminal.warn(f"{other.address} is registered more than once; the secret of {other.id} was left as it is")
+    if arguments.format == "json":
+        terminal.print_json({"dry_run": arguments.dry_run, "registration": shapes.registration_json(live)})
+        return DONE
+    what = "would be replaced" if arguments.dry_run else "was replaced"
+    place = f"{printable(live.address)} in zone {printable(live.zone)}"
+    print(f"the secret of {place} {what}, for {_services(len(live.services))}")
+    return DONE
+
+
+def _preview(live: Registration) -> None:
+    terminal.say(shapes.heading(live, sys.stderr))
+    terminal.say(f"Whoever uses it needs the new secret from then on ({_services(len(live.services))}):")
+    for service in live.services:
+        terminal.say(f"  {shapes.service_line(service)}")
+
+
+def _services(count: int) -> str:
+    return f"{count} service{'s' * (count != 1)}"
+
+
+def _new_secret(given: str | None) -> str:
+    """Raises UsageError for one that no service could use."""
+    new = terminal.read_secret(given, "new secret", twice=True)
+    shortest, longest = SECRET_LENGTHS
+    if not shortest <= len(new) <= longest:
+        raise UsageError(f"the new secret must be {shortest} to {longest} characters long; it has {len(new)}")
+    return new

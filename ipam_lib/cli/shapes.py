@@ -1,0 +1,101 @@
+"""Registrations as commands print them. The shapes of the JSON are documented in docs/commands.md, and stay: fields may
+be added, never renamed or retyped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, TextIO
+
+from ipam_lib.cli.terminal import json_time, local_time, paint
+from ipam_lib.models import Registration, Service
+from ipam_lib.telemetry.logs import printable
+
+NEVER = "-"
+
+
+def registration_json(one: Registration) -> dict[str, Any]:
+    """A registration, without its secret."""
+    return {**place_json(one), "services": [service_json(service) for service in one.services]}
+
+
+def place_json(one: Registration) -> dict[str, Any]:
+    """A registration, without its secret and its services."""
+    return {
+        "id": one.id,
+        "zone": one.zone,
+        "address": one.address,
+        "ip_family": one.ip_family,
+        "netbox_id": one.netbox_id,
+        "state": one.state.value,
+        "duplicate": one.duplicate,
+    }
+
+
+def key_json(service: Service) -> dict[str, Any]:
+    """Which service it is."""
+    return {
+        "service_name": service.key.service_name,
+        "namespace_id": service.key.namespace_id,
+        "cluster_id": service.key.cluster_id,
+    }
+
+
+def service_json(service: Service) -> dict[str, Any]:
+    """A service on a registration."""
+    return {
+        **key_json(service),
+        "retention_period_days": service.retention_period_days,
+        "deny_external_cleanup": service.deny_external_cleanup,
+        "expires_at": json_time(service.expires_at),
+    }
+
+
+def expiration(service: Service, now: datetime, stream: TextIO | None = None) -> str:
+    """When a service expires, for people who look at the stream (standard output)."""
+    if service.expires_at is None:
+        return NEVER
+    text = local_time(service.expires_at)
+    return paint(f"{text} (over)", "red", stream) if service.expired(now) else paint(text, "yellow", stream)
+
+
+def end(registration: Registration) -> str:
+    """When the last service of a registration expires, or how many of them do, for people."""
+    moments = [one.expires_at for one in registration.services if one.expires_at is not None]
+    if not moments:
+        return NEVER
+    if len(moments) < len(registration.services):
+        return f"{len(moments)} of {len(registration.services)} services"
+    return local_time(max(moments))
+
+
+SERVICE_HEADINGS = ("SERVICE", "NAMESPACE", "CLUSTER", "RETENTION", "CLUSTER EXPIRY", "EXPIRES")
+
+
+def service_row(service: Service, now: datetime) -> Sequence[str]:
+    """A service as a row under SERVICE_HEADINGS."""
+    days = service.retention_period_days
+    return (
+        printable(service.key.service_name),
+        printable(service.key.namespace_id),
+        printable(service.key.cluster_id),
+        f"{days} day{'s' * (days != 1)}",
+        "denied" if service.deny_external_cleanup else "allowed",
+        expiration(service, now),
+    )
+
+
+def service_line(service: Service) -> str:
+    """A service as one line."""
+    key = service.key
+    return printable(f"{key.service_name}, namespace {key.namespace_id}, cluster {key.cluster_id}")
+
+
+def heading(one: Registration, stream: TextIO | None = None) -> str:
+    """A registration as one line for the stream (standard output)."""
+    facts = [f"zone {one.zone}", f"NetBox prefix {one.netbox_id or 'unknown'}", f"id {one.id}"]
+    if one.duplicate:
+        facts.append("a duplicate: another registration counts")
+    if one.state.value != "live":
+        facts.append(one.state.value)
+    return f"{paint(printable(one.address), 'bold')}  {printable(', '.join(facts))}"

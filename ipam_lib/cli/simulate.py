@@ -1,0 +1,61 @@
+"""`simulate-netbox`: the NetBox simulator as a process of its own."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import secrets
+from contextlib import ExitStack
+
+from aiohttp import web
+
+from ipam_lib.cli.outcome import DONE, CommandError
+from ipam_lib.netbox import simulator
+from ipam_lib.telemetry import logs
+from ipam_lib.web.signals import stop_signals
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve the simulator until told to stop. Prints its URL and its token.
+
+    Raises CommandError when the zones or the state cannot be used, or the port is taken.
+    """
+    logs.set_up("INFO")
+    token = arguments.token or secrets.token_hex(20)
+    with ExitStack() as stack:
+        model = build_model(arguments, stack)
+        app = simulator.create_app(model, tokens=[token], latency_ms=arguments.latency_ms)
+        try:
+            asyncio.run(_serve(app, arguments.host, arguments.port, token))
+        except OSError as error:
+            reason = error.strerror or error
+            raise CommandError(f"cannot listen on {arguments.host} port {arguments.port}: {reason}") from None
+    return DONE
+
+
+def build_model(arguments: argparse.Namespace, stack: ExitStack) -> simulator.NetBoxModel:
+    """The model with the zones that are wanted, in its state file if it has one; `stack` closes that.
+
+    Raises CommandError.
+    """
+    zones = simulator.SAMPLE_ZONES
+    if arguments.zones is not None:
+        try:
+            zones = simulator.read_zones(arguments.zones)
+        except (OSError, ValueError) as error:
+            raise CommandError(f"cannot use the zones in {arguments.zones}: {error}") from None
+    if arguments.state is None:
+        return simulator.sample_model(zones)
+    try:
+        model, journal = simulator.open_sample(arguments.state, zones)
+    except (OSError, ValueError, simulator.StateInUseError) as error:
+        raise CommandError(f"cannot use the state in {arguments.state}: {error}") from None
+    stack.callback(journal.close)
+    return model
+
+
+async def _serve(app: web.Application, host: str, port: int, token: str) -> None:
+    with stop_signals() as stop:
+        async with simulator.serve(app, host=host, port=port) as url:
+            print(f"NetBox simulator on {url}\ntoken: {token}", flush=True)
+            await stop.wait()

@@ -1,0 +1,62 @@
+"""The values that options take: each function turns a text into one, for argparse. Standard library only."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import re
+
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+SECRET_LENGTHS = (8, 64)
+
+
+def port(text: str) -> int:
+    """A TCP port, 0 to 65535 (0 lets the system choose). Raises ArgumentTypeError."""
+    if not text.isascii() or not text.isdigit() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: expected a number from 0 to 65535")
+    return int(text)
+
+
+def milliseconds(text: str) -> float:
+    """A duration in milliseconds, 0 or more. Raises ArgumentTypeError."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of milliseconds")
+    return value
+
+
+def nonempty(text: str) -> str:
+    """A text that is not empty. Raises ArgumentTypeError."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("must not be empty")
+    return text
+
+
+def address(text: str) -> str:
+    """An IP address or network, with or without its mask, as it was written. Raises ArgumentTypeError."""
+    try:
+        ipaddress.ip_interface(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no IP address: expected A, A/32 or A/128, or a network that is registered"
+        ) from None
+    return text
+
+
+def uuid(text: str) -> str:
+    """A UUID, in either case, as it was written. Raises ArgumentTypeError."""
+    if _UUID.fullmatch(text) is None:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no UUID: expected something like 0f3c7805-6b1d-4387-b8c4-b8c5d0e9b878"
+        )
+    return text
+
+
+def positive(text: str) -> int:
+    """A whole number from 1 to 1000. Raises ArgumentTypeError."""
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 1000:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to 1000")
+    return int(text)

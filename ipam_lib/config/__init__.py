@@ -1,0 +1,42 @@
+"""The configuration: one table of settings, and what reads it (`config.json`).
+
+    Settings.load(path)                     -> (Settings, warnings); again, to read secret files anew
+    Settings.from_dict({...}, base_directory=...)
+    settings_table()                        the README's table
+
+Raises ConfigError with every problem at once, none of which shows a secret.
+"""
+
+from ipam_lib.config.files import SYSTEM_CONFIG, read_keys, read_secret
+from ipam_lib.config.kinds import SQLitePath
+from ipam_lib.config.sections import (
+    AuthSection,
+    CleanupSection,
+    EncryptionSection,
+    LoggingSection,
+    MongoDBSection,
+    NetBoxSection,
+    ServerSection,
+    SplunkSection,
+)
+from ipam_lib.config.settings import Settings
+from ipam_lib.config.table import Row, settings_rows, settings_table
+
+__all__ = [
+    "SYSTEM_CONFIG",
+    "AuthSection",
+    "CleanupSection",
+    "EncryptionSection",
+    "LoggingSection",
+    "MongoDBSection",
+    "NetBoxSection",
+    "Row",
+    "SQLitePath",
+    "ServerSection",
+    "Settings",
+    "SplunkSection",
+    "read_keys",
+    "read_secret",
+    "settings_rows",
+    "settings_table",
+]

@@ -1,0 +1,317 @@
+"""The kinds of values that settings have. No value is coerced from another JSON type, and no error repeats the value: a
+secret that was put in the wrong place must not end up in a log.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from ipam_lib.config.files import Places
+from ipam_lib.crypto import Secret
+
+# NetBox allows lower-case letters, digits and single underscores in the name of a custom field.
+_FIELD_NAME = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*", re.ASCII)
+_OWN_FIELDS = ("k8s_uuid", "k8s_zone")
+_HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,251}[A-Za-z0-9_.])?", re.ASCII)
+
+
+def type_name(value: object) -> str:
+    """What JSON calls the type of this value, with its article."""
+    names = {
+        str: "a string",
+        bool: "a boolean",
+        int: "an integer",
+        float: "a fraction",
+        list: "a list",
+        dict: "an object",
+    }
+    return names.get(type(value), "null")
+
+
+class Kind(ABC):
+    """A kind of value. `name` is what the tables call it."""
+
+    name: str
+
+    @abstractmethod
+    def read(self, value: object, places: Places) -> Any:
+        """What the program uses, made from a JSON value. Raises ValueError, saying what it must be instead."""
+
+    def shown(self, default: Any) -> str:
+        """A default value, as it would be written in JSON."""
+        return json.dumps(str(default) if isinstance(default, Path) else default)
+
+
+class Text(Kind):
+    """A string that is not empty; `check` raises ValueError for what else is wrong with it."""
+
+    name = "string"
+
+    def __init__(self, check: Callable[[str], None] | None = None) -> None:
+        self._check = check
+
+    def read(self, value: object, places: Places) -> Any:
+        if not isinstance(value, str):
+            raise ValueError(f"must be a string, not {type_name(value)}")  # noqa: TRY004
+        if not value.strip():
+            raise ValueError("must not be empty")
+        if not value.isprintable():  # nor line breaks, NUL or lone surrogates
+            raise ValueError("must hold printable characters only")
+        if self._check is not None:
+            self._check(value)
+        return value
+
+
+class Integer(Kind):
+    """A whole number from `low` to `high`."""
+
+    def __init__(self, low: int, high: int) -> None:
+        self.name = f"integer, {low} to {high}"
+        self._low, self._high = low, high
+
+    def read(self, value: object, places: Places) -> int:
+        if type(value) is not int or not self._low <= value <= self._high:
+            what = "" if type(value) is int else f", not {type_name(value)}"
+            raise ValueError(f"must be an integer from {self._low} to {self._high}{what}")
+        return value
+
+
+class Seconds(Kind):
+    """A time in seconds, whole or not, from `low` to `high`."""
+
+    def __init__(self, low: float, high: float) -> None:
+        self.name = f"seconds, {low:g} to {high:g}"
+        self._low, self._high = low, high
+
+    def read(self, value: object, places: Places) -> float:
+        if type(value) not in (int, float):
+            raise ValueError(
+                f"must be a number of seconds from {self._low:g} to {self._high:g}, not {type_name(value)}"
+            )
+        assert isinstance(value, (int, float))
+        if not self._low <= value <= self._high:
+            raise ValueError(f"must be from {self._low:g} to {self._high:g} seconds")
+        return float(value)
+
+    def shown(self, default: Any) -> str:
+        return f"{default:g}"
+
+
+class Switch(Kind):
+    """true or false."""
+
+    name = "boolean"
+
+    def read(self, value: object, places: Places) -> bool:
+        if not isinstance(value, bool):
+            raise ValueError(f"must be true or false, not {type_name(value)}")  # noqa: TRY004
+        return value
+
+
+class OneOf(Kind):
+    """One of a few words, in any case."""
+
+    def __init__(self, *choices: str) -> None:
+        self.name = ", ".join(f"`{choice}`" for choice in choices[:-1]) + f" or `{choices[-1]}`"
+        self._choices = choices
+
+    def read(self, value: object, places: Places) -> str:
+        if not isinstance(value, str) or value.lower() not in self._choices:
+            raise ValueError("must be one of: " + ", ".join(self._choices))
+        return value.lower()
+
+
+class Url(Kind):
+    """The http or https address of a service, without the path `tail` that the program itself adds."""
+
+    name = "URL"
+
+    def __init__(self, tail: str, example: str) -> None:
+        self._tail, self._example = tail, example
+
+    def read(self, value: object, places: Places) -> str:
+        url: str = Text().read(value, places)
+        try:
+            parts = urlsplit(url)
+            usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            usable = False
+            parts = urlsplit("")
+        if not usable or " " in url:
+            raise ValueError(f"must be an http or https address, such as {self._example}")
+        if parts.username is not None or parts.password is not None:
+            raise ValueError("must not hold a user or password")
+        if "?" in url or "#" in url:
+            raise ValueError("must end with the path: no query, no fragment")
+        if self._tail in f"{parts.path}/":
+            raise ValueError(f"must not hold {self._tail.rstrip('/')}: the program adds it, as in {self._example}")
+        return url.rstrip("/")
+
+
+class ExistingFile(Kind):
+    """A file that must be there, relative to the configuration file, or by its name in `$CREDENTIALS_DIRECTORY`."""
+
+    name = "path"
+
+    def read(self, value: object, places: Places) -> Path:
+        return places.find(Text().read(value, places))
+
+
+@dataclass(frozen=True, slots=True)
+class SecretFile(Kind):
+    """A file that holds one secret; its content is loaded into the field `into`. A `token` goes into a header, so it
+    must be one word."""
+
+    into: str
+    token: bool = True
+    name: str = "path"
+
+    def read(self, value: object, places: Places) -> Path:
+        return places.find(Text().read(value, places))
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFile(Kind):
+    """A `secrets.json`; its content is loaded into the field `into`."""
+
+    into: str
+    name: str = "path"
+
+    def read(self, value: object, places: Places) -> Path:
+        return places.find(Text().read(value, places))
+
+
+class NewPath(Kind):
+    """A file or directory that the program makes, relative to the configuration file."""
+
+    name = "path"
+
+    def read(self, value: object, places: Places) -> Path:
+        return places.resolve(Text().read(value, places))
+
+    def shown(self, default: Any) -> str:
+        return json.dumps(f"./{default}")
+
+
+class ConnectionString(Kind):
+    """A MongoDB connection string (https://www.mongodb.com/docs/manual/reference/connection-string/). It may hold a
+    password, so it is a secret."""
+
+    name = "string"
+
+    def read(self, value: object, places: Places) -> Secret:
+        text: str = Text().read(value, places)
+        match = re.fullmatch(
+            r"mongodb(?:\+srv)?://(?:(?P<user>[^/?]*)@)?[^@/?\s]+(?:/(?P<database>[^?]*))?(?:\?.*)?", text
+        )
+        if match is None:
+            raise ValueError("must be a connection string: mongodb://host:port/?options or mongodb+srv://host/?options")
+        if "@" in (match["user"] or "") + (match["database"] or ""):
+            raise ValueError(
+                "must have the special characters in user and password percent-encoded (@ is %40, / is %2F)"
+            )
+        return Secret(text)
+
+
+class FieldNames(Kind):
+    """A list of names of NetBox's custom fields."""
+
+    name = "list of names"
+
+    def read(self, value: object, places: Places) -> tuple[str, ...]:
+        if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+            raise ValueError('must be a list of names of custom fields, such as ["infra"]')
+        _check_field_names(value)
+        if len(set(value)) != len(value):
+            raise ValueError("must not hold a name twice")
+        return tuple(value)
+
+
+class FieldValues(Kind):
+    """Values for NetBox's custom fields, by name."""
+
+    name = "object"
+
+    def read(self, value: object, places: Places) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise ValueError('must be an object of names and values, such as {"domain": "na"}')  # noqa: TRY004
+        _check_field_names(value)
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError):
+            raise ValueError("must hold values that JSON can hold") from None
+        return value
+
+    def shown(self, default: Any) -> str:
+        return "{}"
+
+
+def _check_field_names(names: Collection[str]) -> None:
+    if not all(_FIELD_NAME.fullmatch(name) for name in names):
+        raise ValueError("must hold names of custom fields: lower-case letters, digits and single underscores")
+    if any(name in _OWN_FIELDS for name in names):
+        raise ValueError("must not hold " + " or ".join(_OWN_FIELDS) + ": the program sets them itself")
+
+
+@dataclass(frozen=True, slots=True)
+class SQLitePath:
+    """The embedded database, and where its file is."""
+
+    path: Path
+
+
+class StorageKind(Kind):
+    """Which database is used."""
+
+    name = '`"mongodb"` or `{"sqlite": PATH}`'
+
+    def read(self, value: object, places: Places) -> SQLitePath | None:
+        """None stands for MongoDB."""
+        match value:
+            case "mongodb":
+                return None
+            case {"sqlite": path, **others} if not others:
+                try:
+                    return SQLitePath(NewPath().read(path, places))
+                except ValueError as error:
+                    raise ValueError(f"names a path for sqlite that {error}") from None
+            case _:
+                raise ValueError('must be "mongodb" or {"sqlite": "path of the database file"}')
+
+
+def check_host(text: str) -> None:
+    """Whether `text` is one host name or address, for a place where a port is given apart. Raises ValueError."""
+    if "," in text:
+        raise ValueError("must be one host; for several of them, use mongodb.uri")
+    try:
+        ipaddress.ip_address(text.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        if ":" in text:
+            raise ValueError("must be a host without a port; the port is mongodb.port") from None
+        if _HOST_NAME.fullmatch(text) is None:
+            raise ValueError("must be a host name or an IP address") from None
+
+
+def check_database(text: str) -> None:
+    """Whether MongoDB takes `text` as the name of a database. Raises ValueError.
+
+    https://www.mongodb.com/docs/manual/reference/limits/#naming-restrictions
+    """
+    if set(text) & set('/\\. "$*<>:|?') or len(text.encode()) > 63:
+        raise ValueError(
+            'must be the name of a database: at most 63 bytes, and none of / \\ . " $ * < > : | ? or spaces'
+        )
+
+
+def check_collection(text: str) -> None:
+    """Whether MongoDB takes `text` as the name of a collection. Raises ValueError."""
+    if "$" in text or text.startswith("system.") or len(text.encode()) > 200:
+        raise ValueError("must be the name of a collection: at most 200 bytes, no $, and not one of `system.`")

@@ -1,0 +1,270 @@
+"""Every setting, once: name, kind, default and help. The reader, the README's table and the man page come from here.
+
+A setting is a field of a section, made with `setting`, under the name that it has in the JSON file. To add one, add a
+field. A field made with `loaded` is the content of the file that another setting names.
+"""
+
+# ruff: noqa: RUF009 - `setting` and `loaded` do what `dataclasses.field` does, each time anew.
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import quote
+
+from ipam_lib.config.kinds import (
+    ConnectionString,
+    ExistingFile,
+    FieldNames,
+    FieldValues,
+    Integer,
+    KeyFile,
+    Kind,
+    NewPath,
+    OneOf,
+    Seconds,
+    SecretFile,
+    Switch,
+    Text,
+    Url,
+    check_collection,
+    check_database,
+    check_host,
+)
+from ipam_lib.crypto import Cipher, KeySet, Scheme, Secret
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What is known of a setting beside its name. `required`: in words, when it must be given; None for never.
+    `default`: what it is when it is not given; None for nothing."""
+
+    kind: Kind
+    help: str
+    default: Any = None
+    required: str | None = None
+
+
+ALWAYS = "always"
+
+
+def setting(kind: Kind, help: str, *, default: Any = None, required: str | None = None) -> Any:  # noqa: A002
+    """A field of a section that is a setting."""
+    about = {"setting": Setting(kind, help, default, required)}
+    if required == ALWAYS:
+        return field(metadata=about)
+    if isinstance(default, Mapping):
+        return field(default_factory=lambda: dict(default), metadata=about)
+    return field(default=default, metadata=about)
+
+
+def loaded(*, required: bool = False) -> Any:
+    """A field of a section that holds the content of a file which a setting names."""
+    return field() if required else field(default=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSection:
+    """The listening socket, and how long a request may take."""
+
+    host: str = setting(Text(), "Address to listen on.", default="0.0.0.0")
+    port: int = setting(Integer(0, 65535), "Port to listen on; 0 lets the system choose.", default=3000)
+    reuse_port: bool = setting(
+        Switch(), "Let several processes listen on the port, and share the connections.", default=False
+    )
+    request_timeout_seconds: float = setting(
+        Seconds(1, 300),
+        "Within this every request is answered. Admission webhooks give up after 30 seconds at most.",
+        default=25.0,
+    )
+    tls_cert: Path | None = setting(
+        ExistingFile(), "Certificate chain (PEM); with `server.tls_key`, the service speaks HTTPS only."
+    )
+    tls_key: Path | None = setting(ExistingFile(), "Private key (PEM) of `server.tls_cert`, without a passphrase.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MongoDBSection:
+    """The MongoDB server, and what is kept where on it."""
+
+    uri: Secret | None = setting(
+        ConnectionString(),
+        "A whole connection string, for replica sets and TLS; wins over host and port. User and password may be in it, "
+        "or in the next two.",
+    )
+    username: str | None = setting(Text(), "User, known to the database `admin`; leave it out for no authentication.")
+    password_path: Path | None = setting(
+        SecretFile("password", token=False), "File with the user's password.", required="with `mongodb.username`"
+    )
+    host: str | None = setting(Text(check_host), "Host of the server.", required="unless `mongodb.uri` is given")
+    port: int = setting(Integer(1, 65535), "Port of the server.", default=27017)
+    database: str = setting(Text(check_database), "Name of the database.", default="vitistack-ipam-api")
+    collection: str = setting(Text(check_collection), "Name of the collection of registrations.", default="addresses")
+    password: Secret | None = loaded()
+
+    def connection_string(self) -> Secret:
+        """How to reach the server: `uri`, with user and password put in when it has none; else made of the parts.
+
+        Users are looked up in the database `admin`, as the earlier service does, unless `uri` says otherwise.
+        """
+        user = ""
+        if self.username is not None and self.password is not None:
+            user = f"{quote(self.username, safe='')}:{quote(self.password.reveal(), safe='')}@"
+        if self.uri is not None:
+            if self.uri_has_user():
+                return self.uri
+            scheme, _, rest = self.uri.reveal().partition("://")
+            return Secret(f"{scheme}://{user}{rest}")
+        host = self.host or "localhost"
+        if ":" in host and not host.startswith("["):
+            host = f"[{host}]"
+        return Secret(f"mongodb://{user}{host}:{self.port}/" + ("?authSource=admin" if user else ""))
+
+    def uri_has_user(self) -> bool:
+        """Whether `uri` says itself who the user is."""
+        if self.uri is None:
+            return False
+        servers = self.uri.reveal().partition("://")[2].partition("/")[0].partition("?")[0]
+        return "@" in servers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetBoxSection:
+    """NetBox, and what is written to it."""
+
+    url: str = setting(Url("/api/", "https://netbox.example.com"), "Address of NetBox.", required=ALWAYS)
+    token_path: Path = setting(SecretFile("token"), "File with the API token (v1 or v2).", required=ALWAYS)
+    constraint_tag: str | None = setting(
+        Text(), "Name of a tag to put on every prefix created; the rights of the token may be limited to it."
+    )
+    timeout_seconds: float = setting(
+        Seconds(0.1, 120),
+        "The longest that one call to NetBox may take; less than half of `server.request_timeout_seconds`.",
+        default=10.0,
+    )
+    ca_file: Path | None = setting(
+        ExistingFile(), "Certificates (PEM) to trust for NetBox, instead of the system's own."
+    )
+    refresh_seconds: float = setting(
+        Seconds(1, 86400), "How often zones and containers are read from NetBox anew.", default=600.0
+    )
+    custom_fields: Mapping[str, Any] = setting(
+        FieldValues(), 'Custom fields to set on every prefix created, such as `{"domain": "na"}`.', default={}
+    )
+    inherit_custom_fields: tuple[str, ...] = setting(
+        FieldNames(),
+        'Custom fields to copy from the container to every prefix created, such as `["infra"]`.',
+        default=(),
+    )
+    token: Secret = loaded(required=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplunkSection:
+    """Where logs are sent to, beside the files. While it is not enabled, the rest of the section is not looked at."""
+
+    enable: bool = setting(Switch(), "Send the logs to Splunk's HTTP event collector too.", default=False)
+    url: str | None = setting(
+        Url("/services/collector/", "https://splunk-hec.example.com"),
+        "Address of the collector.",
+        required="with `splunk.enable`",
+    )
+    token_path: Path | None = setting(
+        SecretFile("token"), "File with the collector's token.", required="with `splunk.enable`"
+    )
+    index: str | None = setting(Text(), "Index; the token's own when left out.")
+    source: str = setting(Text(), "Source of the events.", default="vitistack:ipam-api")
+    sourcetype_app: str = setting(Text(), "Source type of the application's log.", default="ipam-api:app")
+    sourcetype_http: str = setting(Text(), "Source type of the log of requests.", default="ipam-api:http")
+    token: Secret | None = loaded()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncryptionSection:
+    """How the secrets of registrations are stored."""
+
+    path: Path = setting(
+        KeyFile("keys"),
+        'File with the keys: `{"enc_key": "...", "enc_iv": "..."}`, of 16, 24 or 32 and of 16 bytes.',
+        required=ALWAYS,
+    )
+    scheme: Scheme = setting(
+        OneOf("aes-siv", "legacy-ctr"),
+        "How secrets are written; both are always read. `legacy-ctr` only while the earlier service runs beside this.",
+        default="aes-siv",
+    )
+    previous_path: Path | None = setting(
+        KeyFile("previous"), "File with the keys from before a rotation, as long as secrets are stored under them."
+    )
+    keys: KeySet = loaded(required=True)
+    previous: KeySet | None = loaded()
+
+    def cipher(self) -> Cipher:
+        """What seals and unseals secrets under these settings. Build it once."""
+        return Cipher(self.keys, scheme=self.scheme, previous=self.previous)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthSection:
+    """Who may read the registrations and expire a cluster."""
+
+    token_path: Path | None = setting(
+        SecretFile("token"),
+        "File with the bearer token of the read paths and of `DELETE /v2/cluster`; without it they are 404.",
+    )
+    token: Secret | None = loaded()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CleanupSection:
+    """The worker that gives expired addresses back."""
+
+    interval_seconds: float = setting(
+        Seconds(1, 86400), "How often expired services and addresses are removed.", default=30.0
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggingSection:
+    """The log files."""
+
+    directory: Path = setting(
+        NewPath(), "Directory of the log files. The default is in the working directory.", default=Path("logs")
+    )
+    level: str = setting(
+        OneOf("debug", "info", "warning", "error", "critical"),
+        "The least important messages that are logged.",
+        default="info",
+    )
+
+
+Section = (
+    ServerSection
+    | MongoDBSection
+    | NetBoxSection
+    | SplunkSection
+    | EncryptionSection
+    | AuthSection
+    | CleanupSection
+    | LoggingSection
+)
+
+# By their names in the file, in the order of the tables.
+SECTIONS: dict[str, type[Any]] = {
+    "mongodb": MongoDBSection,
+    "netbox": NetBoxSection,
+    "encryption_secrets": EncryptionSection,
+    "server": ServerSection,
+    "auth": AuthSection,
+    "cleanup": CleanupSection,
+    "logging": LoggingSection,
+    "splunk": SplunkSection,
+}
+
+
+def settings_of(section: type[Any]) -> dict[str, Setting]:
+    """The settings of a section, by name."""
+    fields = cast(Any, section).__dataclass_fields__.values()
+    return {entry.name: entry.metadata["setting"] for entry in fields if "setting" in entry.metadata}

@@ -1,0 +1,230 @@
+"""How the secrets of registrations are sealed for storage, and what holds secrets in memory. No I/O.
+
+Two schemes:
+
+`aes-siv` (the default): `siv1:` + base64(AES-256-SIV(key, secret)), RFC 5297 without associated data. It is
+deterministic, so that a registration is found by its secret with a plain index, and authenticated. The key is derived
+from `enc_key` with HKDF-SHA256 (RFC 5869), so that no key serves two algorithms. The number in the prefix stands for
+all of this: another derivation or algorithm takes another prefix, and `siv1:` stays what it is for ever.
+
+`legacy-ctr` (the earlier service's): base64(AES-CTR(enc_key, iv=enc_iv, secret)). Every secret meets the same key
+stream, so whoever knows one secret reads all others, and nothing is authenticated. Read for ever, written on demand.
+
+A stored text is told apart by its prefix: base64 has no colon, so no text of the old scheme looks like one of the new.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+from base64 import b64decode, b64encode
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers import Cipher as BlockCipher
+from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import CTR
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from ipam_lib.errors import ConfigError, IPAMError
+
+Scheme = Literal["aes-siv", "legacy-ctr"]
+
+PREFIX = "siv1:"
+_HKDF_INFO = b"ipam-api stored secrets siv1"
+_SIV_KEY_BYTES = 64  # AES-256-SIV takes two keys of 32 bytes (RFC 5297, section 2.2)
+_KEY_BYTES = (16, 24, 32)
+_IV_BYTES = 16
+
+
+class SecretUnreadable(IPAMError):
+    """A stored secret cannot be turned back into the clear: another key, a changed text, or an unknown scheme."""
+
+
+class Secret:
+    """A text that must not show up in a log, a traceback or an error: only `reveal()` gives it."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """The text in the clear."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return "****"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Secret):
+            return NotImplemented
+        return same_text(self._text, other._text)
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+
+def same_text(given: str, expected: str) -> bool:
+    """Whether two texts are equal, in a time that does not depend on where they differ; for bearer tokens.
+
+    Takes any text, lone surrogates included (header values may hold them).
+    """
+    return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), expected.encode("utf-8", "surrogatepass"))
+
+
+@dataclass(frozen=True, slots=True)
+class KeySet:
+    """What `secrets.json` holds, as bytes; left out of the repr."""
+
+    enc_key: bytes = field(repr=False)
+    enc_iv: bytes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if problems := _wrong_lengths(self.enc_key, self.enc_iv):
+            raise ConfigError(problems)
+
+    @classmethod
+    def from_json(cls, text: str) -> KeySet:
+        """The key set in the text of a `secrets.json`: `{"enc_key": "...", "enc_iv": "..."}`; other keys are ignored.
+
+        Raises ConfigError with every problem, none of which shows a key.
+        """
+        try:
+            content = json.loads(text)
+        except RecursionError:
+            raise ConfigError(["is nested too deeply"]) from None
+        except ValueError as error:
+            # Only the place: an excerpt would show the key. Not chained either, since the error holds the whole text.
+            where = f": line {error.lineno}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
+            raise ConfigError([f"is not valid JSON{where}"]) from None
+        if not isinstance(content, dict):
+            raise ConfigError(['must hold one JSON object: {"enc_key": "...", "enc_iv": "..."}'])
+        problems = []
+        values = []
+        for name in ("enc_key", "enc_iv"):
+            match content.get(name):
+                case str(value):
+                    values.append(value.encode("utf-8", "surrogatepass"))
+                case None:
+                    problems.append(f"{name} is missing")
+                case _:
+                    problems.append(f"{name} must be a string")
+        if problems:
+            raise ConfigError(problems)
+        return cls(*values)
+
+
+def _wrong_lengths(enc_key: bytes, enc_iv: bytes) -> list[str]:
+    problems = []
+    if len(enc_key) not in _KEY_BYTES:
+        problems.append(f"enc_key must be 16, 24 or 32 bytes long in UTF-8; it is {len(enc_key)}")
+    if len(enc_iv) != _IV_BYTES:
+        problems.append(f"enc_iv must be 16 bytes long in UTF-8; it is {len(enc_iv)}")
+    return problems
+
+
+class _Siv:
+    """The new scheme under one key set."""
+
+    def __init__(self, keys: KeySet) -> None:
+        derived = HKDF(algorithm=SHA256(), length=_SIV_KEY_BYTES, salt=None, info=_HKDF_INFO).derive(keys.enc_key)
+        self._aead = AESSIV(derived)
+
+    def seal(self, secret: str) -> str:
+        return PREFIX + b64encode(self._aead.encrypt(secret.encode(), None)).decode("ascii")
+
+    def unseal(self, stored: str) -> str | None:
+        """The secret, or None when the text was not sealed, just so, under this key."""
+        try:
+            secret = self._aead.decrypt(b64decode(stored[len(PREFIX) :], validate=True), None).decode()
+        except (ValueError, InvalidTag):
+            return None
+        # base64 has several texts for one content (the unused bits of its last character); only one was written.
+        return secret if self.seal(secret) == stored else None
+
+
+class _Ctr:
+    """The earlier service's scheme under one key set."""
+
+    def __init__(self, keys: KeySet) -> None:
+        self._cipher = BlockCipher(AES(keys.enc_key), CTR(keys.enc_iv))
+
+    def _xor(self, content: bytes) -> bytes:
+        stream = self._cipher.encryptor()
+        return stream.update(content) + stream.finalize()
+
+    def seal(self, secret: str) -> str:
+        return b64encode(self._xor(secret.encode())).decode("ascii")
+
+    def unseal(self, stored: str) -> str | None:
+        """What comes out under this key, or None when that is no text. Nothing tells whether it is the right one."""
+        try:
+            return self._xor(b64decode(stored, validate=True)).decode() or None
+        except ValueError:
+            return None
+
+
+class Cipher:
+    """Seals and unseals the secrets of registrations. Build one and keep it: a call then costs a few microseconds.
+
+    `scheme` is what `seal` writes. `previous` is the key set from before a rotation: what stands under it is still
+    found and read, and nothing is written under it.
+    """
+
+    def __init__(self, keys: KeySet, *, scheme: Scheme = "aes-siv", previous: KeySet | None = None) -> None:
+        key_sets = (keys,) if previous is None else (keys, previous)
+        self._siv = [_Siv(key_set) for key_set in key_sets]
+        self._ctr = [_Ctr(key_set) for key_set in key_sets]
+        self.scheme: Scheme = scheme
+        written: _Siv | _Ctr = self._siv[0] if scheme == "aes-siv" else self._ctr[0]
+        self._seal = written.seal
+        sealers: list[_Siv | _Ctr] = [written, *self._siv, *self._ctr]
+        self._sealers: list[Callable[[str], str]] = [sealer.seal for sealer in dict.fromkeys(sealers)]
+        # Beside aes-siv, nothing writes the old scheme under the current key: old records stand under the previous one.
+        self._ctr_by_likelihood = self._ctr[::-1] if scheme == "aes-siv" else self._ctr
+
+    def seal(self, secret: str) -> str:
+        """The text to store for `secret`. The same secret always gives the same text."""
+        return self._seal(secret)
+
+    def candidates(self, secret: str) -> tuple[str, ...]:
+        """Every text under which `secret` may be stored, without repeats: first the one that `seal` gives, then AES-SIV
+        and then the old scheme, each under the current and then the previous key."""
+        return tuple(dict.fromkeys(seal(secret) for seal in self._sealers))
+
+    def unseal(self, stored: str) -> str:
+        """The secret that `stored` was sealed from.
+
+        The old scheme does not tell a right key from a wrong one. Where a previous key is known, the key under which
+        printable characters come out is taken. Should both give one (one pair of keys in 256 does
+        that to many secrets of 8 characters, one in 65,536 to those of 16), it is the previous key's under `aes-siv`,
+        which writes the old scheme under no key any more, else the current key's.
+
+        Raises SecretUnreadable, whose message holds neither the secret nor the stored text.
+        """
+        if stored.startswith(PREFIX):
+            for siv in self._siv:
+                if (secret := siv.unseal(stored)) is not None:
+                    return secret
+            raise SecretUnreadable("the stored secret was sealed under another key, or has been changed")
+        if ":" in stored:
+            raise SecretUnreadable("the stored secret is of a scheme that this version does not know")
+        texts = [text for ctr in self._ctr_by_likelihood if (text := ctr.unseal(stored)) is not None]
+        if not texts:
+            raise SecretUnreadable("the stored secret was sealed under another key, or has been changed")
+        return next(filter(str.isprintable, texts), texts[0])
+
+    def is_current(self, stored: str) -> bool:
+        """Whether `stored` is what `seal` would write now: of its scheme, and under the current key.
+
+        Where the secret is at hand, comparing with `seal(secret)` is as good and leaves nothing to likelihood.
+        """
+        try:
+            return self.seal(self.unseal(stored)) == stored
+        except SecretUnreadable:
+            return False

@@ -1,0 +1,29 @@
+"""Fresh ids for registrations."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import secrets
+import time
+from collections.abc import Callable
+
+
+def object_ids(seconds: Callable[[], float] = time.time) -> Callable[[], str]:
+    """A source of ObjectIds as 24 hex digits, without the driver that usually makes them: seconds since 1970, a random
+    number of this process, and a counter that starts anywhere.
+
+    https://www.mongodb.com/docs/manual/reference/bson-types/#objectid
+    """
+    process = b""
+    process_id = 0
+    counter = itertools.count(secrets.randbits(24))
+
+    def new_id() -> str:
+        nonlocal process, process_id
+        if process_id != os.getpid():
+            process_id, process = os.getpid(), secrets.token_bytes(5)
+        parts = (int(seconds()).to_bytes(4, "big"), process, (next(counter) % (1 << 24)).to_bytes(3, "big"))
+        return b"".join(parts).hex()
+
+    return new_id

@@ -1,0 +1,152 @@
+"""The life of what the application works with: opened, prepared in the background, looked after, closed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from ipam_lib.clock import Clock
+from ipam_lib.errors import StorageUnavailable
+from ipam_lib.registry import Registry
+from ipam_lib.storage.base import Store
+from ipam_lib.telemetry.metrics import Metrics
+from ipam_lib.workers import Worker, Workers
+
+log = logging.getLogger(__name__)
+
+# How long the start waits for storage and NetBox before the socket listens without them.
+SECONDS_OF_GRACE: Final = 2.0
+SECONDS_BETWEEN_RECOVERIES: Final = 60.0
+SECONDS_BETWEEN_PREPARATIONS: Final = 10.0
+
+
+class NetBoxConnection(Protocol):
+    """NetBox's client, as far as its life goes."""
+
+    @property
+    def available(self) -> bool: ...
+
+    def set_token(self, token: str) -> None: ...
+
+    async def open(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class ZoneKeeper(Protocol):
+    """The cache of zones, as far as its life goes (see `netbox.zones.ZoneCache`)."""
+
+    @property
+    def loaded(self) -> bool: ...
+
+    @property
+    def names(self) -> Sequence[str]: ...
+
+    @property
+    def source(self) -> str | None: ...
+
+    async def start(self) -> None: ...
+
+    async def run(self) -> None: ...
+
+    async def reload(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+@dataclass(slots=True)
+class Parts:
+    """What the application is put together from. `prepared` says whether the storage has its indexes: before that,
+    nothing may be registered. `alive` says whether what works in the background does, as far as it should."""
+
+    store: Store
+    netbox: NetBoxConnection
+    zones: ZoneKeeper
+    registry: Registry
+    clock: Clock
+    cleanup_seconds: float = 30.0
+    metrics: Metrics = field(default_factory=Metrics)
+    prepared: bool = field(default=False, init=False)
+    alive: Callable[[], bool] = field(default=lambda: True, init=False)
+
+    def check_prepared(self) -> None:
+        """Raises StorageUnavailable before the storage is prepared."""
+        if not self.prepared:
+            raise StorageUnavailable("the storage is not ready yet; try again", applied=False)
+
+
+@asynccontextmanager
+async def living(parts: Parts, grace: float = SECONDS_OF_GRACE) -> AsyncIterator[None]:
+    """Open everything and keep it going while this lasts. Storage and NetBox may be away: they are tried again.
+
+    `grace`: seconds to wait for them at the start.
+    """
+    workers = Workers(parts.clock)
+
+    async def prepare() -> bool:
+        for duplicate in await parts.store.prepare():
+            log.warning(
+                "zone %s holds %s more than once in the storage; the first stays in force",
+                duplicate.zone,
+                duplicate.address,
+                extra={"kept": duplicate.kept, "marked": ", ".join(duplicate.marked)},
+            )
+        parts.prepared = True
+        workers.start(Worker("recover", SECONDS_BETWEEN_RECOVERIES, recover))
+        workers.start(Worker("cleanup", parts.cleanup_seconds, clean_up, at_start=False))
+        return True
+
+    async def recover() -> bool:
+        report = await parts.registry.recover()
+        parts.metrics.recovered(report)
+        if report.aborted or report.failed:
+            log.info("recovered", extra={"aborted": report.aborted, "failed": report.failed})
+        return False
+
+    async def clean_up() -> bool:
+        report = await parts.registry.release_expired()
+        parts.metrics.cleaned_up(report)
+        if report.expired_services or report.released or report.failed:
+            log.info(
+                "cleaned up",
+                extra={
+                    "expired_services": report.expired_services,
+                    "released": report.released,
+                    "failed": report.failed,
+                },
+            )
+        return False
+
+    async def keep_zones() -> None:
+        # The zones kept in storage can be read once that is prepared; where it is away, NetBox will do.
+        await asyncio.wait((preparing,), timeout=grace / 2)
+        await parts.zones.start()
+        started.set()
+        await parts.zones.run()
+
+    started = asyncio.Event()
+    keeper: asyncio.Task[None] | None = None
+    try:
+        await parts.netbox.open()
+        await parts.store.open()
+        preparing = workers.start(Worker("prepare the storage", SECONDS_BETWEEN_PREPARATIONS, prepare))
+        keeper = asyncio.create_task(keep_zones(), name="keep the zones")
+        zones_started = asyncio.create_task(started.wait())
+        await asyncio.wait((preparing, zones_started), timeout=grace)
+        zones_started.cancel()
+        zones_kept = keeper
+        parts.alive = lambda: workers.alive() and not zones_kept.done()
+        yield
+    finally:
+        parts.alive = lambda: True
+        await workers.stop()
+        if keeper is not None:
+            keeper.cancel()
+            await asyncio.wait((keeper,))
+        await parts.zones.close()
+        await parts.netbox.close()
+        await parts.store.close()

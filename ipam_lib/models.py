@@ -1,0 +1,134 @@
+"""The registration: the one record of who holds an address, and the states of its life.
+
+    creating -> live -> releasing -> gone
+    creating -> aborting -> gone
+
+Every arrow is one compare-and-set on the document (`_id` and `revision`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Literal
+
+IPFamily = Literal["ipv4", "ipv6"]
+
+PENDING = "pending:"
+
+
+class State(StrEnum):
+    """Where a registration stands in its life. A document without a state (the earlier service's) is live."""
+
+    CREATING = "creating"
+    LIVE = "live"
+    RELEASING = "releasing"
+    ABORTING = "aborting"
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceKey:
+    """What makes two services the same service: all three, compared exactly."""
+
+    service_name: str
+    namespace_id: str
+    cluster_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A service on an address. `expires_at` is aware UTC in whole milliseconds; None means that it does not expire."""
+
+    key: ServiceKey
+    retention_period_days: int = 0
+    deny_external_cleanup: bool = False
+    expires_at: datetime | None = None
+
+    def expired(self, now: datetime) -> bool:
+        """Whether its expiration has passed at `now`."""
+        return self.expires_at is not None and self.expires_at <= now
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """One document of the collection `addresses`.
+
+    `id` is 24 hex digits (an ObjectId), fresh for each registration and never used twice; it is also the NetBox
+    custom field `k8s_uuid` of the prefix. `secret` is sealed (see `crypto`). `revision` is None in documents of the
+    earlier service. `lease_until` says how long whoever is creating it may go on writing to NetBox. `witness` is the
+    store's own (the raw document as it was read) and no part of the value.
+    """
+
+    id: str
+    zone: str
+    ip_family: IPFamily
+    address: str
+    secret: str
+    services: tuple[Service, ...] = ()
+    netbox_id: int | None = None
+    state: State = State.LIVE
+    revision: int | None = None
+    lease_until: datetime | None = None
+    duplicate: bool = False
+    witness: Any = field(default=None, compare=False, repr=False)
+
+    def service(self, key: ServiceKey) -> Service | None:
+        """The service with this key, or None."""
+        return next((service for service in self.services if service.key == key), None)
+
+    def changed(self, **changes: Any) -> Registration:
+        """The next revision of this registration, with `changes`; for `Store.replace`."""
+        return replace(self, revision=(self.revision or 0) + 1, **changes)
+
+    @property
+    def pending(self) -> bool:
+        """Whether the address is still the placeholder that stands in for one until NetBox has given it."""
+        return self.address.startswith(PENDING)
+
+
+def placeholder(ip_family: IPFamily, key: ServiceKey) -> str:
+    """The address of a registration that has none yet.
+
+    The unique index on zone and address lets one creation for a service, zone and family through at a time, on any
+    number of instances, because they all insert this same text.
+    """
+    parts = "\0".join((ip_family, key.service_name, key.namespace_id, key.cluster_id))
+    return PENDING + hashlib.sha256(parts.encode()).hexdigest()[:40]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A validated request of a service about its address.
+
+    `address` is canonical, `spelling` as the client wrote it (the earlier service stored that). `secret` and
+    `new_secret` are in the clear, so they are left out of the repr. `retention_period_days` is None when the request
+    does not say.
+    """
+
+    zone: str
+    ip_family: IPFamily
+    key: ServiceKey
+    secret: str = field(repr=False)
+    address: str | None = None
+    spelling: str | None = None
+    new_secret: str | None = field(default=None, repr=False)
+    retention_period_days: int | None = None
+    deny_external_cleanup: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """What a registration came to: the address, and whether it is new."""
+
+    address: str
+    created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterExpired:
+    """How many services of a cluster now expire at once, and how many deny that."""
+
+    expired: int
+    denied: int

@@ -1,0 +1,176 @@
+"""Coalesced creation: while one creation for a container is under way, later ones for it wait, and then go as one list.
+
+NetBox hands out free addresses one at a time behind a global lock, but several in one POST for little more than the
+price of one. Natural batching: no timer, and no delay when nothing is under way. Each waiter keeps its own time
+limit, its own `k8s_uuid`, and its own outcome.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from copy import copy
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ipam_lib.clock import Clock
+from ipam_lib.errors import ContainerFull, NetBoxError, NetBoxRejected, NetBoxUnavailable
+from ipam_lib.netbox.base import Container, Prefix
+
+log = logging.getLogger(__name__)
+
+LARGEST_LIST = 50
+"""How many prefixes are asked for in one POST; at about 30 ms each, one such takes a second and a half."""
+
+
+@dataclass(slots=True, eq=False)
+class _Waiter:
+    """One creation. `limit` is how long it may take in seconds, `until` the monotonic time by which it must have
+    ended."""
+
+    uuid: str
+    limit: float
+    until: float
+    outcome: asyncio.Future[Prefix] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    def fail(self, error: Exception) -> None:
+        """End with an error: a copy, since each waiter adds its own traceback."""
+        if not self.outcome.done():
+            self.outcome.set_exception(copy(error))
+
+    def succeed(self, prefix: Prefix) -> None:
+        """End with a prefix."""
+        if not self.outcome.done():
+            self.outcome.set_result(prefix)
+
+
+class CreateOne(Protocol):
+    """As `NetBox.create_next`."""
+
+    async def __call__(self, container: Container, /, *, uuid: str, limit: float) -> Prefix: ...
+
+
+class CreateMany(Protocol):
+    """One prefix for each of `uuids`, in their order, in one call: all or none. Raises ContainerFull when not all
+    fit."""
+
+    async def __call__(self, container: Container, uuids: Sequence[str], /, *, limit: float) -> list[Prefix]: ...
+
+
+class Coalescer:
+    """Creations of next free prefixes, container by container. `create_next` is its whole use."""
+
+    def __init__(
+        self,
+        one: CreateOne,
+        many: CreateMany,
+        clock: Clock,
+        *,
+        hopeless: Callable[[int], None] = lambda others: None,
+    ) -> None:
+        """`hopeless` is told, when a creation timed out, how many others have failed with it."""
+        self._hopeless = hopeless
+        self._one = one
+        self._many = many
+        self._clock = clock
+        self._waiting: dict[int, deque[_Waiter]] = {}
+        self._sending: dict[int, asyncio.Task[None]] = {}
+
+    async def create_next(self, container: Container, *, uuid: str, limit: float) -> Prefix:
+        """As `NetBox.create_next`; `limit` includes the wait for the creation that is under way.
+
+        A waiter that has less than half of its limit left when its list is to be sent, or that waited for one which
+        timed out, raises NetBoxUnavailable(applied=False). A waiter that is cancelled once its list is sent leaves
+        that to the others: what is made under its `k8s_uuid` is found by that.
+        """
+        waiter = _Waiter(uuid, limit, self._clock.monotonic() + limit)
+        queue = self._waiting.setdefault(container.id, deque())
+        queue.append(waiter)
+        if container.id not in self._sending:
+            self._sending[container.id] = asyncio.get_running_loop().create_task(self._send(container, queue))
+        try:
+            return await waiter.outcome
+        finally:
+            if waiter in queue:
+                queue.remove(waiter)
+
+    async def close(self) -> None:
+        """End what is under way; its waiters are told that it may have happened."""
+        for task in list(self._sending.values()):
+            task.cancel()
+        await asyncio.gather(*self._sending.values(), return_exceptions=True)
+
+    async def _send(self, container: Container, queue: deque[_Waiter]) -> None:
+        """Send lists until nobody waits."""
+        batch: list[_Waiter] = []
+        try:
+            while queue:
+                batch = [queue.popleft() for _ in range(min(len(queue), LARGEST_LIST))]
+                if await self._create(container, self._in_time(batch)):
+                    self._give_up(batch, queue)
+        finally:
+            del self._sending[container.id]
+            if not queue:
+                self._waiting.pop(container.id, None)
+            for waiter in batch:  # only when this was cancelled, or has a bug
+                waiter.fail(NetBoxUnavailable(applied=True))
+            for waiter in queue:
+                waiter.fail(NetBoxUnavailable(applied=False))
+
+    def _give_up(self, batch: Sequence[_Waiter], queue: deque[_Waiter]) -> None:
+        """NetBox was too slow for this batch: those that waited behind it shall not wait as long once more."""
+        self._hopeless(len(batch) - 1 + len(queue))
+        while queue:
+            error = NetBoxUnavailable(detail="the creation before it timed out", applied=False, timed_out=True)
+            queue.popleft().fail(error)
+
+    def _in_time(self, batch: Sequence[_Waiter]) -> list[_Waiter]:
+        """Those that are still waited for and have time left for a whole call; the others are told that nothing was
+        sent, and may try again."""
+        going = []
+        now = self._clock.monotonic()
+        for waiter in batch:
+            if waiter.outcome.done():
+                continue
+            left = waiter.until - now
+            if left <= 0 or left < waiter.limit / 2:
+                waiter.fail(NetBoxUnavailable(detail="there was no time left to send the creation", applied=False))
+            else:
+                going.append(waiter)
+        return going
+
+    async def _create(self, container: Container, batch: Sequence[_Waiter]) -> bool:
+        """One POST for the whole batch; where NetBox refuses the list as a whole, one for each. Whether it timed
+        out."""
+        if not batch:
+            return False
+        limit = min(waiter.until for waiter in batch) - self._clock.monotonic()
+        try:
+            if len(batch) == 1:
+                made = [await self._one(container, uuid=batch[0].uuid, limit=limit)]
+            else:
+                made = await self._many(container, [waiter.uuid for waiter in batch], limit=limit)
+        except (ContainerFull, NetBoxRejected) as error:
+            if len(batch) == 1:
+                batch[0].fail(error)
+                return False
+            # Nothing was created: the list fits only in part, or one of it is bad.
+            log.info("a list of %d was refused for container %s; one by one", len(batch), container.prefix)
+            for number, waiter in enumerate(batch):
+                if await self._create(container, self._in_time([waiter])):
+                    self._give_up([waiter], deque(batch[number + 1 :]))
+                    return True
+        except NetBoxError as error:
+            for waiter in batch:
+                waiter.fail(error)
+            return isinstance(error, NetBoxUnavailable) and error.timed_out
+        except Exception as error:
+            for waiter in batch:
+                waiter.fail(error)
+            raise
+        else:
+            for waiter, prefix in zip(batch, made, strict=True):
+                waiter.succeed(prefix)
+        return False

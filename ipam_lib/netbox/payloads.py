@@ -1,0 +1,234 @@
+"""NetBox's JSON and our own types: what is sent, what comes back, and whether the one fits the other. No I/O.
+
+https://netboxlabs.com/docs/netbox/integrations/rest-api/ describes the objects; how they really look was
+observed with 4.6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ipam_lib.addresses import HOST_LENGTH, contains, family_of, network
+from ipam_lib.models import IPFamily
+from ipam_lib.netbox.base import Container, Prefix
+
+ZONE_FIELD = "k8s_zone"
+UUID_FIELD = "k8s_uuid"
+
+# What is read of a prefix: the rest of it would be most of the answer.
+PREFIX_FIELDS = "id,prefix,vrf,status,custom_fields"
+CONTAINER_FIELDS = PREFIX_FIELDS + ",tenant,role"
+
+LONGEST_CHANGELOG_MESSAGE = 200
+
+
+class Mismatch(ValueError):
+    """An object does not look like NetBox's, or is not what was asked for. Its text is for the log."""
+
+
+def creation(
+    container: Container,
+    *,
+    uuid: str,
+    tag_id: int | None,
+    constants: Mapping[str, Any],
+    inherited: Sequence[str],
+) -> dict[str, Any]:
+    """What a new prefix in `container` carries, whichever way it is created: everything but its length or address.
+
+    `constants` are custom fields stamped on each; those named in `inherited` are copied from the container, where it
+    has a value, and win over a constant of that name. Nothing wins over `k8s_zone` and `k8s_uuid`.
+    """
+    fields = dict(constants)
+    for name in inherited:
+        value = container.custom_fields.get(name)
+        if value is not None:
+            fields[name] = _reference(value)
+    fields[ZONE_FIELD] = container.zone
+    fields[UUID_FIELD] = uuid
+    payload: dict[str, Any] = {
+        "status": "active",
+        "custom_fields": fields,
+        "changelog_message": f"registration {uuid}"[:LONGEST_CHANGELOG_MESSAGE],
+    }
+    if container.tenant_id is not None:
+        payload["tenant"] = container.tenant_id
+    if container.role_id is not None:
+        payload["role"] = container.role_id
+    if tag_id is not None:
+        payload["tags"] = [tag_id]
+    return payload
+
+
+def prefix(item: Any) -> Prefix:
+    """The prefix that NetBox describes.
+
+    Raises Mismatch when it is no description of a prefix.
+    """
+    fields = _custom_fields(item)
+    return Prefix(
+        id=id_of(item),
+        prefix=_cidr(item),
+        vrf_id=_id_of(item, "vrf"),
+        status=_status(item),
+        zone=_text(fields, ZONE_FIELD),
+        uuid=_text(fields, UUID_FIELD),
+    )
+
+
+def container(item: Any) -> Container:
+    """The container prefix that NetBox describes; it carries a zone.
+
+    Raises Mismatch when it is no description of one.
+    """
+    fields = _custom_fields(item)
+    zone = _text(fields, ZONE_FIELD)
+    if not zone:
+        raise Mismatch(f"prefix {id_of(item)} carries no {ZONE_FIELD}")
+    cidr = _cidr(item)
+    return Container(
+        id=id_of(item),
+        prefix=cidr,
+        ip_family=family_of(cidr),
+        zone=zone,
+        vrf_id=_id_of(item, "vrf"),
+        tenant_id=_id_of(item, "tenant"),
+        role_id=_id_of(item, "role"),
+        custom_fields={name: value for name, value in fields.items() if value is not None and name != ZONE_FIELD},
+    )
+
+
+def check_created(made: Prefix, wanted: Container, *, uuid: str, address: str | None = None) -> None:
+    """Whether a created prefix is what was asked for: a host prefix inside the container, in its VRF, with our marks.
+
+    Raises Mismatch with every difference.
+    """
+    length = HOST_LENGTH[wanted.ip_family]
+    problems = []
+    if not made.prefix.endswith(f"/{length}"):
+        problems.append(f"its length is not /{length}")
+    if not contains(wanted.prefix, made.prefix):
+        problems.append(f"it is not inside {wanted.prefix}")
+    if address is not None and made.prefix != str(network(address)):
+        problems.append(f"it is not {address}")
+    if made.vrf_id != wanted.vrf_id:
+        problems.append(f"its VRF is {made.vrf_id}, not {wanted.vrf_id}")
+    if made.uuid != uuid:
+        problems.append(f"its {UUID_FIELD} is {made.uuid!r}, not {uuid!r}")
+    if made.zone != wanted.zone:
+        problems.append(f"its {ZONE_FIELD} is {made.zone!r}, not {wanted.zone!r}")
+    if problems:
+        raise Mismatch(f"created prefix {made.id} ({made.prefix}): " + ", ".join(problems))
+
+
+def page(body: Any) -> tuple[list[Any], bool, bool]:
+    """The results in a page of a listing, whether there are more, and whether it was paged by id (NetBox then does not
+    count; it does when it does not know `start`).
+
+    Raises Mismatch when it is no page.
+    """
+    if not isinstance(body, dict) or not isinstance(body.get("results"), list) or "next" not in body:
+        raise Mismatch("not a page of a listing")
+    return body["results"], body["next"] is not None, body.get("count") is None
+
+
+def choices(item: Any) -> list[str]:
+    """The values of a custom field choice set, in its order.
+
+    Raises Mismatch when it is none.
+    """
+    extra = item.get("extra_choices") if isinstance(item, dict) else None
+    if not isinstance(extra, list):
+        raise Mismatch("not a choice set")
+    values = []
+    for pair in extra:
+        if not isinstance(pair, list) or not pair or not isinstance(pair[0], str):
+            raise Mismatch("a choice is not a pair of texts")
+        values.append(pair[0])
+    return values
+
+
+def as_document(item: Container) -> dict[str, Any]:
+    """A container as a small JSON document."""
+    return {
+        "id": item.id,
+        "prefix": item.prefix,
+        "zone": item.zone,
+        "vrf": item.vrf_id,
+        "tenant": item.tenant_id,
+        "role": item.role_id,
+        "custom_fields": dict(item.custom_fields),
+    }
+
+
+def from_document(document: Any) -> Container:
+    """The container in such a document. Raises Mismatch."""
+    if not isinstance(document, dict):
+        raise Mismatch("not a container")
+    fields = document.get("custom_fields")
+    ids = [document.get(name) for name in ("vrf", "tenant", "role")]
+    if not isinstance(fields, dict) or not all(_is_id(value) or value is None for value in ids):
+        raise Mismatch("not a container")
+    cidr, zone = _cidr(document), document.get("zone")
+    if not isinstance(zone, str):
+        raise Mismatch("not a container")
+    family: IPFamily = family_of(cidr)
+    return Container(id_of(document), cidr, family, zone, ids[0], ids[1], ids[2], fields)
+
+
+def _reference(value: Any) -> Any:
+    """A custom field's value in the form in which NetBox takes it: objects by their ids."""
+    if isinstance(value, dict) and _is_id(value.get("id")):
+        return value["id"]
+    if isinstance(value, list):
+        return [_reference(one) for one in value]
+    return value
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def id_of(item: Any) -> int:
+    value = item.get("id") if isinstance(item, dict) else None
+    if not _is_id(value):
+        raise Mismatch("an object without an id")
+    assert isinstance(value, int)
+    return value
+
+
+def _id_of(item: dict[str, Any], name: str) -> int | None:
+    if name not in item:
+        raise Mismatch(f"prefix {id_of(item)} without a field {name}")
+    return None if item[name] is None else id_of(item[name])
+
+
+def _cidr(item: dict[str, Any]) -> str:
+    value = item.get("prefix")
+    try:
+        # Not everything that `ipaddress` takes for a network is text.
+        return str(network(value if isinstance(value, str) else ""))
+    except ValueError:
+        raise Mismatch(f"object {id_of(item)} without a proper prefix") from None
+
+
+def _status(item: dict[str, Any]) -> str:
+    value = item.get("status")
+    if isinstance(value, dict) and isinstance(value.get("value"), str):
+        return str(value["value"])
+    raise Mismatch(f"prefix {id_of(item)} without a proper status")
+
+
+def _custom_fields(item: Any) -> dict[str, Any]:
+    fields = item.get("custom_fields") if isinstance(item, dict) else None
+    if not isinstance(fields, dict):
+        raise Mismatch("a prefix without custom_fields")
+    return fields
+
+
+def _text(fields: dict[str, Any], name: str) -> str | None:
+    value = fields.get(name)
+    if value is None or isinstance(value, str):
+        return value or None
+    raise Mismatch(f"custom field {name} is no text")

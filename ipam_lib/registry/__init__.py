@@ -1,0 +1,82 @@
+"""The use cases: what happens to a registration, and in which order. Knows neither HTTP nor Motor nor NetBox's JSON."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+
+from ipam_lib.crypto import Cipher
+from ipam_lib.models import ClusterExpired, Registered, Registration, Request
+from ipam_lib.registry import admin, reconcile, recover, register, release, rotate, services
+from ipam_lib.registry.context import Context, RegistrySettings
+from ipam_lib.registry.drift import Drift, Found, Kind
+from ipam_lib.registry.recover import RecoverReport
+from ipam_lib.registry.release import ReleaseReport
+from ipam_lib.registry.rotate import RotateReport
+from ipam_lib.registry.steady import SteadyTime
+
+__all__ = [
+    "Context",
+    "Drift",
+    "Found",
+    "Kind",
+    "RecoverReport",
+    "Registry",
+    "RegistrySettings",
+    "ReleaseReport",
+    "RotateReport",
+]
+
+
+class Registry:
+    """The use cases over one context. Deadlines are values of the clock's `monotonic()`, one longest request from now
+    when left out."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        # The wall clock is believed as it is when the process starts.
+        self._time = SteadyTime(context.clock.now(), context.clock.monotonic())
+
+    async def register(self, request: Request, *, deadline: float | None = None) -> Registered:
+        """See `register.register`."""
+        return await register.register(self.context, request, self.context.deadline(deadline))
+
+    async def expire(self, request: Request, *, deadline: float | None = None) -> str:
+        """See `services.expire`."""
+        return await services.expire(self.context, request, self.context.deadline(deadline))
+
+    async def expire_cluster(
+        self,
+        cluster_id: str,
+        *,
+        deadline: float | None = None,
+        told: Callable[[ClusterExpired], None] = lambda so_far: None,
+    ) -> ClusterExpired:
+        """See `services.expire_cluster`."""
+        return await services.expire_cluster(self.context, cluster_id, self.context.deadline(deadline), told)
+
+    async def release_expired(self) -> ReleaseReport:
+        """See `release.release_expired`."""
+        return await release.release_expired(self.context, self._time)
+
+    async def recover(self) -> RecoverReport:
+        """See `recover.recover`."""
+        return await recover.recover(self.context)
+
+    async def replace_secret(
+        self, *, zone: str, addresses: Sequence[str], new_secret: str, deadline: float | None = None
+    ) -> Registration:
+        """See `admin.replace_secret`."""
+        limit = self.context.deadline(deadline)
+        return await admin.replace_secret(
+            self.context, zone=zone, addresses=addresses, new_secret=new_secret, deadline=limit
+        )
+
+    async def rotate(
+        self, new: Cipher, *, dry_run: bool = False, told: Callable[[RotateReport], None] = lambda report: None
+    ) -> RotateReport:
+        """See `rotate.rotate`."""
+        return await rotate.rotate(self.context, new, dry_run=dry_run, told=told)
+
+    def reconcile(self, *, fix: bool = False, most_deletions: int = reconcile.MOST_DELETIONS) -> AsyncIterator[Found]:
+        """See `reconcile.reconcile`."""
+        return reconcile.reconcile(self.context, fix=fix, most_deletions=most_deletions)

@@ -1,0 +1,99 @@
+"""What every use case works with, and how long it may take."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from ipam_lib.clock import Clock
+from ipam_lib.crypto import Cipher
+from ipam_lib.errors import Unavailable
+from ipam_lib.models import Registration
+from ipam_lib.netbox.base import NetBox, Zones
+from ipam_lib.storage.base import Store
+
+TOO_SLOW = "the request took too long; try again"
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrySettings:
+    """`longest_request`: seconds within which every request is answered; also the length of a lease.
+    `netbox_call`: the longest that one call to NetBox may take, in seconds; must fit into a request more than twice.
+    `batch`: how many registrations are released, or paged through, at a time."""
+
+    longest_request: float = 25.0
+    netbox_call: float = 10.0
+    batch: int = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The outside world of the use cases, injected."""
+
+    store: Store
+    netbox: NetBox
+    zones: Zones
+    cipher: Cipher
+    clock: Clock
+    new_id: Callable[[], str]
+    settings: RegistrySettings = field(default_factory=RegistrySettings)
+    random: random.Random = field(default_factory=random.Random)
+
+    def lease(self) -> datetime:
+        """The end of a lease taken now."""
+        return self.clock.now() + timedelta(seconds=self.settings.longest_request)
+
+    def deadline(self, at: float | None = None) -> Deadline:
+        """The deadline at this value of the clock's `monotonic()`; one longest request from now when not given."""
+        return Deadline(self, self.clock.monotonic() + self.settings.longest_request if at is None else at)
+
+    async def pause(self, attempt: int, deadline: Deadline) -> None:
+        """Wait a jittered, growing moment (10 ms, 16 ms ... 250 ms) before looking again.
+
+        Raises Unavailable when the deadline leaves no time for another look.
+        """
+        seconds = min(0.01 * 1.6 ** min(attempt, 8), 0.25) * (0.5 + self.random.random())
+        if deadline.left() < seconds + 0.25:
+            raise Unavailable(TOO_SLOW)
+        await self.clock.sleep(seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """The moment by which a request must be answered."""
+
+    context: Context
+    at: float
+
+    def left(self) -> float:
+        """Seconds until then; negative when it has passed."""
+        return self.at - self.context.clock.monotonic()
+
+    def for_reading(self) -> float:
+        """The limit of a call to NetBox that only reads.
+
+        Raises Unavailable when there is no time left for one.
+        """
+        left = self.left()
+        if left <= 0:
+            raise Unavailable(TOO_SLOW)
+        return min(left, self.context.settings.netbox_call)
+
+    def for_writing(self, registration: Registration) -> float:
+        """The limit of a call to NetBox that writes on behalf of `registration`, which this request holds.
+
+        The lease must still have the time of one whole call left, by the wall clock that the other instances go by, and
+        the deadline too, by the clock that cannot be set: who was suspended, or sees his clock jump, stops here and
+        writes nothing that a successor would not know of.
+
+        Raises Unavailable when it has not.
+        """
+        limit = self.context.settings.netbox_call
+        now = self.context.clock.now()
+        if self.left() < limit or (
+            registration.lease_until is not None and registration.lease_until - now < timedelta(seconds=limit)
+        ):
+            raise Unavailable(TOO_SLOW)
+        return limit

@@ -1,0 +1,290 @@
+"""Creation: from a registration that is `creating` to one that is `live`, with its prefix in NetBox.
+
+Whoever inserted the document, or took it over, holds its lease, and is the only one who may write to NetBox under its
+id. Each step can be the last one before a crash: what it leaves behind is found by the document's id (`k8s_uuid`), by
+the next request that takes the document over, or by `recover`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from enum import Enum, auto
+
+from ipam_lib import addresses
+from ipam_lib.errors import (
+    AddressTaken,
+    ContainerFull,
+    ContainerGone,
+    DuplicatePrefix,
+    NetBoxUnavailable,
+    StorageUnavailable,
+    StoreConflict,
+    Unavailable,
+    ZoneFull,
+)
+from ipam_lib.models import Registered, Registration, State
+from ipam_lib.netbox.base import Container, Prefix
+from ipam_lib.registry import recover, release, writes
+from ipam_lib.registry.context import Context, Deadline
+
+log = logging.getLogger(__name__)
+
+SENDINGS = 3
+"""How often one creation is sent to NetBox at the most, each time after a look for what the one before may have
+made."""
+
+
+class Turn(Enum):
+    """How a step ended that did not end in a registration."""
+
+    START_OVER = auto()
+    """The document is no longer this holder's, or somebody finished it: read again."""
+    TRY_ANOTHER = auto()
+    """The prefix in hand is not to be had, or there is none: ask NetBox for one."""
+
+
+class Creation:
+    """One holder's work on one registration."""
+
+    def __init__(self, context: Context, own: Registration, deadline: Deadline, *, taken_over: bool = False) -> None:
+        self.context = context
+        self.own = own
+        self.deadline = deadline
+        self.doubt = taken_over
+        """Whether NetBox may hold something under the document's id that this holder has not seen."""
+        self.timed_out = False
+        """Whether NetBox may still be working on it."""
+        self.made: dict[int, Prefix] = {}
+        """What this holder knows to be in NetBox under the document's id, by NetBox id."""
+
+    async def next_free(self, containers: Sequence[Container]) -> Registered | Turn:
+        """Take the next free address of the first container that has one.
+
+        Raises ZoneFull, Unavailable.
+        """
+        attempt = 0
+        for container in containers:
+            while (prefix := await self._create(container, None)) is not None:
+                settled = await self._settle(prefix)
+                if settled is not Turn.TRY_ANOTHER:
+                    return settled
+                await self.context.pause(attempt, self.deadline)
+                attempt += 1
+        await self._delete(self.made.values())
+        raise ZoneFull(self.own.zone, self.own.ip_family)
+
+    async def exactly(self, container: Container) -> Registered | Turn:
+        """Take the address that stands in the document.
+
+        Raises AddressTaken, Unavailable.
+        """
+        for attempt in range(10_000):
+            prefix = await self._look_before_creating(container)
+            if prefix is None:
+                try:
+                    prefix = await self._create(container, self.own.address)
+                except DuplicatePrefix:
+                    pass  # somebody was faster: the next look tells who
+                else:
+                    if prefix is None:
+                        raise Unavailable(f"container {container.prefix} is gone from NetBox; try again")
+            if prefix is not None:
+                return await self._settle(prefix)
+            await self.context.pause(attempt, self.deadline)
+        raise AssertionError("unreachable")
+
+    async def adopt(self) -> Registered | Turn:
+        """After a take-over: finish with what the previous holder made, if that is what is asked for. TRY_ANOTHER when
+        there is nothing to finish with."""
+        made = await self._look_up()
+        self.doubt = False
+        fitting = [one for one in made if self.own.pending or one.prefix == self.own.address]
+        return await self._settle(fitting[0]) if fitting else Turn.TRY_ANOTHER
+
+    async def give_up(self, error: BaseException) -> None:
+        """Leave nothing half done behind `error`: where surely nothing is in NetBox, the document goes at once.
+        Otherwise it stays for the next holder, or for `recover`, to look; the lease is cut short, since this holder
+        writes no more."""
+        try:
+            if not self.doubt and not self.made:
+                await self.context.store.delete(self.own)
+            elif self.own.lease_until is not None:
+                patience = self.context.settings.netbox_call if self.timed_out else 0.0
+                until = self.context.clock.now() + timedelta(seconds=patience)
+                if until < self.own.lease_until:
+                    await self.context.store.replace(self.own, self.own.changed(lease_until=until))
+        except StorageUnavailable as trouble:
+            log.warning("registration %s is left to recovery: %s, after: %s", self.own.id, trouble, error)
+
+    async def _create(self, container: Container, address: str | None) -> Prefix | None:
+        """One prefix in NetBox under the document's id, the next free one or exactly `address`; None when the container
+        has none left, or is gone. A reply that was lost is looked for before anything is sent again."""
+        for sending in range(SENDINGS):
+            limit = self.deadline.for_writing(self.own)
+            try:
+                if address is None:
+                    prefix = await self.context.netbox.create_next(container, uuid=self.own.id, limit=limit)
+                else:
+                    prefix = await self.context.netbox.create_exact(container, address, uuid=self.own.id, limit=limit)
+                self.made[prefix.id] = prefix
+                return prefix
+            except ContainerFull:
+                return None
+            except ContainerGone as error:
+                log.warning("container %s (NetBox id %d) is gone: %s", container.prefix, container.id, error.detail)
+                return None
+            except NetBoxUnavailable as error:
+                if error.applied:
+                    self.doubt = True
+                    self.timed_out |= error.timed_out
+                    known = set(self.made)
+                    fresh = [one for one in await self._look_up() if one.id not in known]
+                    if fresh:
+                        self.doubt = False
+                        return fresh[0]
+                if error.timed_out or sending == SENDINGS - 1:
+                    raise
+            await self.context.pause(sending + 3, self.deadline)
+        raise AssertionError("unreachable")
+
+    async def _look_before_creating(self, container: Container) -> Prefix | None:
+        """Ask NetBox who else holds the address inside the container; containers, and what lies around the container,
+        do not count. Its own uniqueness check has a race and is never relied on. The document's own prefix is
+        returned, should it be there already.
+
+        What was made by a creation or release of ours that is under way is waited for: the unique index has given the
+        address to this document, so the other one will leave it. It leaves NetBox first and the store afterwards, so
+        whatever still stands after a second look is there to stay.
+
+        Raises AddressTaken.
+        """
+        stubborn: set[int] = set()
+        for attempt in range(10_000):
+            covering = await self.context.netbox.covering(
+                container, self.own.address, limit=self.deadline.for_reading()
+            )
+            inside = [
+                one for one in covering if not one.is_container and addresses.contains(container.prefix, one.prefix)
+            ]
+            mine = release.own_prefixes(inside, self.own.id)
+            others = [one for one in inside if one not in mine]
+            self.made.update((one.id, one) for one in mine)
+            if not others:
+                await self._delete(mine[1:])
+                return mine[0] if mine else None
+            seen_before, stubborn = stubborn, {one.id for one in others if not await self._will_yield(one)}
+            if stubborn & seen_before:
+                await self._delete(mine)
+                raise AddressTaken(self.own.address, others[0].prefix)
+            if not stubborn:
+                await self.context.pause(attempt, self.deadline)
+        raise AssertionError("unreachable")
+
+    async def _will_yield(self, prefix: Prefix) -> bool:
+        """Whether the prefix belongs to a registration that is being made, undone or released."""
+        if prefix.uuid is None or prefix.prefix != self.own.address:
+            return False
+        holder = await self.context.store.get(prefix.uuid)
+        return holder is not None and holder.state is not State.LIVE
+
+    async def _settle(self, prefix: Prefix) -> Registered | Turn:
+        """Make the registration live with this prefix, the only one left under its id."""
+        await self._delete(one for one in self.made.values() if one.id != prefix.id)
+        for attempt in range(10_000):
+            live = self.own.changed(state=State.LIVE, address=prefix.prefix, netbox_id=prefix.id, lease_until=None)
+            try:
+                if await writes.replace(self.context, self.own, live, self.deadline):
+                    return Registered(live.address, created=True)
+            except StoreConflict:
+                if not await self._way_is_free(prefix):
+                    return Turn.TRY_ANOTHER
+            else:
+                return await self._dispossessed(prefix)
+            await self.context.pause(attempt, self.deadline)
+        raise AssertionError("unreachable")
+
+    async def _way_is_free(self, prefix: Prefix) -> bool:
+        """NetBox gave an address that stands in another registration. True when that one has left it meanwhile; False
+        when this creation must ask for another. The prefix is then kept in NetBox until another one is in hand, so that
+        NetBox does not hand out the same address again."""
+        found = await self.context.store.find_address(zone=self.own.zone, addresses=[prefix.prefix])
+        holder = next((one for one in found if not one.duplicate), None)
+        if holder is None or holder.id == self.own.id:
+            return True
+        if holder.state is State.RELEASING:
+            await release.finish(self.context, [holder], self.deadline)
+            return True
+        if holder.state is State.ABORTING:
+            await recover.abort(self.context, holder, self.deadline)
+            return True
+        if holder.state is State.LIVE:
+            theirs = (await release.prefixes_of(self.context, [holder], self.deadline))[holder.id]
+            if not any(addresses.same(one.prefix, holder.address) and one.id != prefix.id for one in theirs):
+                await self._give(prefix, holder)
+        return False
+
+    async def _give(self, prefix: Prefix, holder: Registration) -> None:
+        """Give the prefix to a live registration of this address whose own is gone from NetBox.
+
+        The order matters: first this document names the prefix (so that `recover` knows of it), then NetBox names the
+        new owner, then the new owner names the prefix, then this document lets go.
+        """
+        log.warning("%s is registered, but its prefix was gone from NetBox; giving it a new one", holder.address)
+        await self._change(netbox_id=prefix.id)
+        limit = self.deadline.for_writing(self.own)
+        if await self.context.netbox.assign(prefix.id, holder.id, limit=limit):
+            await self._name(prefix, holder)
+        self.made.pop(prefix.id, None)
+        await self._change(netbox_id=None)
+
+    async def _name(self, prefix: Prefix, holder: Registration) -> None:
+        """Let a live registration name the prefix that NetBox says is its own; where it is no longer live, or has
+        another by now, the prefix must not stay under its id."""
+        current: Registration | None = holder
+        for attempt in range(10_000):
+            if current is None or current.state is not State.LIVE or current.netbox_id != holder.netbox_id:
+                if current is None or current.netbox_id != prefix.id:
+                    await self._delete([prefix])
+                return
+            if await writes.replace(self.context, current, current.changed(netbox_id=prefix.id), self.deadline):
+                return
+            await self.context.pause(attempt, self.deadline)
+            current = await self.context.store.get(holder.id)
+        raise AssertionError("unreachable")
+
+    async def _dispossessed(self, prefix: Prefix) -> Turn:
+        """The document is no longer this holder's: its lease had run out. If whoever has it now does not take this
+        prefix, delete it."""
+        for attempt in range(10_000):
+            current = await self.context.store.get(self.own.id)
+            if current is None or current.state is not State.CREATING:
+                if current is None or current.netbox_id != prefix.id:
+                    await self._delete([prefix])
+                return Turn.START_OVER
+            await self.context.pause(attempt, self.deadline)
+        raise AssertionError("unreachable")
+
+    async def _change(self, *, netbox_id: int | None) -> None:
+        """Compare-and-set on the own document. Raises Unavailable when it is no longer this holder's."""
+        changed = self.own.changed(netbox_id=netbox_id)
+        if not await writes.replace(self.context, self.own, changed, self.deadline):
+            raise Unavailable("the registration was taken over by another request; try again")
+        self.own = changed
+
+    async def _look_up(self) -> list[Prefix]:
+        """What NetBox has under the document's id, lowest NetBox id first."""
+        found = await self.context.netbox.find_by_uuid([self.own.id], limit=self.deadline.for_reading())
+        mine = release.own_prefixes(found, self.own.id)
+        self.made.update((one.id, one) for one in mine)
+        return mine
+
+    async def _delete(self, prefixes: Iterable[Prefix]) -> None:
+        """Delete prefixes that this registration made and does not keep."""
+        doomed = [prefix.id for prefix in prefixes]
+        if doomed:
+            limit = self.deadline.for_writing(self.own)
+            await self.context.netbox.delete_many(doomed, limit=limit)
+            for prefix_id in doomed:
+                self.made.pop(prefix_id, None)

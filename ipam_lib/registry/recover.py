@@ -1,0 +1,99 @@
+"""Recover: end creations that nobody will finish.
+
+A `creating` older than twice the longest request becomes `aborting` by compare-and-set, so that its holder, should it
+wake up, finds its own compare-and-set refused. Then what it made in NetBox is looked up by `k8s_uuid` and deleted,
+then the document. Several instances may do so at once.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import timedelta
+
+from ipam_lib.addresses import same
+from ipam_lib.errors import IPAMError
+from ipam_lib.models import Registration, State
+from ipam_lib.registry import release, writes
+from ipam_lib.registry.context import Context, Deadline
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class RecoverReport:
+    """What a round did: creations undone, and those left for the next round by an error."""
+
+    aborted: int = 0
+    failed: int = 0
+
+
+async def recover(context: Context) -> RecoverReport:
+    """One round over every registration that is `creating` or `aborting`. One that fails does not stop the others."""
+    report = RecoverReport()
+    after: str | None = None
+    while page := await context.store.find_states(
+        {State.CREATING, State.ABORTING}, after=after, limit=context.settings.batch
+    ):
+        for registration in page:
+            try:
+                report.aborted += await _recover(context, registration)
+            except IPAMError as error:
+                report.failed += 1
+                log.warning("could not undo the unfinished registration %s: %s", registration.id, error)
+        after = page[-1].id
+    return report
+
+
+async def _recover(context: Context, registration: Registration) -> bool:
+    if registration.state is State.CREATING:
+        patience = timedelta(seconds=context.settings.longest_request)
+        if registration.lease_until is not None and context.clock.now() <= registration.lease_until + patience:
+            return False
+        aborting = registration.changed(state=State.ABORTING)
+        if not await writes.replace(context, registration, aborting, context.deadline()):
+            return False
+        registration = aborting
+    return await abort(context, registration)
+
+
+async def abort(context: Context, registration: Registration, deadline: Deadline | None = None) -> bool:
+    """Undo a registration that is `aborting`: what carries its id in NetBox, then its document. Whether this call was
+    the one that ended it.
+
+    Raises Unavailable; the registration then stays `aborting`.
+    """
+    deadline = deadline or context.deadline()
+    await settle_gift(context, registration, deadline)
+    prefixes = (await release.prefixes_of(context, [registration], deadline))[registration.id]
+    doomed = [prefix.id for prefix in release.own_prefixes(prefixes, registration.id)]
+    if doomed:
+        await context.netbox.delete_many(doomed, limit=deadline.for_reading())
+    if await writes.delete(context, registration, deadline):
+        log.warning("undid the unfinished registration %s (%s)", registration.id, registration.address)
+        return True
+    return False
+
+
+async def settle_gift(context: Context, registration: Registration, deadline: Deadline) -> None:
+    """Where an unfinished registration names a prefix, it was giving that to a registration whose own had been
+    deleted in NetBox by somebody (see `create`): finish that, or take the prefix away when that registration is gone
+    too.
+
+    Raises Unavailable.
+    """
+    if registration.netbox_id is None:
+        return
+    for prefix in await context.netbox.get_many([registration.netbox_id], limit=deadline.for_reading()):
+        if not prefix.uuid or prefix.uuid == registration.id or prefix.is_container:
+            continue
+        holder = await context.store.get(prefix.uuid)
+        if holder is not None and holder.state is State.RELEASING:
+            await release.finish(context, [holder], deadline)
+            holder = await context.store.get(prefix.uuid)
+        if holder is None:
+            await context.netbox.delete_many([prefix.id], limit=deadline.for_reading())
+        elif holder.state is State.LIVE and holder.netbox_id != prefix.id:
+            theirs = (await release.prefixes_of(context, [holder], deadline))[holder.id]
+            if not any(one.id == holder.netbox_id and same(one.prefix, holder.address) for one in theirs):
+                await writes.replace(context, holder, holder.changed(netbox_id=prefix.id), deadline)

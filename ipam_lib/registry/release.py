@@ -1,0 +1,164 @@
+"""Release: remove services whose expiration has passed, and give back the addresses that have no service left.
+
+A registration goes from `live` to `releasing` in one compare-and-set, together with its last service; from then on no
+service can be added to it. Then its prefix is deleted, then the document. A crash leaves `releasing`, and the next
+round, of any instance, goes on. Several may be at the same registration at once: deletions by id are safe to repeat,
+and ids are never used twice.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from ipam_lib.addresses import is_host, same
+from ipam_lib.errors import IPAMError, NetBoxError
+from ipam_lib.models import Registration, State
+from ipam_lib.netbox.base import Prefix
+from ipam_lib.registry import writes
+from ipam_lib.registry.context import Context, Deadline
+from ipam_lib.registry.steady import SteadyTime
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class ReleaseReport:
+    """What a round did: services removed, addresses released, and registrations left for the next round by an error."""
+
+    expired_services: int = 0
+    released: int = 0
+    failed: int = 0
+
+
+async def release_expired(context: Context, time: SteadyTime) -> ReleaseReport:
+    """One round: remove what has expired, release what has no service left. One failing registration does not stop the
+    others; memory is bounded by one page. `time` says what has expired; it is kept from round to round."""
+    report = ReleaseReport()
+    now = _steadily(context, time)
+    after: str | None = None
+    while page := await context.store.find_due(now=now, after=after, limit=context.settings.batch):
+        for registration in page:
+            try:
+                report.expired_services += await _remove_expired(context, time, registration)
+            except IPAMError as error:
+                report.failed += 1
+                log.warning("could not expire services of %s: %s", registration.address, error)
+        after = page[-1].id
+    after = None
+    while page := await context.store.find_states({State.RELEASING}, after=after, limit=context.settings.batch):
+        ended = await finish_all(context, page)
+        report.released += ended.released
+        report.failed += ended.failed
+        after = page[-1].id
+    return report
+
+
+def _steadily(context: Context, time: SteadyTime) -> datetime:
+    return time.read(context.clock.now(), context.clock.monotonic())
+
+
+async def _remove_expired(context: Context, time: SteadyTime, registration: Registration) -> int:
+    """Take the expired services off, and start the release in the same step when none is left; how many were taken off.
+    A registration that was changed meanwhile is left to the next round: it may have come back in time."""
+    now = _steadily(context, time)
+    remaining = tuple(service for service in registration.services if not service.expired(now))
+    gone = len(registration.services) - len(remaining)
+    if remaining and not gone:
+        return 0
+    changed = (
+        registration.changed(services=remaining)
+        if remaining
+        else registration.changed(services=(), state=State.RELEASING)
+    )
+    return gone if await writes.replace(context, registration, changed, context.deadline()) else 0
+
+
+async def finish_all(context: Context, registrations: Sequence[Registration]) -> ReleaseReport:
+    """End the release of registrations, in bulk; where the bulk fails, each by itself. Never raises: what fails is
+    counted and logged, and has its next chance in the next round."""
+    try:
+        return ReleaseReport(released=await finish(context, registrations, context.deadline()))
+    except IPAMError as error:
+        if isinstance(error, NetBoxError) and not context.netbox.available:
+            log.warning("releasing %d addresses waits for NetBox: %s", len(registrations), error)
+            return ReleaseReport(failed=len(registrations))
+        if len(registrations) == 1:
+            log.warning("could not release %s: %s", registrations[0].address, error)
+            return ReleaseReport(failed=1)
+    total = ReleaseReport()
+    for registration in registrations:
+        one = await finish_all(context, [registration])
+        total.released += one.released
+        total.failed += one.failed
+    return total
+
+
+async def finish(context: Context, registrations: Sequence[Registration], deadline: Deadline) -> int:
+    """Delete the prefixes of registrations that are `releasing`, in bulk, then the documents; how many this call
+    ended (the others were ended by somebody else meanwhile).
+
+    Raises Unavailable; the registrations that are left then stay `releasing`.
+    """
+    prefixes = await prefixes_of(context, registrations, deadline)
+    doomed: list[int] = []
+    for registration in registrations:
+        for prefix in prefixes[registration.id]:
+            if is_releasable(prefix, registration):
+                doomed.append(prefix.id)
+            else:
+                log.warning(
+                    "prefix %s (NetBox id %d, k8s_uuid %s) is not what registration %s of %s made; left alone",
+                    prefix.prefix,
+                    prefix.id,
+                    prefix.uuid,
+                    registration.id,
+                    registration.address,
+                )
+    if doomed:
+        await context.netbox.delete_many(doomed, limit=deadline.for_reading())
+    done = 0
+    for registration in registrations:
+        if await writes.delete(context, registration, deadline):
+            done += 1
+            log.info("released %s of zone %s", registration.address, registration.zone)
+    return done
+
+
+def is_releasable(prefix: Prefix, registration: Registration) -> bool:
+    """Whether the prefix still is the registration's: same address, and its own `k8s_uuid` or none (the earlier service
+    wrote that in a second step). Never a container, whoever marked it."""
+    return (
+        same(prefix.prefix, registration.address)
+        and prefix.uuid in (registration.id, None, "")
+        and not prefix.is_container
+    )
+
+
+async def prefixes_of(
+    context: Context, registrations: Sequence[Registration], deadline: Deadline
+) -> dict[str, list[Prefix]]:
+    """The prefixes in NetBox that belong to each registration, by the id that it names or by their `k8s_uuid`."""
+    found: dict[str, dict[int, Prefix]] = {registration.id: {} for registration in registrations}
+    by_netbox_id: dict[int, list[str]] = {}
+    for registration in registrations:
+        if registration.netbox_id:
+            by_netbox_id.setdefault(registration.netbox_id, []).append(registration.id)
+    if by_netbox_id:
+        for prefix in await context.netbox.get_many(list(by_netbox_id), limit=deadline.for_reading()):
+            for owner in by_netbox_id[prefix.id]:
+                found[owner][prefix.id] = prefix
+    for prefix in await context.netbox.find_by_uuid(list(found), limit=deadline.for_reading()):
+        if prefix.uuid in found:
+            found[prefix.uuid][prefix.id] = prefix
+    return {key: list(prefixes.values()) for key, prefixes in found.items()}
+
+
+def own_prefixes(prefixes: Iterable[Prefix], registration_id: str) -> list[Prefix]:
+    """Those that a creation under this id made: single addresses that carry it; lowest id first."""
+    return sorted(
+        (one for one in prefixes if one.uuid == registration_id and not one.is_container and is_host(one.prefix)),
+        key=lambda prefix: prefix.id,
+    )

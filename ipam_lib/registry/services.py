@@ -1,0 +1,188 @@
+"""Changes of the services on a live registration: update, expire, expire a cluster. No NetBox call anywhere here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
+
+from ipam_lib.crypto import same_text
+from ipam_lib.errors import AnotherSecret, NotFound, SecretShared, WrongSecret
+from ipam_lib.models import ClusterExpired, Registered, Registration, Request, Service, State
+from ipam_lib.registry import writes
+from ipam_lib.registry.context import Context, Deadline
+
+CLUSTER_WRITERS = 16
+
+
+def preferred(found: Sequence[Registration], request: Request) -> Registration | None:
+    """Of several registrations that hold the service, the one to answer: one whose service does not expire before one
+    whose does, then the oldest. None when there is none."""
+
+    def rank(registration: Registration) -> tuple[bool, str]:
+        service = registration.service(request.key)
+        return service is not None and service.expires_at is not None, registration.id
+
+    return min(found, key=rank, default=None)
+
+
+async def find(context: Context, request: Request) -> list[Registration]:
+    """The live registrations that the request speaks of: on its address under its secret, or, when it names no address,
+    those that hold its service under its secret."""
+    if request.address is None:
+        return await _of_service(context, request)
+    return opened(context, await _on_address(context, request), request.secret)
+
+
+async def _of_service(context: Context, request: Request) -> list[Registration]:
+    return await context.store.find_service(
+        secrets=context.cipher.candidates(request.secret),
+        zone=request.zone,
+        ip_family=request.ip_family,
+        service=request.key,
+    )
+
+
+async def _on_address(context: Context, request: Request) -> list[Registration]:
+    return await context.store.find_address(zone=request.zone, addresses=spellings(request))
+
+
+async def _to_expire(context: Context, request: Request) -> Registration:
+    """The live registration that a request to expire speaks of. Raises NotFound, AnotherSecret."""
+    if request.address is None:
+        standing = found = await _of_service(context, request)
+    else:
+        standing = await _on_address(context, request)
+        found = opened(context, standing, request.secret)
+    registration = preferred(found, request)
+    if registration is not None:
+        return registration
+    if any(one.state is State.LIVE for one in standing):
+        raise AnotherSecret
+    raise NotFound(WrongSecret().message)
+
+
+def opened(context: Context, registrations: Iterable[Registration], secret: str) -> list[Registration]:
+    """Those that are live and that the secret opens, in a time that does not depend on how much of it fits: the earlier
+    scheme seals letter by letter."""
+    secrets = context.cipher.candidates(secret)
+    return [one for one in registrations if one.state is State.LIVE and _same(one.secret, secrets)]
+
+
+def _same(stored: str, candidates: Sequence[str]) -> bool:
+    return any(same_text(stored, candidate) for candidate in candidates)
+
+
+def spellings(request: Request) -> tuple[str, ...]:
+    """The texts under which the request's address may be stored: the earlier service kept it as the client wrote it."""
+    return tuple(dict.fromkeys(text for text in (request.address, request.spelling) if text))
+
+
+async def update(
+    context: Context, registration: Registration, request: Request, deadline: Deadline
+) -> Registered | None:
+    """Put the requesting service on a live registration whose secret it knows, as one compare-and-set: added, or
+    updated with its expiration removed, and with the secret replaced when that is asked for. Nothing is written when
+    nothing changes. None when somebody else changed the registration meanwhile: read it again.
+
+    Raises SecretShared.
+    """
+    service = Service(request.key, request.retention_period_days or 0, request.deny_external_cleanup)
+    present = registration.service(request.key)
+    changes: dict[str, object] = {}
+    if present is None:
+        changes["services"] = (*registration.services, service)
+    elif present != service:
+        changes["services"] = tuple(service if one.key == request.key else one for one in registration.services)
+    if request.new_secret is not None and request.new_secret != request.secret:
+        if present is None or len(registration.services) != 1:
+            raise SecretShared(registration.address)
+        changes["secret"] = context.cipher.seal(request.new_secret)
+    if changes:
+        # A secret in an old form is lifted along with the change.
+        changes.setdefault("secret", context.cipher.seal(request.secret))
+        if not await writes.replace(context, registration, registration.changed(**changes), deadline):
+            return None
+    return Registered(registration.address, created=False)
+
+
+async def expire(context: Context, request: Request, deadline: Deadline) -> str:
+    """Set the expiration of the requesting service to now plus its retention period (the request's, else the stored
+    one), and return the address. Again is fine: it is set anew.
+
+    Raises NotFound when there is no such registration, or no such service on it: AnotherSecret where the address is
+    registered, but not under this secret.
+    """
+    for attempt in range(10_000):
+        registration = await _to_expire(context, request)
+        service = registration.service(request.key)
+        if service is None:
+            raise NotFound(f"the service is not registered on {registration.address}")
+        days = request.retention_period_days
+        if days is None:
+            days = service.retention_period_days
+        expires_at = context.clock.now() + timedelta(days=days)
+        changed = registration.changed(
+            services=tuple(
+                Service(one.key, one.retention_period_days, one.deny_external_cleanup, expires_at)
+                if one.key == request.key
+                else one
+                for one in registration.services
+            ),
+            secret=context.cipher.seal(request.secret),
+        )
+        if await writes.replace(context, registration, changed, deadline):
+            return registration.address
+        await context.pause(attempt, deadline)
+    raise AssertionError("unreachable")
+
+
+async def expire_cluster(
+    context: Context, cluster_id: str, deadline: Deadline, told: Callable[[ClusterExpired], None] = lambda so_far: None
+) -> ClusterExpired:
+    """Let every service of a cluster expire now, except those that deny it. The id is taken in any case. May be
+    repeated when it was cut short: what is done stays done. `told` is called after each page, with what is done.
+
+    Raises NotFound when no service of the cluster is registered.
+    """
+    ids = tuple(dict.fromkeys((cluster_id, cluster_id.lower(), cluster_id.upper())))
+    slots = asyncio.Semaphore(CLUSTER_WRITERS)
+    expired = denied = 0
+
+    async def expire_on(registration: Registration) -> tuple[int, int]:
+        async with slots:
+            return await _expire_cluster_on(context, registration, ids, deadline)
+
+    after: str | None = None
+    while page := await context.store.find_cluster(ids, after=after, limit=500):
+        for one_expired, one_denied in await asyncio.gather(*(expire_on(one) for one in page)):
+            expired += one_expired
+            denied += one_denied
+        told(ClusterExpired(expired, denied))
+        after = page[-1].id
+    if not expired and not denied:
+        raise NotFound(f"no service of cluster {cluster_id} is registered")
+    return ClusterExpired(expired, denied)
+
+
+async def _expire_cluster_on(
+    context: Context, registration: Registration, ids: Sequence[str], deadline: Deadline
+) -> tuple[int, int]:
+    """Expire the cluster's services on one registration; how many expire now, and how many deny it."""
+    current: Registration | None = registration
+    for attempt in range(10_000):
+        if current is None or current.state is not State.LIVE:
+            return 0, 0
+        now = context.clock.now()
+        theirs = [one for one in current.services if one.key.cluster_id in ids]
+        willing = [one for one in theirs if not one.deny_external_cleanup]
+        pending = [one for one in willing if not one.expired(now)]
+        services = tuple(
+            Service(one.key, one.retention_period_days, one.deny_external_cleanup, now) if one in pending else one
+            for one in current.services
+        )
+        if not pending or await writes.replace(context, current, current.changed(services=services), deadline):
+            return len(willing), len(theirs) - len(willing)
+        await context.pause(attempt, deadline)
+        current = await context.store.get(current.id)
+    raise AssertionError("unreachable")

@@ -1,0 +1,83 @@
+"""Writes to storage whose reply may be lost: read the document back before deciding what happened.
+
+Each of these is one compare-and-set (or an insert under a fresh id), so sending it again is safe: should the first one
+still arrive, the second is refused, and the document then reads as it was meant to.
+"""
+
+from __future__ import annotations
+
+from ipam_lib.errors import StorageUnavailable, StoreConflict, Unavailable
+from ipam_lib.models import Registration
+from ipam_lib.registry.context import TOO_SLOW, Context, Deadline
+
+ATTEMPTS = 3
+
+
+async def insert(context: Context, registration: Registration, deadline: Deadline) -> bool:
+    """Insert; False when zone and address are taken.
+
+    Raises StorageUnavailable when it cannot be told whether it happened.
+    """
+    _check(deadline)
+    for attempt in range(ATTEMPTS):
+        try:
+            await context.store.insert(registration)
+            return True
+        except StoreConflict:
+            return attempt > 0 and await context.store.get(registration.id) == registration
+        except StorageUnavailable as error:
+            if error.applied and await context.store.get(registration.id) == registration:
+                return True
+            await _before_another_attempt(context, attempt, deadline, error)
+    raise AssertionError("unreachable")
+
+
+async def replace(context: Context, old: Registration, new: Registration, deadline: Deadline) -> bool:
+    """Compare-and-set; False when the document is no longer `old`.
+
+    Raises StoreConflict when the new address is taken, StorageUnavailable when it cannot be told whether it happened.
+    """
+    _check(deadline)
+    for attempt in range(ATTEMPTS):
+        try:
+            done = await context.store.replace(old, new)
+            return done or (attempt > 0 and await context.store.get(old.id) == new)
+        except StorageUnavailable as error:
+            if error.applied:
+                current = await context.store.get(old.id)
+                if current == new:
+                    return True
+                if current is None or current.revision != old.revision:
+                    return False
+            await _before_another_attempt(context, attempt, deadline, error)
+    raise AssertionError("unreachable")
+
+
+async def delete(context: Context, old: Registration, deadline: Deadline) -> bool:
+    """Remove the document if it still is `old`; False when it is not, or is gone already.
+
+    Raises StorageUnavailable when it cannot be told whether it happened.
+    """
+    _check(deadline)
+    for attempt in range(ATTEMPTS):
+        try:
+            return await context.store.delete(old)
+        except StorageUnavailable as error:
+            await _before_another_attempt(context, attempt, deadline, error)
+    raise AssertionError("unreachable")
+
+
+def _check(deadline: Deadline) -> None:
+    """Who was suspended past his deadline writes nothing: his caller has gone, and may have asked for the opposite
+    since."""
+    if deadline.left() <= 0:
+        raise Unavailable(TOO_SLOW)
+
+
+async def _before_another_attempt(
+    context: Context, attempt: int, deadline: Deadline, error: StorageUnavailable
+) -> None:
+    """Wait a moment, or raise `error` when attempts or time have run out."""
+    if attempt == ATTEMPTS - 1 or deadline.left() <= 1:
+        raise error
+    await context.clock.sleep(0.05 * 2**attempt * (0.5 + context.random.random()))

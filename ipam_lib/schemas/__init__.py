@@ -1,0 +1,45 @@
+"""The bodies of the HTTP interface: what is accepted, what is answered, and how both are described. No I/O.
+
+    parse_json(raw)            bytes -> JSON value
+    parse_register(body)       JSON value -> models.Request
+    parse_expire(body)         JSON value -> models.Request
+    parse_cluster(body)        JSON value -> the cluster's id
+
+Each raises BadRequest, and nothing else, whatever it is given. The schema classes are for the specification, which
+aiohttp-apispec makes of their metadata. One instance of each is kept, since building one costs more than using it.
+"""
+
+from ipam_lib.schemas.body import json_type, parse_json
+from ipam_lib.schemas.requests import (
+    CLUSTER_EXAMPLE,
+    EXPIRE_EXAMPLE,
+    REGISTER_EXAMPLE,
+    ClusterSchema,
+    ExpireSchema,
+    RegisterSchema,
+    ServiceSchema,
+    bad_request,
+    parse_cluster,
+    parse_expire,
+    parse_register,
+)
+from ipam_lib.schemas.responses import AddressSchema, ClusterExpiredSchema, ErrorSchema
+
+__all__ = [
+    "CLUSTER_EXAMPLE",
+    "EXPIRE_EXAMPLE",
+    "REGISTER_EXAMPLE",
+    "AddressSchema",
+    "ClusterExpiredSchema",
+    "ClusterSchema",
+    "ErrorSchema",
+    "ExpireSchema",
+    "RegisterSchema",
+    "ServiceSchema",
+    "bad_request",
+    "json_type",
+    "parse_cluster",
+    "parse_expire",
+    "parse_json",
+    "parse_register",
+]

@@ -1,0 +1,85 @@
+"""JSON as this service takes it (RFC 8259, and I-JSON, RFC 7493, where that is stricter)."""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections import Counter
+from typing import Any, NoReturn
+
+from ipam_lib.errors import BadRequest
+
+# Far beyond any real body, and far below where a recursive reader of the value (who masks it for the log) would fail.
+DEEPEST = 64
+
+_TYPES = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", int: "a number", float: "a number"}
+
+
+def json_type(value: object) -> str:
+    """What JSON calls a value of this type, with its article: `an object`, `a number`, `null`."""
+    return _TYPES.get(type(value), "null")
+
+
+def parse_json(raw: bytes) -> object:
+    """The value of a JSON text in UTF-8. Strings may still hold lone surrogates (`"\\ud800"`): the fields refuse them.
+
+    Raises BadRequest, with the line and column where there is one, for everything that two parsers might read in two
+    ways or that Python's parser alone takes: other encodings, a byte order mark, a name that stands twice in an object,
+    NaN and Infinity, numbers of thousands of digits, objects and arrays more than `DEEPEST` inside each other.
+    """
+    if raw.startswith(codecs.BOM_UTF8):
+        raise BadRequest("the body begins with a byte order mark; send UTF-8 without one")
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError as error:
+        raise BadRequest(f"the body is not UTF-8: byte {error.start + 1} fits no character") from None
+    if not text.strip(" \t\n\r"):
+        raise BadRequest("the body is empty; expected one JSON object")
+    try:
+        value: object = _DECODER.decode(text)
+    except json.JSONDecodeError as error:
+        # The library's words say what it expected, never what stands there.
+        reason = error.msg[:1].lower() + error.msg[1:].removesuffix(" at").rstrip(": ")
+        raise BadRequest(f"the body is not valid JSON: {reason} at line {error.lineno}, column {error.colno}") from None
+    except RecursionError:
+        raise BadRequest(_TOO_DEEP) from None
+    except ValueError:
+        # int() refuses more than sys.get_int_max_str_digits() digits.
+        raise BadRequest("the body holds a number with too many digits") from None
+    if text.count("[") + text.count("{") > DEEPEST and _too_deep(value):
+        raise BadRequest(_TOO_DEEP)
+    return value
+
+
+_TOO_DEEP = "the body is nested too deeply"
+
+
+def _too_deep(value: Any) -> bool:
+    level = [value] if isinstance(value, (dict, list)) else []
+    for _ in range(DEEPEST):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, (dict, list))
+        ]
+        if not level:
+            return False
+    return True
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        # An identifier cannot hold a surrogate or a line break; anything else is better not repeated.
+        shown = f"'{twice}'" if twice.isidentifier() and len(twice) <= 40 else "a name"
+        raise BadRequest(f"{shown} stands twice in one JSON object of the body")
+    return content
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise BadRequest(f"the body is not valid JSON: {name} is no JSON number")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_constant)

@@ -1,0 +1,190 @@
+"""The bodies of the three writing requests, and how one becomes a `models.Request`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from marshmallow import Schema, ValidationError, fields, post_load
+
+from ipam_lib.errors import BadRequest
+from ipam_lib.models import Request, ServiceKey
+from ipam_lib.schemas.body import json_type
+from ipam_lib.schemas.fields import Days, Family, Flag, HostAddress, Name, StrictSchema, Text, UUIDText
+
+_SHOWN = 3  # how many of the problems the message of the answer repeats
+_CLUSTER_ID = "0f3c7805-6b1d-4387-b8c4-b8c5d0e9b878"
+
+
+class ServiceSchema(StrictSchema):
+    """The service on whose behalf the request is made. The first three together say which one it is."""
+
+    service_name = Text(1, 253, metadata={"description": "Name of the service.", "example": "ingress_inet"})
+    namespace_id = UUIDText(
+        metadata={
+            "description": "UUID of the service's namespace.",
+            "example": "467579ae-b8d5-4524-9ce8-bcb66ee02ce0",
+        }
+    )
+    cluster_id = UUIDText(metadata={"description": "UUID of the service's cluster.", "example": _CLUSTER_ID})
+    retention_period_days = Days(
+        30,
+        metadata={
+            "description": "Days that the service keeps the address after its expiration was asked for. When a POST "
+            "does not say: 0; when a DELETE does not say: what was registered.",
+            "example": 0,
+        },
+    )
+    deny_external_cleanup = Flag(
+        metadata={
+            "description": "Whether the expiration of a whole cluster leaves this service alone.",
+            "default": False,
+            "example": False,
+        }
+    )
+    expires_at = fields.Raw(
+        allow_none=True,
+        # No type: clients that send back what they keep of it are not to fail on its form.
+        metadata={"description": "Accepted, whatever it is, and ignored.", "example": "2026-11-25T00:50:49.291Z"},
+    )
+
+
+class _RequestSchema(StrictSchema):
+    address = HostAddress(
+        optional=True,
+        metadata={
+            "description": "One host address: A, A/32 or A/128. Empty means the same as absent: the service's own, or "
+            "(POST) the next free one.",
+            "example": "83.118.168.10/32",
+        },
+    )
+    ip_family = Family(metadata={"description": "Family of the address.", "example": "ipv4"})
+    zone = Name(
+        1, 100, metadata={"description": "A choice of NetBox's choice set `k8s_zone_choices`.", "example": "inet"}
+    )
+    secret = Text(
+        8, 64, metadata={"description": "Whoever knows it may share and change the address.", "example": "SuperSecret"}
+    )
+    service = fields.Nested(
+        ServiceSchema,
+        required=True,
+        error_messages={"required": "is missing", "null": "must not be null"},
+        metadata={"description": "The service on whose behalf the request is made."},
+    )
+
+    @post_load(pass_original=True)
+    def _request(self, content: dict[str, Any], original: dict[str, Any], **options: Any) -> Request:
+        service = content["service"]
+        address = content.get("address")
+        return Request(
+            zone=content["zone"],
+            ip_family=content["ip_family"],
+            key=ServiceKey(service["service_name"], service["namespace_id"], service["cluster_id"]),
+            secret=content["secret"],
+            address=address,
+            spelling=None if address is None else original["address"],
+            new_secret=content.get("new_secret"),
+            retention_period_days=service.get("retention_period_days"),
+            deny_external_cleanup=service.get("deny_external_cleanup") or False,
+        )
+
+
+class RegisterSchema(_RequestSchema):
+    """The body of POST: register an address for a service, or update it. Loads to a `models.Request`."""
+
+    new_secret = Text(
+        8,
+        64,
+        optional=True,
+        metadata={
+            "description": "Replaces the secret, while the service is the only one on the address. Empty means the "
+            "same as absent.",
+            "example": "SuperSecret2",
+        },
+    )
+
+
+class ExpireSchema(_RequestSchema):
+    """The body of DELETE: set the expiration of a service. Loads to a `models.Request`; `new_secret` is ignored."""
+
+
+class ClusterSchema(StrictSchema):
+    """The body of DELETE of a cluster. Loads to the cluster's id."""
+
+    cluster_id = UUIDText(metadata={"description": "UUID of the cluster.", "example": _CLUSTER_ID})
+
+    @post_load
+    def _cluster_id(self, content: dict[str, str], **options: Any) -> str:
+        return content["cluster_id"]
+
+
+# Bodies that work as they stand, any number of times: without `address`, so that the zone's next free one is taken, and
+# without `new_secret`, which would make the second try fail.
+REGISTER_EXAMPLE: dict[str, Any] = {
+    "ip_family": "ipv4",
+    "zone": "inet",
+    "secret": "SuperSecret",
+    "service": {
+        "service_name": "ingress_inet",
+        "namespace_id": "467579ae-b8d5-4524-9ce8-bcb66ee02ce0",
+        "cluster_id": _CLUSTER_ID,
+        "retention_period_days": 0,
+        "deny_external_cleanup": False,
+    },
+}
+EXPIRE_EXAMPLE: dict[str, Any] = REGISTER_EXAMPLE
+CLUSTER_EXAMPLE: dict[str, Any] = {"cluster_id": _CLUSTER_ID}
+
+_REGISTER = RegisterSchema()
+_EXPIRE = ExpireSchema()
+_CLUSTER = ClusterSchema()
+
+
+def parse_register(body: object) -> Request:
+    """The request that the body of a POST makes. Raises BadRequest, with every wrong field in `errors`."""
+    request: Request = _load(_REGISTER, body)
+    return request
+
+
+def parse_expire(body: object) -> Request:
+    """The request that the body of a DELETE makes. Raises BadRequest, with every wrong field in `errors`."""
+    request: Request = _load(_EXPIRE, body)
+    return request
+
+
+def parse_cluster(body: object) -> str:
+    """The id, as given, of the cluster that the body names. Raises BadRequest, with every wrong field in `errors`."""
+    cluster_id: str = _load(_CLUSTER, body)
+    return cluster_id
+
+
+def _load(schema: Schema, body: object) -> Any:
+    if not isinstance(body, dict):
+        raise BadRequest(f"the body must be one JSON object, not {json_type(body)}")
+    try:
+        return schema.load(body)
+    except ValidationError as error:
+        problems = error.messages
+    # Raised out here, the error does not carry the library's own, which holds the whole body.
+    raise bad_request(problems)
+
+
+def bad_request(messages: Mapping[str, Any] | list[Any]) -> BadRequest:
+    """The answer to marshmallow's error messages: `errors` has the dotted names of the fields, and the message puts the
+    first few of them into a sentence. Neither repeats what was sent."""
+    errors: dict[str, list[str]] = {}
+    for name, text in _flat("", messages):
+        errors.setdefault(name or "body", []).append(text)
+    said = [f"{name} {text}" for name, texts in errors.items() for text in texts]
+    more = f" (and {len(said) - _SHOWN} more)" if len(said) > _SHOWN else ""
+    return BadRequest("invalid request: " + "; ".join(said[:_SHOWN]) + more, errors)
+
+
+def _flat(name: str, messages: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(messages, Mapping):
+        for key, inner in messages.items():
+            # marshmallow files what concerns an object as a whole under `_schema`.
+            yield from _flat(name if key == "_schema" else f"{name}.{key}".lstrip("."), inner)
+    else:
+        for text in messages:
+            yield name, str(text)

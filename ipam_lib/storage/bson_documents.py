@@ -1,0 +1,67 @@
+"""Documents to BSON and back, for stores that do not speak it by themselves.
+
+A document of a store is a dict with `_id` (and `duplicate`) as 24 hex digits and dates as aware datetimes. What BSON
+has beyond JSON stays an object of PyMongo's `bson`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+import bson
+from bson.codec_options import CodecOptions, DatetimeConversion
+from bson.errors import BSONError
+
+from ipam_lib.storage.copying import UnfitDocument
+from ipam_lib.storage.documents import Document
+
+_OPTIONS: Final[CodecOptions[Document]] = CodecOptions(
+    tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_AUTO
+)
+_OBJECT_ID = re.compile("[0-9a-f]{24}")
+_ID_FIELDS: Final = ("_id", "duplicate")
+
+
+def to_bson(document: Document) -> bytes:
+    """A document as MongoDB would hold it."""
+    return bson.encode({name: _to_id(value) if name in _ID_FIELDS else value for name, value in document.items()})
+
+
+def from_bson(data: bytes) -> Document:
+    """A document of MongoDB. Raises UnfitDocument when it would not come back as it is."""
+    try:
+        decoded = bson.decode(data, codec_options=_OPTIONS)
+    except (BSONError, ValueError, OverflowError, RecursionError) as error:
+        raise UnfitDocument(f"a document is no valid BSON ({error})") from None
+    identity = decoded.get("_id")
+    if not isinstance(identity, bson.ObjectId | str):
+        raise UnfitDocument(f"the document with _id {identity!r} is no registration: expected an ObjectId")
+    document = {name: _from_id(value) if name in _ID_FIELDS else value for name, value in decoded.items()}
+    if to_bson(document) != data:
+        raise UnfitDocument(
+            f"the document with _id {identity} holds something that only MongoDB can hold (a kind of value of old, a"
+            " field twice, text that is not UTF-8)"
+        )
+    return document
+
+
+def to_value(data: bytes) -> Any:
+    """A single value that `value_to_bson` encoded."""
+    return bson.decode(data, codec_options=_OPTIONS)[""]
+
+
+def value_to_bson(value: Any) -> bytes:
+    """A single value, of whatever type. Raises UnfitDocument for what is no value of BSON."""
+    try:
+        return bson.encode({"": value})
+    except (BSONError, OverflowError) as error:
+        raise UnfitDocument(f"a document cannot hold this ({error})") from None
+
+
+def _to_id(value: Any) -> Any:
+    return bson.ObjectId(value) if isinstance(value, str) and _OBJECT_ID.fullmatch(value) else value
+
+
+def _from_id(value: Any) -> Any:
+    return str(value) if isinstance(value, bson.ObjectId) else value

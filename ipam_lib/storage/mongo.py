@@ -1,0 +1,321 @@
+"""The store in MongoDB, through Motor. The only module that knows the driver.
+
+Only single-document operations, plain indexes and compare-and-set are used, so that every server that really speaks
+MongoDB's protocol will do. A write counts when a majority has it in its journal; a read sees what a majority has (a
+`readConcernLevel` in the URI wins, for servers that know no other). Whether PyMongo repeats a write whose reply was
+lost (`retryWrites`) is left to the URI: a replica set recognizes the repetition and applies it once, and to any other
+server PyMongo does not repeat.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import warnings
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any
+
+# Motor reads this when it is imported. A call that was given up keeps its thread until the socket answers, so the few
+# threads per core that it would take by itself are soon used up.
+os.environ.setdefault("MOTOR_MAX_WORKERS", "64")
+
+import pymongo
+from bson import ObjectId
+from bson.codec_options import CodecOptions, DatetimeConversion
+from bson.errors import BSONError
+from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection, AsyncIOMotorDatabase
+from pymongo.errors import (
+    ConfigurationError,
+    DuplicateKeyError,
+    InvalidOperation,
+    OperationFailure,
+    PyMongoError,
+    ServerSelectionTimeoutError,
+)
+from pymongo.read_concern import ReadConcern
+from pymongo.read_preferences import ReadPreference
+from pymongo.write_concern import WriteConcern
+
+from ipam_lib.errors import ConfigError, StorageUnavailable, StoreConflict
+from ipam_lib.models import IPFamily, Registration, ServiceKey, State
+from ipam_lib.storage import mongo_queries as queries
+from ipam_lib.storage.base import DuplicateReport, Filter, Store
+from ipam_lib.storage.documents import Document, change, read_services, to_document, to_registration, witnessed
+
+_FIRST_ID = ObjectId(b"\0" * 12)
+_OBJECT_ID = re.compile("[0-9a-f]{24}")
+_ID_FIELDS = ("_id", "duplicate")
+
+_Database = AsyncIOMotorDatabase[Document]
+_Collection = AsyncIOMotorCollection[Document]
+
+# https://www.mongodb.com/docs/manual/reference/error-codes/
+_UNAUTHORIZED = {13, 18, 8000}
+_INDEX_CLASH = {67, 68, 85, 86}
+
+
+class MongoStore(Store):
+    """A store in one collection of a MongoDB database (and `{collection}_documents` for small documents).
+
+    uri: a connection string; it may hold every option that is not mentioned here.
+    coexist: whether the earlier service writes beside this one.
+    timeout_seconds: how long an operation may take. What is past that is answered with StorageUnavailable.
+    prepare_seconds: how long making the indexes may take.
+
+    `open` raises ConfigError for a URI that cannot be used, `prepare` for an index that stands in the way of ours.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        database: str,
+        collection: str = "addresses",
+        *,
+        coexist: bool = False,
+        timeout_seconds: float = 5.0,
+        prepare_seconds: float = 600.0,
+    ) -> None:
+        self._uri = uri
+        self._database_name = database
+        self._collection_name = collection
+        self._coexist = coexist
+        self._timeout = timeout_seconds
+        self._prepare_seconds = prepare_seconds
+        self._client: AsyncIOMotorClient[Document] | None = None
+
+    async def open(self) -> None:
+        if self._client is not None:
+            return
+        milliseconds = int(self._timeout * 1000)
+        try:
+            with warnings.catch_warnings():
+                # PyMongo would pass over an option that it cannot read, `tls=yes` for one.
+                warnings.simplefilter("error", UserWarning)
+                self._client = AsyncIOMotorClient(
+                    self._uri,
+                    io_loop=asyncio.get_running_loop(),
+                    appname="ipam-api",
+                    timeoutMS=milliseconds,
+                    socketTimeoutMS=milliseconds,
+                    connectTimeoutMS=milliseconds,
+                    # Less than the whole, so that "there is no server" is told from "it did not answer".
+                    serverSelectionTimeoutMS=milliseconds * 4 // 5,
+                )
+        except (UserWarning, ConfigurationError, ValueError, TypeError) as error:
+            hint = "is it mongodb://USER:PASSWORD@HOST:PORT/?OPTIONS, with user and password percent-encoded?"
+            # The driver's own words may hold a part of a password that was not escaped, but not where it has got as far
+            # as the options, and these are ones.
+            told = isinstance(error, UserWarning) and "@" not in self._uri.partition("?")[2]
+            raise ConfigError([f"mongodb.uri cannot be used: {error if told else hint}"]) from None
+
+    async def close(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            # It says good-bye to the server, which may take as long as any other call.
+            await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, client.delegate.close))
+
+    async def ping(self) -> None:
+        async with self._calling() as database:
+            await database.command("ping")
+
+    async def server(self) -> dict[str, Any]:
+        """What the server says of itself (https://www.mongodb.com/docs/manual/reference/command/buildInfo/)."""
+        async with self._calling() as database:
+            return dict(await database.command("buildInfo"))
+
+    async def prepare(self) -> list[DuplicateReport]:
+        with pymongo.timeout(self._prepare_seconds):
+            async with self._addresses(self._prepare_seconds) as collection:
+                standing = await collection.index_information()
+                for index in queries.INDEXES:
+                    if not queries.stands(index, standing):
+                        await self._make_index(collection, index)
+                if not queries.stands(queries.UNIQUE_INDEX, standing):
+                    await self._make_unique_index(collection)
+                return await self._duplicates(collection)
+
+    async def insert(self, registration: Registration) -> None:
+        async with self._addresses() as collection:
+            await collection.insert_one(_encoded(to_document(registration)))
+
+    async def get(self, registration_id: str) -> Registration | None:
+        return next(iter(await self._find({"_id": _id(registration_id)})), None)
+
+    async def find_service(
+        self, *, secrets: Sequence[str], zone: str, ip_family: IPFamily, service: ServiceKey
+    ) -> list[Registration]:
+        found = await self._find(queries.by_service(secrets, zone, ip_family, service))
+        return [registration for registration in found if registration.state is State.LIVE]
+
+    async def find_address(self, *, zone: str, addresses: Sequence[str]) -> list[Registration]:
+        return await self._find(queries.by_address(zone, addresses))
+
+    async def replace(self, old: Registration, new: Registration) -> bool:
+        changes = change(old, new, read_services(old))
+        update: Document = {"$set": _encoded(changes.set)}
+        if changes.unset:
+            update["$unset"] = dict.fromkeys(changes.unset, "")
+        async with self._addresses() as collection:
+            result = await collection.update_one(self._still(old), update)
+        return result.matched_count == 1
+
+    async def delete(self, old: Registration) -> bool:
+        async with self._addresses() as collection:
+            result = await collection.delete_one(self._still(old))
+        return result.deleted_count == 1
+
+    async def find_due(self, *, now: datetime, after: str | None, limit: int) -> list[Registration]:
+        return await self._find(queries.due(now, _after(after)), limit)
+
+    async def find_states(self, states: Collection[State], *, after: str | None, limit: int) -> list[Registration]:
+        return await self._find(queries.by_states(states, _after(after)), limit)
+
+    async def find_cluster(self, cluster_ids: Sequence[str], *, after: str | None, limit: int) -> list[Registration]:
+        return await self._find(queries.by_cluster(cluster_ids, _after(after)), limit)
+
+    async def page(self, wanted: Filter, *, after: str | None, limit: int) -> list[Registration]:
+        return await self._find(queries.page(wanted, _after(after)), limit)
+
+    async def get_many(self, registration_ids: Sequence[str]) -> list[Registration]:
+        return await self._find({"_id": {"$in": [_id(one) for one in registration_ids]}})
+
+    async def load_document(self, name: str) -> dict[str, Any] | None:
+        async with self._documents() as collection:
+            document = await collection.find_one({"_id": name})
+        return json.loads(document["content"]) if document else None
+
+    async def save_document(self, name: str, content: dict[str, Any]) -> None:
+        # As text: field names with dots or dollars in them are not for every server.
+        document = {"_id": name, "content": json.dumps(content)}
+        async with self._documents() as collection:
+            try:
+                await collection.replace_one({"_id": name}, document, upsert=True)
+            except DuplicateKeyError:
+                # Two that found nothing both insert (https://www.mongodb.com/docs/manual/reference/method/db.collection.replaceOne/).
+                await collection.replace_one({"_id": name}, document, upsert=True)
+
+    async def _find(self, query: queries.Query, limit: int = 0) -> list[Registration]:
+        """What fits, lowest id first; the server sorts only where it is to stop at a limit."""
+        async with self._addresses() as collection:
+            cursor = collection.find(query, limit=limit, batch_size=limit, sort=[("_id", 1)] if limit else None)
+            documents = await cursor.to_list(None)
+        found = [to_registration(document, witness=document) for document in documents]
+        return found if limit else sorted(found, key=lambda registration: registration.id)
+
+    def _still(self, old: Registration) -> queries.Query:
+        """The condition that the document still is `old`'s. Null matches a missing revision."""
+        query: queries.Query = {"_id": _id(old.id), "revision": old.revision}
+        if self._coexist:
+            services, secret = witnessed(old)
+            query |= {"services": {"$eq": services}, "secret": secret}
+        return query
+
+    async def _make_index(self, collection: _Collection, index: queries.Index) -> None:
+        fields = [(field, pymongo.ASCENDING) for field in index.fields]
+        try:
+            await collection.create_index(fields, name=index.name, unique=index.unique)
+        except OperationFailure as error:
+            if error.code in _INDEX_CLASH:
+                raise ConfigError([queries.clash(index, self._collection_name, _words(error))]) from error
+            raise
+
+    async def _make_unique_index(self, collection: _Collection) -> None:
+        """Make it, after what stands twice has been told apart; as often as the earlier service adds another."""
+        for _ in range(10):
+            try:
+                return await self._make_index(collection, queries.UNIQUE_INDEX)
+            except DuplicateKeyError:
+                await self._mark_duplicates(collection)
+        raise StorageUnavailable("storage keeps getting addresses that stand there already; try again")
+
+    async def _mark_duplicates(self, collection: _Collection) -> None:
+        groups = await collection.aggregate(queries.DOUBLED, allowDiskUse=True).to_list(None)
+        for group in groups:
+            query = {"zone": group["_id"].get("zone"), "address": group["_id"].get("address"), "duplicate": None}
+            doubled = await collection.find(query, sort=[("_id", 1)]).to_list(None)
+            for document in doubled[1:]:
+                # Where several processes start at once, each document is marked by the first.
+                await collection.update_one(*queries.mark(document))
+
+    async def _duplicates(self, collection: _Collection) -> list[DuplicateReport]:
+        marked: dict[tuple[str, str], list[str]] = {}
+        for document in await collection.find({"duplicate": {"$ne": None}}, sort=[("_id", 1)]).to_list(None):
+            one = to_registration(document)
+            marked.setdefault((one.zone, one.address), []).append(one.id)
+        reports = []
+        for (zone, address), ids in marked.items():
+            kept = await collection.find_one({"zone": zone, "address": address, "duplicate": None})
+            reports.append(DuplicateReport(zone, address, str(kept["_id"]) if kept else "", tuple(ids)))
+        return reports
+
+    @asynccontextmanager
+    async def _addresses(self, seconds: float | None = None) -> AsyncIterator[_Collection]:
+        async with self._calling(seconds) as database:
+            yield self._collection(database, self._collection_name)
+
+    @asynccontextmanager
+    async def _documents(self) -> AsyncIterator[_Collection]:
+        async with self._calling() as database:
+            yield self._collection(database, f"{self._collection_name}_documents")
+
+    def _collection(self, database: _Database, name: str) -> _Collection:
+        named = database.client.read_concern
+        return database.get_collection(
+            name,
+            # What cannot be read as it should be (dates past the year 9999, broken UTF-8) must not hide all the rest.
+            codec_options=CodecOptions(
+                tz_aware=True,
+                datetime_conversion=DatetimeConversion.DATETIME_CLAMP,
+                unicode_decode_error_handler="replace",
+            ),
+            read_preference=ReadPreference.PRIMARY,
+            read_concern=named if named.level else ReadConcern("majority"),
+            write_concern=WriteConcern(w="majority", j=True),
+        )
+
+    @asynccontextmanager
+    async def _calling(self, seconds: float | None = None) -> AsyncIterator[_Database]:
+        """The database, within the time limit, with the driver's errors turned into ours."""
+        if self._client is None:
+            raise StorageUnavailable("storage is closed", applied=False)
+        try:
+            # The driver keeps the limit by itself once a thread has taken up the call; this one counts from now.
+            async with asyncio.timeout((seconds or self._timeout) + 0.5):
+                yield self._client[self._database_name]
+        except DuplicateKeyError as error:
+            raise StoreConflict(_words(error)) from error
+        except TimeoutError as error:
+            raise StorageUnavailable("storage did not answer in time; try again") from error
+        except ServerSelectionTimeoutError as error:
+            # Had anything been sent before, PyMongo would raise what came of that.
+            raise StorageUnavailable("storage is unreachable; try again", applied=False) from error
+        except InvalidOperation as error:
+            raise StorageUnavailable("storage is closed", applied=False) from error
+        except OperationFailure as error:
+            if error.code in _UNAUTHORIZED:
+                raise StorageUnavailable("storage refuses this service's user, or a right that it needs") from error
+            raise StorageUnavailable(f"storage refused the operation ({error.code}); try again") from error
+        except (PyMongoError, BSONError) as error:
+            raise StorageUnavailable from error
+
+
+def _id(registration_id: str) -> ObjectId | str:
+    """Anything else than 24 hex digits is no id of ours, but may be one of somebody's."""
+    return ObjectId(registration_id) if _OBJECT_ID.fullmatch(registration_id) else registration_id
+
+
+def _after(registration_id: str | None) -> ObjectId | str:
+    return _FIRST_ID if registration_id is None else _id(registration_id)
+
+
+def _encoded(document: Document) -> Document:
+    return {name: _id(value) if name in _ID_FIELDS else value for name, value in document.items()}
+
+
+def _words(error: OperationFailure) -> str:
+    """The server's words, without the values of the document that they may come with."""
+    return str((error.details or {}).get("codeName") or error.code)

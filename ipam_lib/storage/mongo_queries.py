@@ -1,0 +1,143 @@
+"""What the MongoDB store asks for and the indexes that answer it, as plain data. No driver is known here.
+
+Ids are ObjectIds already. The earlier service's documents have no `state`, and neither have our live ones: comparing
+with null matches both, by index.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from ipam_lib.models import PENDING, IPFamily, ServiceKey, State
+from ipam_lib.storage.base import Filter
+from ipam_lib.storage.documents import integer
+
+Query = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """An index by its name, its ascending fields, and whether it is unique."""
+
+    name: str
+    fields: tuple[str, ...]
+    unique: bool = False
+
+
+UNIQUE_INDEX = Index("ipam_address", ("address", "zone", "duplicate"), unique=True)
+INDEXES = (
+    # The whole key of a service and the secret: one look-up, however many registrations share either.
+    Index("ipam_service", ("services.service_name", "services.namespace_id", "services.cluster_id", "secret")),
+    # In the order of the pages; its null entries are the registrations without a service.
+    Index("ipam_cluster", ("services.cluster_id", "_id")),
+    Index("ipam_expiration", ("services.expires_at", "_id")),
+    Index("ipam_state", ("state", "_id")),
+)
+
+# The zones and addresses that stand more than once.
+DOUBLED: list[Query] = [
+    {"$match": {"duplicate": None}},
+    {"$group": {"_id": {"zone": "$zone", "address": "$address"}, "count": {"$sum": 1}}},
+    {"$match": {"count": {"$gt": 1}}},
+]
+
+# Year 1 is the zero of Go's `time.Time`: no expiration.
+_FIRST_MOMENT = datetime(2, 1, 1, tzinfo=UTC)
+
+
+def by_service(secrets: Sequence[str], zone: str, ip_family: IPFamily, service: ServiceKey) -> Query:
+    """See `Store.find_service`. Only live documents have a `secret`."""
+    key = {
+        "service_name": service.service_name,
+        "namespace_id": service.namespace_id,
+        "cluster_id": service.cluster_id,
+    }
+    return {"services": {"$elemMatch": key}, "secret": {"$in": list(secrets)}, "zone": zone, "ip_family": ip_family}
+
+
+def by_address(zone: str, addresses: Sequence[str]) -> Query:
+    """See `Store.find_address`."""
+    return {"address": {"$in": list(addresses)}, "zone": zone}
+
+
+def due(now: datetime, after: Any) -> Query:
+    """See `Store.find_due`. Each branch is the whole condition, so that each is answered by an index of its own.
+
+    MongoDB makes a `$not` of a `$nor` of one, and then `$exists: false`, which is a look-up of null; spelled like this
+    it also means the same to servers that do not take an empty array for one without the field.
+    """
+    expired = {"services": {"$elemMatch": {"expires_at": {"$gte": _FIRST_MOMENT, "$lte": now}}}}
+    without = {"$nor": [{"services.cluster_id": {"$exists": True}}], "services.0": {"$exists": False}}
+    return {"$or": [{**branch, "state": None, **above(after)} for branch in (expired, without)]}
+
+
+def by_states(states: Collection[State], after: Any) -> Query:
+    """See `Store.find_states`."""
+    return {"state": {"$in": sorted(state.value for state in states)}, **above(after)}
+
+
+def by_cluster(cluster_ids: Sequence[str], after: Any) -> Query:
+    """See `Store.find_cluster`."""
+    return {"services.cluster_id": {"$in": list(cluster_ids)}, "state": None, **above(after)}
+
+
+def page(wanted: Filter, after: Any) -> Query:
+    """See `Store.page`."""
+    query: Query = above(after)
+    for name in ("zone", "ip_family", "address"):
+        if (value := getattr(wanted, name)) is not None:
+            query[name] = value
+    service = {name: getattr(wanted, name) for name in ("service_name", "namespace_id", "cluster_id")}
+    service = {name: value for name, value in service.items() if value is not None}
+    if service:
+        query["services"] = {"$elemMatch": service}
+    if wanted.states is not None:
+        query["state"] = {"$in": [None if state is State.LIVE else state.value for state in wanted.states]}
+    if wanted.expiring is not None:
+        expiring = {"services.expires_at": {"$gte": _FIRST_MOMENT}}
+        query |= expiring if wanted.expiring else {"$nor": [expiring]}
+    return query
+
+
+def above(after: Any) -> Query:
+    """The documents above an id."""
+    return {"_id": {"$gt": after}}
+
+
+def mark(document: Mapping[str, Any]) -> tuple[Query, Query]:
+    """Condition and update that tell a document apart from the one that keeps its zone and address; as a revision of
+    its own, so that whoever is at it reads it anew.
+
+    A creation that still has a placeholder is not marked: the placeholder lets one creation through at a time, so a
+    second one is none. It gets a placeholder that nobody else asks for, and is given up.
+    """
+    fields = ("_id", "zone", "address", "duplicate", "revision")
+    changed: Query = {"revision": (integer(document.get("revision")) or 0) + 1}
+    if str(document.get("address")).startswith(PENDING):
+        changed |= {"address": f"{PENDING}{document['_id']}", "state": State.ABORTING.value}
+    else:
+        changed["duplicate"] = document["_id"]
+    return {field: document.get(field) for field in fields}, {"$set": changed}
+
+
+def stands(index: Index, standing: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether such an index is there, by whatever name. `standing` is what `index_information` returns."""
+    return any(
+        [(field, 1) for field in index.fields] == [tuple(pair) for pair in info["key"]]
+        and bool(info.get("unique")) == index.unique
+        and not info.keys() & {"sparse", "partialFilterExpression", "collation", "hidden", "expireAfterSeconds"}
+        for info in standing.values()
+    )
+
+
+def clash(index: Index, collection: str, words: str) -> str:
+    """What to tell about an index that cannot be made."""
+    fields = ", ".join(index.fields)
+    return (
+        f"mongodb: the {'unique ' * index.unique}index {index.name} on ({fields}) cannot be made ({words}): an index of"
+        f" this name, or on these fields, is there in another shape. Look at db.{collection}.getIndexes(), drop it with"
+        f" db.{collection}.dropIndex(NAME), and start again"
+    )

@@ -1,0 +1,164 @@
+"""The embedded store: one SQLite file, in write-ahead mode, safe for several processes on one machine.
+
+Each connection has a thread of its own, so the event loop never waits for the disk: one connection writes, one looks
+up, and one pages through many rows, so that a long listing holds up neither. A write is one call on the writing thread,
+from BEGIN to COMMIT: cancelling whoever waits for it does not split it. (That, and withdrawing a call that nobody waits
+for any more, is why this stands on the standard library's executors and not on aiosqlite, which offers neither.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ipam_lib.errors import StorageUnavailable
+from ipam_lib.models import IPFamily, Registration, ServiceKey, State
+from ipam_lib.storage import sqlite_file, sqlite_rows
+from ipam_lib.storage.base import DuplicateReport, Filter, Store
+
+T = TypeVar("T")
+Work = Callable[[sqlite3.Connection], T]
+
+
+class _Connection:
+    """A connection on a thread of its own; made by the first call, and again by the next one when that fails."""
+
+    def __init__(self, name: str, connect: Callable[[], sqlite3.Connection]) -> None:
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"sqlite-{name}")
+        self._connect = connect
+        self._connection: sqlite3.Connection | None = None
+
+    async def run(self, work: Work[T]) -> T:
+        """What `work` returns. When the caller is cancelled before it has begun it does not run at all; once begun it
+        runs to its end."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self._run, work)
+
+    def _run(self, work: Work[T]) -> T:
+        if self._connection is None:
+            self._connection = self._connect()
+        return work(self._connection)
+
+    def close(self) -> None:
+        """Close, after what is under way. Blocks."""
+        self._executor.submit(self._close)
+        self._executor.shutdown()
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+
+
+class SQLiteStore(Store):
+    """A store in the file at `path`, which is made when it is not there.
+
+    timeout_seconds: how long an operation may take, waiting for other processes' locks included. What is past that is
+    answered with StorageUnavailable.
+
+    `prepare` raises ConfigError for a file that is no database of ours, or one of a newer version.
+    """
+
+    def __init__(self, path: Path | str, *, timeout_seconds: float = 5.0) -> None:
+        self.path = Path(path)
+        self._timeout = timeout_seconds
+        self._connections: dict[str, _Connection] = {}
+
+    async def open(self) -> None:
+        if not self._connections:
+            # Less than the whole, so that "it is locked" is told from "it did not answer".
+            connect = partial(sqlite_file.connect, self.path, busy_seconds=self._timeout * 0.8)
+            self._connections = {
+                "finder": _Connection("finder", partial(connect, writable=False)),
+                "pager": _Connection("pager", partial(connect, writable=False)),
+                "writer": _Connection("writer", partial(connect, writable=True)),
+            }
+
+    async def close(self) -> None:
+        connections, self._connections = self._connections, {}
+
+        def close() -> None:
+            # The writer last: the last one to leave folds the log into the file.
+            for connection in connections.values():
+                connection.close()
+
+        await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, close))
+
+    async def ping(self) -> None:
+        await self._read(lambda connection: connection.execute("SELECT count(*) FROM documents").fetchone())
+
+    async def prepare(self) -> list[DuplicateReport]:
+        await self._run("writer", partial(sqlite_file.make_schema, path=self.path))
+        return await self._scan(sqlite_rows.duplicates)
+
+    async def insert(self, registration: Registration) -> None:
+        await self._write(partial(sqlite_rows.insert, registration=registration))
+
+    async def get(self, registration_id: str) -> Registration | None:
+        return next(iter(await self.get_many([registration_id])), None)
+
+    async def find_service(
+        self, *, secrets: Sequence[str], zone: str, ip_family: IPFamily, service: ServiceKey
+    ) -> list[Registration]:
+        return await self._find(sqlite_rows.by_service(secrets, zone, ip_family, service))
+
+    async def find_address(self, *, zone: str, addresses: Sequence[str]) -> list[Registration]:
+        return await self._find(sqlite_rows.by_address(zone, addresses))
+
+    async def replace(self, old: Registration, new: Registration) -> bool:
+        return await self._write(partial(sqlite_rows.replace, old=old, new=new))
+
+    async def delete(self, old: Registration) -> bool:
+        return await self._write(partial(sqlite_rows.delete, old=old))
+
+    async def find_due(self, *, now: datetime, after: str | None, limit: int) -> list[Registration]:
+        return await self._page(sqlite_rows.due(now, after, limit))
+
+    async def find_states(self, states: Collection[State], *, after: str | None, limit: int) -> list[Registration]:
+        return await self._page(sqlite_rows.by_states(states, after, limit))
+
+    async def find_cluster(self, cluster_ids: Sequence[str], *, after: str | None, limit: int) -> list[Registration]:
+        return await self._page(sqlite_rows.by_cluster(cluster_ids, after, limit))
+
+    async def page(self, wanted: Filter, *, after: str | None, limit: int) -> list[Registration]:
+        return await self._page(sqlite_rows.page(wanted, after, limit))
+
+    async def get_many(self, registration_ids: Sequence[str]) -> list[Registration]:
+        return await self._find(sqlite_rows.by_ids(registration_ids))
+
+    async def load_document(self, name: str) -> dict[str, Any] | None:
+        return await self._read(partial(sqlite_rows.load_document, name=name))
+
+    async def save_document(self, name: str, content: dict[str, Any]) -> None:
+        await self._write(partial(sqlite_rows.save_document, name=name, content=content))
+
+    async def _find(self, query: sqlite_rows.Query) -> list[Registration]:
+        return await self._read(partial(sqlite_rows.fetch, query=query))
+
+    async def _page(self, query: sqlite_rows.Query) -> list[Registration]:
+        return await self._scan(partial(sqlite_rows.fetch, query=query))
+
+    async def _read(self, work: Work[T]) -> T:
+        return await self._run("finder", work)
+
+    async def _scan(self, work: Work[T]) -> T:
+        return await self._run("pager", work)
+
+    async def _write(self, work: Work[T]) -> T:
+        return await self._run("writer", partial(sqlite_file.transaction, work=work))
+
+    async def _run(self, name: str, work: Work[T]) -> T:
+        """Run on the connection of this name, within the time limit, with the database's errors turned into ours."""
+        if name not in self._connections:
+            raise StorageUnavailable("storage is closed", applied=False)
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await self._connections[name].run(work)
+        except TimeoutError as error:
+            raise StorageUnavailable("storage did not answer in time; try again", applied=True) from error
+        except (sqlite3.Error, OSError) as error:
+            raise StorageUnavailable(sqlite_file.describe(error), applied=False) from error

@@ -1,0 +1,193 @@
+"""The file of the embedded database: made, opened, brought to its schema; transactions, and what can go wrong in one.
+
+Everything here blocks, and runs on a connection's own thread.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+from ipam_lib.errors import ConfigError, StorageUnavailable, StoreConflict
+
+T = TypeVar("T")
+
+# "IPAM", so that `file` and we can tell such a database from another (https://www.sqlite.org/pragma.html#pragma_application_id).
+APPLICATION_ID = 0x4950414D
+SCHEMA_VERSION = 1
+
+# `document` is the registration; the other columns repeat what the queries look for. `duplicate` is '' where there is
+# none, because a unique index takes NULLs for different. `due_at` (milliseconds since 1970): when the first service of
+# a live registration expires; 0 when it has no service at all; NULL when nothing will.
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS registrations (
+    id TEXT PRIMARY KEY NOT NULL,
+    zone TEXT NOT NULL,
+    address TEXT NOT NULL,
+    duplicate TEXT NOT NULL,
+    ip_family TEXT NOT NULL,
+    secret TEXT,
+    state TEXT NOT NULL,
+    due_at INTEGER,
+    document TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE UNIQUE INDEX IF NOT EXISTS registrations_address ON registrations (address, zone, duplicate);
+CREATE INDEX IF NOT EXISTS registrations_state ON registrations (state, id) WHERE state <> 'live';
+CREATE INDEX IF NOT EXISTS registrations_due ON registrations (due_at, id) WHERE due_at IS NOT NULL;
+CREATE INDEX IF NOT EXISTS registrations_duplicate ON registrations (duplicate) WHERE duplicate > '';
+CREATE TABLE IF NOT EXISTS services (
+    registration_id TEXT NOT NULL,
+    position INTEGER NOT NULL,
+    service_name TEXT NOT NULL,
+    namespace_id TEXT NOT NULL,
+    cluster_id TEXT NOT NULL,
+    expires_at INTEGER,
+    PRIMARY KEY (registration_id, position)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS services_name ON services (service_name, namespace_id, cluster_id, registration_id);
+CREATE INDEX IF NOT EXISTS services_cluster ON services (cluster_id, registration_id);
+CREATE INDEX IF NOT EXISTS services_namespace ON services (namespace_id, registration_id);
+CREATE TABLE IF NOT EXISTS documents (name TEXT PRIMARY KEY NOT NULL, content TEXT NOT NULL) WITHOUT ROWID;
+"""
+
+_UNIQUE = {sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY}
+
+
+def connect(path: Path, *, busy_seconds: float, writable: bool) -> sqlite3.Connection:
+    """Open the database, and make the file (0600) and its directories (0700) when they are not there.
+
+    busy_seconds: how long a lock of another process is waited for.
+
+    Raises ConfigError for a file that is no database of ours (it stays as it is), sqlite3.Error, OSError.
+    """
+    _make(path)
+    connection = sqlite3.connect(path, timeout=busy_seconds, isolation_level=None)
+    try:
+        _check_owner(connection, path)
+        _set_wal(connection, busy_seconds)
+        # FULL: a commit returns when the log is on the disk (https://www.sqlite.org/pragma.html#pragma_synchronous).
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA fullfsync = ON")
+        connection.execute(f"PRAGMA query_only = {'OFF' if writable else 'ON'}")
+        connection.execute(f"PRAGMA journal_size_limit = {64 << 20}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _make(path: Path) -> None:
+    missing = [directory for directory in path.parents if not directory.exists()]
+    for directory in reversed(missing):
+        with suppress(FileExistsError):
+            directory.mkdir(mode=0o700)
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        # SQLite flushes the file; that it has a name in its directory is for us to flush.
+        directory_fd = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory_fd)
+        finally:
+            os.close(directory_fd)
+
+
+def _check_owner(connection: sqlite3.Connection, path: Path) -> None:
+    try:
+        # In this order: another process may be making both at this moment, in one transaction.
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
+            raise ConfigError([f"storage.sqlite: {path} is not a SQLite database; name another file"]) from error
+        raise
+    if tables and application != APPLICATION_ID:
+        raise ConfigError([f"storage.sqlite: {path} is a database of another program; name a file of its own"])
+
+
+def _set_wal(connection: sqlite3.Connection, busy_seconds: float) -> None:
+    """Write-ahead logging is a property of the file. Two processes that set it at once do not wait for each other (the
+    busy handler is not asked then), so ask again."""
+    until = time.monotonic() + busy_seconds
+    while True:
+        try:
+            (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(0.01)
+        else:
+            if mode != "wal":
+                raise sqlite3.OperationalError(
+                    "the file system does not allow write-ahead logging (it must be a local one)"
+                )
+            return
+
+
+def make_schema(connection: sqlite3.Connection, path: Path) -> None:
+    """Bring the database to this version's schema; does nothing where it is there.
+
+    Raises ConfigError for one of a newer version.
+    """
+
+    def make(connection: sqlite3.Connection) -> None:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version > SCHEMA_VERSION:
+            newer = f"was written by a newer version (schema {version}; this version knows {SCHEMA_VERSION})"
+            raise ConfigError([f"storage.sqlite: {path} {newer}; run that version, or name another file"])
+        for statement in filter(str.strip, SCHEMA.split(";")):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    transaction(connection, make)
+
+
+def transaction(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T:
+    """What `work` returns, after its writes are on the disk. One call from beginning to end, so that nobody who gives
+    up waiting can leave a transaction open.
+
+    Raises StoreConflict when a unique index refuses a write, StorageUnavailable when the commit fails (whether it
+    happened is then unknown), any other sqlite3.Error when surely nothing was written.
+    """
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        result = work(connection)
+    except sqlite3.IntegrityError as error:
+        connection.rollback()
+        if error.sqlite_errorcode in _UNIQUE:
+            raise StoreConflict(str(error)) from error
+        raise
+    except BaseException:
+        connection.rollback()
+        raise
+    try:
+        connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        with suppress(sqlite3.Error):
+            connection.rollback()
+        raise StorageUnavailable(describe(error), applied=True) from error
+    return result
+
+
+def describe(error: Exception) -> str:
+    """What to tell the caller about an error of the database: a hint what kind it is, without paths."""
+    kinds = {
+        sqlite3.SQLITE_BUSY: "is locked by another process",
+        sqlite3.SQLITE_LOCKED: "is locked by another process",
+        sqlite3.SQLITE_FULL: "has no space left on its disk",
+        sqlite3.SQLITE_READONLY: "cannot be written (read-only)",
+        sqlite3.SQLITE_IOERR: "cannot be read or written (I/O error)",
+        sqlite3.SQLITE_CANTOPEN: "cannot be opened",
+        sqlite3.SQLITE_CORRUPT: "is damaged",
+        sqlite3.SQLITE_NOTADB: "is not a database",
+        sqlite3.SQLITE_ERROR: "was not made ready by this version",
+    }
+    code = getattr(error, "sqlite_errorcode", None)
+    if isinstance(error, PermissionError):
+        return "storage is unavailable (its file cannot be opened); try again"
+    return f"storage is unavailable (its file {kinds.get((code or 0) & 0xFF, 'does not answer')}); try again"

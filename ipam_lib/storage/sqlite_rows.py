@@ -1,0 +1,248 @@
+"""Registrations as rows of the embedded database, and the queries over them. Everything here blocks."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from ipam_lib.models import IPFamily, Registration, ServiceKey, State
+from ipam_lib.storage.base import DuplicateReport, Filter
+from ipam_lib.storage.documents import Document, change, to_document, to_registration
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+
+Query = tuple[str, Sequence[str | int]]
+
+# Lists are handed over as one JSON value, so that each query has one text, and no limit to its length. A plus keeps the
+# planner from an index (https://www.sqlite.org/optoverview.html#disqualifying_where_clause_terms_using_unary_): pages
+# of a zone are read in the order of the primary key, not sorted; the few that are due are found, not waded to.
+_IN_PAGES = "ORDER BY id LIMIT ?"
+_BY_IDS = "SELECT document FROM registrations WHERE id IN (SELECT value FROM json_each(?))"
+_BY_SERVICE = """
+SELECT document FROM registrations
+WHERE id IN (SELECT registration_id FROM services WHERE service_name = ? AND namespace_id = ? AND cluster_id = ?)
+AND zone = ? AND ip_family = ? AND state = 'live' AND secret IN (SELECT value FROM json_each(?))
+ORDER BY id"""
+_BY_ADDRESS = """
+SELECT document FROM registrations WHERE address IN (SELECT value FROM json_each(?)) AND zone = ? ORDER BY id"""
+_DUE = """
+SELECT document FROM registrations
+WHERE id IN (SELECT id FROM registrations WHERE due_at <= ? AND +id > ? ORDER BY +id LIMIT ?)
+ORDER BY id"""
+_BY_STATES = """
+SELECT document FROM registrations
+WHERE state <> 'live' AND state IN (SELECT value FROM json_each(?)) AND id > ? ORDER BY id LIMIT ?"""
+_BY_CLUSTER = """
+SELECT document FROM registrations
+WHERE id IN (
+    SELECT registration_id FROM services
+    WHERE cluster_id IN (SELECT value FROM json_each(?)) AND registration_id > ?
+)
+AND id > ? AND state = 'live'
+ORDER BY id LIMIT ?"""
+_PAGE = "SELECT document FROM registrations WHERE"
+_OF_REGISTRATION = {"address": "address = ?", "zone": "+zone = ?", "ip_family": "ip_family = ?"}
+_OF_SERVICES = "id IN (SELECT registration_id FROM services WHERE "
+_OF_SERVICE = {"service_name": "service_name = ?", "namespace_id": "namespace_id = ?", "cluster_id": "cluster_id = ?"}
+_EXPIRING = "EXISTS (SELECT 1 FROM services WHERE registration_id = registrations.id AND expires_at IS NOT NULL)"
+_NOT_EXPIRING = "NOT " + _EXPIRING
+
+
+def insert(connection: sqlite3.Connection, registration: Registration) -> None:
+    """Store a new registration. Raises sqlite3.IntegrityError when its place is taken."""
+    insert_document(connection, to_document(registration))
+
+
+def insert_document(connection: sqlite3.Connection, document: Document) -> None:
+    """Store a document that is not there yet, whoever wrote it. Raises sqlite3.IntegrityError when its place is
+    taken."""
+    registration = to_registration(document)
+    connection.execute(
+        "INSERT INTO registrations (id, zone, address, duplicate, ip_family, secret, state, due_at, document)"
+        " VALUES (:id, :zone, :address, :duplicate, :ip_family, :secret, :state, :due_at, :document)",
+        _row(registration, document),
+    )
+    _insert_services(connection, registration)
+
+
+def replace(connection: sqlite3.Connection, old: Registration, new: Registration) -> bool:
+    """Compare-and-set, inside a transaction of the caller's. Raises sqlite3.IntegrityError when the new address is
+    taken."""
+    stored = _stored(connection, old)
+    if stored is None:
+        return False
+    document = change(old, new, stored.get("services")).apply(stored)
+    connection.execute(
+        "UPDATE registrations SET zone = :zone, address = :address, duplicate = :duplicate, ip_family = :ip_family,"
+        " secret = :secret, state = :state, due_at = :due_at, document = :document WHERE id = :id",
+        _row(to_registration(document), document),
+    )
+    if old.services != new.services:
+        connection.execute("DELETE FROM services WHERE registration_id = ?", (old.id,))
+        _insert_services(connection, new)
+    return True
+
+
+def delete(connection: sqlite3.Connection, old: Registration) -> bool:
+    """Compare-and-delete, inside a transaction of the caller's."""
+    if _stored(connection, old) is None:
+        return False
+    connection.execute("DELETE FROM services WHERE registration_id = ?", (old.id,))
+    connection.execute("DELETE FROM registrations WHERE id = ?", (old.id,))
+    return True
+
+
+def fetch(connection: sqlite3.Connection, query: Query) -> list[Registration]:
+    """The registrations that a query of this module finds."""
+    return [to_registration(load(text)) for (text,) in connection.execute(*query)]
+
+
+def by_ids(registration_ids: Sequence[str]) -> Query:
+    """Registrations by their ids, in whatever state."""
+    return _BY_IDS, (_list(registration_ids),)
+
+
+def by_service(secrets: Sequence[str], zone: str, ip_family: IPFamily, service: ServiceKey) -> Query:
+    """See `Store.find_service`."""
+    key = (service.service_name, service.namespace_id, service.cluster_id)
+    return _BY_SERVICE, (*key, zone, ip_family, _list(secrets))
+
+
+def by_address(zone: str, addresses: Sequence[str]) -> Query:
+    """See `Store.find_address`."""
+    return _BY_ADDRESS, (_list(addresses), zone)
+
+
+def due(now: datetime, after: str | None, limit: int) -> Query:
+    """See `Store.find_due`."""
+    return _DUE, (_milliseconds(now), after or "", limit)
+
+
+def by_states(states: Collection[State], after: str | None, limit: int) -> Query:
+    """See `Store.find_states`."""
+    return _BY_STATES, (_list(states), after or "", limit)
+
+
+def by_cluster(cluster_ids: Sequence[str], after: str | None, limit: int) -> Query:
+    """See `Store.find_cluster`."""
+    return _BY_CLUSTER, (_list(cluster_ids), after or "", after or "", limit)
+
+
+def page(wanted: Filter, after: str | None, limit: int) -> Query:
+    """See `Store.page`."""
+    conditions, values = ["id > ?"], [after or ""]
+    for column, condition in _OF_REGISTRATION.items():
+        if (value := getattr(wanted, column)) is not None:
+            conditions.append(condition)
+            values.append(value)
+    if wanted.states is not None:
+        conditions.append("state IN (SELECT value FROM json_each(?))")
+        values.append(_list(wanted.states))
+    service = {column: getattr(wanted, column) for column in _OF_SERVICE if getattr(wanted, column) is not None}
+    if service:
+        same = " AND ".join(_OF_SERVICE[column] for column in service)
+        conditions.append("".join((_OF_SERVICES, same, ")")))
+        values.extend(service.values())
+    if wanted.expiring is not None:
+        conditions.append(_EXPIRING if wanted.expiring else _NOT_EXPIRING)
+    return " ".join((_PAGE, " AND ".join(conditions), _IN_PAGES)), (*values, limit)
+
+
+def duplicates(connection: sqlite3.Connection) -> list[DuplicateReport]:
+    """Every zone and address that is marked to be held more than once."""
+    marked: dict[tuple[str, str], list[str]] = {}
+    for registration_id, zone, address in sorted(
+        connection.execute("SELECT id, zone, address FROM registrations WHERE duplicate > ''")
+    ):
+        marked.setdefault((zone, address), []).append(registration_id)
+    reports = []
+    for (zone, address), ids in marked.items():
+        kept = connection.execute(
+            "SELECT id FROM registrations WHERE zone = ? AND address = ? AND duplicate = ''", (zone, address)
+        ).fetchone()
+        reports.append(DuplicateReport(zone, address, kept[0] if kept else "", tuple(ids)))
+    return reports
+
+
+def load_document(connection: sqlite3.Connection, name: str) -> dict[str, Any] | None:
+    """See `Store.load_document`."""
+    row = connection.execute("SELECT content FROM documents WHERE name = ?", (name,)).fetchone()
+    return json.loads(row[0]) if row else None
+
+
+def save_document(connection: sqlite3.Connection, name: str, content: Mapping[str, Any]) -> None:
+    """See `Store.save_document`."""
+    connection.execute("REPLACE INTO documents (name, content) VALUES (?, ?)", (name, json.dumps(content)))
+
+
+def _stored(connection: sqlite3.Connection, old: Registration) -> Document | None:
+    """The document of `old`, if it still is at its revision."""
+    row = connection.execute("SELECT document FROM registrations WHERE id = ?", (old.id,)).fetchone()
+    document = load(row[0]) if row else None
+    return document if document is not None and to_registration(document).revision == old.revision else None
+
+
+def _row(registration: Registration, document: Document) -> dict[str, str | int | None]:
+    live = registration.state is State.LIVE
+    expirations = [one.expires_at for one in registration.services if one.expires_at is not None]
+    due_at = _milliseconds(min(expirations)) if expirations else None if registration.services else 0
+    return {
+        "id": registration.id,
+        "zone": registration.zone,
+        "address": registration.address,
+        "duplicate": registration.id if registration.duplicate else "",
+        "ip_family": registration.ip_family,
+        "secret": registration.secret if live else None,
+        "state": registration.state.value,
+        "due_at": due_at if live else None,
+        "document": _dump(document),
+    }
+
+
+def _insert_services(connection: sqlite3.Connection, registration: Registration) -> None:
+    connection.executemany(
+        "INSERT INTO services (registration_id, position, service_name, namespace_id, cluster_id, expires_at)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        [
+            (
+                registration.id,
+                position,
+                one.key.service_name,
+                one.key.namespace_id,
+                one.key.cluster_id,
+                None if one.expires_at is None else _milliseconds(one.expires_at),
+            )
+            for position, one in enumerate(registration.services)
+        ],
+    )
+
+
+def _list(values: Collection[str]) -> str:
+    return json.dumps(sorted(values))
+
+
+def _milliseconds(moment: datetime) -> int:
+    return (moment - _EPOCH) // _MILLISECOND
+
+
+def _dump(document: Document) -> str:
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":"), default=_date)
+
+
+def _date(value: object) -> dict[str, int]:
+    if isinstance(value, datetime):
+        return {"$date": _milliseconds(value)}
+    raise TypeError(f"a document cannot hold a {type(value).__name__}")
+
+
+def load(text: str) -> Document:
+    """A stored document."""
+    return json.loads(text, object_hook=_undate)  # type: ignore[no-any-return]
+
+
+def _undate(value: Document) -> Document | datetime:
+    return _EPOCH + _MILLISECOND * value["$date"] if value.keys() == {"$date"} else value

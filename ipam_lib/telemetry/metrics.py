@@ -1,0 +1,116 @@
+"""What is counted and timed, for Prometheus (https://prometheus.io/docs/instrumenting/exposition_formats/).
+
+No label holds a path, an address or anything else that a client sends: routes are the application's own, methods and
+zones come from fixed lists. Gauges that are read when somebody asks cost nothing in between.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from ipam_lib.errors import StoreConflict
+from ipam_lib.registry import RecoverReport, ReleaseReport
+from ipam_lib.storage.base import Store
+from ipam_lib.version import __version__
+
+Observe = Callable[[str, str, float], None]
+
+CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
+_METHODS = frozenset({"GET", "HEAD", "POST", "DELETE", "PUT", "PATCH", "OPTIONS"})
+_FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0)
+BREAKER_STATES: Final = ("closed", "half-open", "open")
+
+
+class Metrics:
+    """The metrics of one service in this process."""
+
+    def __init__(self) -> None:
+        self._all = CollectorRegistry()
+        self._requests = self._counter("http_requests", "Requests answered", "route", "method", "status")
+        self._request_seconds = self._histogram("http_request_seconds", "Time to answer", "route", "method")
+        self._netbox = self._counter("netbox_calls", "Requests to NetBox", "operation", "result")
+        self._netbox_seconds = self._histogram("netbox_call_seconds", "Time that NetBox took", "operation")
+        self._storage = self._counter("storage_calls", "Operations of the storage", "operation", "result")
+        self._storage_seconds = self._histogram("storage_call_seconds", "Time that storage took", "operation")
+        self._expired = self._counter("cleanup_expired_services", "Services removed because they had expired")
+        self._released = self._counter("cleanup_released_addresses", "Addresses given back")
+        self._release_failures = self._counter("cleanup_failures", "Registrations left for the next round of cleanup")
+        self._aborted = self._counter("recover_aborted_registrations", "Unfinished registrations undone")
+        self._recover_failures = self._counter("recover_failures", "Registrations left for the next recovery")
+        Gauge("ipam_build_info", "Version", ["version"], registry=self._all).labels(__version__).set(1)
+
+    def _counter(self, name: str, about: str, *labels: str) -> Counter:
+        return Counter(f"ipam_{name}", about, labels, registry=self._all)
+
+    def _histogram(self, name: str, about: str, *labels: str) -> Histogram:
+        return Histogram(f"ipam_{name}", about, labels, buckets=_FAST, registry=self._all)
+
+    def read_when_asked(self, name: str, about: str, read: Callable[[], float]) -> None:
+        """A gauge whose value is what `read` says at that moment."""
+        Gauge(f"ipam_{name}", about, registry=self._all).set_function(read)
+
+    def request(self, route: str, method: str, status: int, seconds: float) -> None:
+        """A request was answered. `route` is the pattern of the path, not the path."""
+        method = method if method in _METHODS else "other"
+        self._requests.labels(route, method, str(status)).inc()
+        self._request_seconds.labels(route, method).observe(seconds)
+
+    def netbox_call(self, operation: str, result: str, seconds: float) -> None:
+        """A request to NetBox came back, or did not."""
+        self._netbox.labels(operation, result).inc()
+        self._netbox_seconds.labels(operation).observe(seconds)
+
+    def storage_call(self, operation: str, result: str, seconds: float) -> None:
+        """An operation of the storage came back, or did not."""
+        self._storage.labels(operation, result).inc()
+        self._storage_seconds.labels(operation).observe(seconds)
+
+    def cleaned_up(self, report: ReleaseReport) -> None:
+        """A round of cleanup is over."""
+        self._expired.inc(report.expired_services)
+        self._released.inc(report.released)
+        self._release_failures.inc(report.failed)
+
+    def recovered(self, report: RecoverReport) -> None:
+        """A round of recovery is over."""
+        self._aborted.inc(report.aborted)
+        self._recover_failures.inc(report.failed)
+
+    def text(self) -> bytes:
+        """All of it, in Prometheus' text format."""
+        return generate_latest(self._all)
+
+
+def metered(store: Store, observe: Observe, monotonic: Callable[[], float] = time.perf_counter) -> Store:
+    """The same store, each operation of which is told to `observe`: its name, `ok`, `conflict` or `error`, and
+    seconds."""
+
+    def measured(name: str, operation: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        @wraps(operation)
+        async def run(*args: Any, **kwargs: Any) -> Any:
+            began = monotonic()
+            result = "error"
+            try:
+                value = await operation(*args, **kwargs)
+                result = "ok" if value is not False else "conflict"
+                return value
+            except StoreConflict:
+                result = "conflict"
+                raise
+            finally:
+                observe(name, result, monotonic() - began)
+
+        return run
+
+    for name in sorted(Store.__abstractmethods__):
+        operation = getattr(store, name)
+        if inspect.iscoroutinefunction(operation) and name not in {"open", "close"}:
+            setattr(store, name, measured(name, operation))
+    return store

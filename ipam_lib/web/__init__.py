@@ -1,0 +1,1 @@
+"""What stands between the socket and the use cases: server, middlewares, body, specification, pages."""

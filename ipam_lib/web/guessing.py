@@ -1,0 +1,184 @@
+"""Guessing secrets: whoever goes on being wrong about one thing waits longer and longer before he may try again.
+
+Counted for each source and each target (an address of a zone, or a service where a request names no address): other
+sources are not affected, so nobody can lock the owner out from elsewhere. Nor from beside him, behind the same NAT or
+proxy: a secret that was right once, from there and for that target, is always let through. While a source waits, its
+guesses are not looked at, so a right one among them is not told from the wrong ones.
+
+All of it is in the memory of this process, bounded, and forgotten when it ends. No secret is kept, only digests under a
+key that is made anew for each process.
+"""
+
+from __future__ import annotations
+
+import hmac
+import math
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from ipaddress import IPv6Address, ip_address
+from typing import Final
+
+from ipam_lib.errors import TooManyAttempts
+
+# An owner who mistypes, or whose operator holds on to a secret that was replaced, does not notice anything yet.
+FREE_TRIES: Final = 5
+# From then on 1, 2, 4 ... seconds. At one guess a minute, one source needs 400,000 years for 8 random letters.
+LONGEST_PENALTY: Final = 60.0
+# For each of these without another wrong one, one is forgiven. Longer than any penalty, so that waiting gains nothing.
+SECONDS_TO_FORGIVE: Final = 300.0
+# Some 5 MB, when somebody fills it.
+MOST_TARGETS: Final = 10_000
+# Some 3 MB; more than the services behind one instance.
+MOST_REMEMBERED: Final = 20_000
+
+_DOUBLINGS: Final = math.ceil(math.log2(LONGEST_PENALTY))
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Who tries, and what. `subject` is a canonical address, or stands for a service."""
+
+    source: str
+    zone: str
+    subject: str
+
+
+def source_of(remote: str | None) -> str:
+    """The source that a peer's address counts for: an IPv6 client has at least a /64 to itself, so that is one."""
+    try:
+        address = ip_address((remote or "").partition("%")[0])
+    except ValueError:
+        return remote or ""
+    if isinstance(address, IPv6Address):
+        if address.ipv4_mapped is not None:
+            return str(address.ipv4_mapped)
+        return f"{IPv6Address(int(address) >> 64 << 64)}/64"
+    return str(address)
+
+
+@dataclass(slots=True)
+class _Tries:
+    """What is known of one target. Times are of the monotonic clock."""
+
+    wrong: int = 0
+    last_wrong: float = 0.0
+    refused_until: float = 0.0
+    last_digest: bytes = b""
+    # Those whose outcome is not known yet: digest, and how many of the same.
+    under_way: dict[bytes, int] = field(default_factory=dict)
+
+    def forgive(self, now: float) -> None:
+        """Forget what is long ago."""
+        rounds = int((now - self.last_wrong) / SECONDS_TO_FORGIVE)
+        if self.wrong and rounds > 0:
+            self.wrong = max(0, self.wrong - rounds)
+            self.last_wrong += rounds * SECONDS_TO_FORGIVE
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One try whose outcome is to be told."""
+
+    _guessing: Guessing
+    _target: Target
+    _tries: _Tries
+    _secret: str = field(repr=False)
+    _digest: bytes = field(repr=False)
+
+    def right(self, secret: str | None = None) -> None:
+        """The secret was right; `secret` is the one that is in force now, if another."""
+        self._guessing._forget(self._digest)
+        self._guessing.remember(self._target, self._secret if secret is None else secret)
+
+    def wrong(self, *, repeats_count: bool = True) -> float:
+        """The secret was wrong. Returns for how many seconds the source is refused from now on; 0 when it is not, or is
+        already.
+
+        `repeats_count` False: the same secret as the time before does not count, where being wrong does not mean that
+        there is another.
+        """
+        guessing, tries = self._guessing, self._tries
+        guessing._forget(self._digest)
+        now = guessing._monotonic()
+        if now < tries.refused_until or (self._digest == tries.last_digest and not repeats_count):
+            return 0.0
+        tries.last_digest = self._digest
+        tries.forgive(now)
+        tries.wrong = min(tries.wrong + 1, FREE_TRIES + _DOUBLINGS)
+        tries.last_wrong = now
+        if tries.wrong < FREE_TRIES:
+            return 0.0
+        penalty = min(2.0 ** (tries.wrong - FREE_TRIES), LONGEST_PENALTY)
+        tries.refused_until = now + penalty
+        return penalty
+
+
+class Guessing:
+    """See the module. `monotonic`: seconds of a clock that never goes back."""
+
+    def __init__(
+        self,
+        monotonic: Callable[[], float],
+        *,
+        key: bytes | None = None,
+        most_targets: int = MOST_TARGETS,
+        most_remembered: int = MOST_REMEMBERED,
+    ) -> None:
+        self._monotonic = monotonic
+        self._key = key or secrets.token_bytes(32)
+        self._most_targets = most_targets
+        self._most_remembered = most_remembered
+        # Both in the order of their last use: what was not used for longest is forgotten first.
+        self._tries: dict[Target, _Tries] = {}
+        self._known: dict[bytes, None] = {}
+
+    @contextmanager
+    def attempt(self, target: Target, secret: str) -> Iterator[Attempt]:
+        """Try a secret, and tell within the context what came of it (nothing, where that is not known).
+
+        Raises TooManyAttempts when the source must wait.
+        """
+        digest = self._digest(target, secret)
+        tries = self._tries.pop(target, None) or _Tries()
+        self._tries[target] = tries
+        if len(self._tries) > self._most_targets:
+            del self._tries[next(iter(self._tries))]
+        known = digest in self._known
+        if not known:
+            self._check(tries, digest)
+            tries.under_way[digest] = tries.under_way.get(digest, 0) + 1
+        try:
+            yield Attempt(self, target, tries, secret, digest)
+        finally:
+            if not known:
+                tries.under_way[digest] -= 1
+                if not tries.under_way[digest]:
+                    del tries.under_way[digest]
+            if not tries.wrong and not tries.under_way and self._tries.get(target) is tries:
+                del self._tries[target]
+
+    def remember(self, target: Target, secret: str) -> None:
+        """This secret is right for the target: it is let through from now on, until it is wrong."""
+        digest = self._digest(target, secret)
+        self._forget(digest)
+        self._known[digest] = None
+        if len(self._known) > self._most_remembered:
+            del self._known[next(iter(self._known))]
+
+    def _forget(self, digest: bytes) -> None:
+        self._known.pop(digest, None)
+
+    def _check(self, tries: _Tries, digest: bytes) -> None:
+        now = self._monotonic()
+        if now < tries.refused_until:
+            raise TooManyAttempts(retry_after=math.ceil(tries.refused_until - now))
+        tries.forgive(now)
+        # Guesses at once are as many guesses: no more may be under way than may still be wrong.
+        if digest not in tries.under_way and len(tries.under_way) >= max(1, FREE_TRIES - tries.wrong):
+            raise TooManyAttempts(retry_after=1)
+
+    def _digest(self, target: Target, secret: str) -> bytes:
+        text = "\0".join((target.source, target.zone, target.subject, secret))
+        return hmac.digest(self._key, text.encode("utf-8", "surrogatepass"), "sha256")[:16]

@@ -1,0 +1,43 @@
+"""Every test that takes `installation` runs once on each store of the program."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.installation import Installation
+from tests.storage.backends import Backend, MongoBackend, SQLiteBackend
+from tests.storage.samples import legacy_documents
+
+
+@pytest.fixture(params=["sqlite", pytest.param("mongodb", marks=pytest.mark.mongodb)])
+def installation(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Installation:
+    """A configuration over an empty database."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("IPAM_CONFIG", raising=False)
+    backend: Backend
+    storage: dict[str, Any]
+    if request.param == "sqlite":
+        storage = {"storage": {"sqlite": "registrations.sqlite"}}
+        backend = SQLiteBackend(tmp_path / "registrations.sqlite")
+        backend.seed([])
+    else:
+        uri: str = request.getfixturevalue("mongodb_uri")
+        database: str = request.getfixturevalue("mongodb_database")
+        storage = {"mongodb": {"uri": uri, "database": database}}
+        backend = MongoBackend(request.getfixturevalue("mongodb_admin"), uri, database)
+    return Installation(tmp_path, backend, storage, monkeypatch, capsys)
+
+
+@pytest.fixture
+def legacy(installation: Installation) -> Installation:
+    """A configuration over the database that the earlier service left."""
+    installation.seed(*legacy_documents())
+    return installation

@@ -1,0 +1,386 @@
+"""A small world: some instances of the service over one store and one NetBox, clients that want addresses, and trouble.
+
+The scheduler is the event loop with virtual time; every choice comes from one seeded source. At the end the trouble
+stops, the workers go on, and both sides must be equal: nothing leaked, lost, or given twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from ipam_lib import addresses
+from ipam_lib.crypto import Cipher, KeySet
+from ipam_lib.errors import (
+    AddressTaken,
+    IPAMError,
+    NotFound,
+    StillInFlight,
+    Unavailable,
+    WrongSecret,
+    ZoneFull,
+)
+from ipam_lib.models import Registration, Request, ServiceKey, State
+from ipam_lib.netbox.base import Container
+from ipam_lib.registry import Context, Registry, RegistrySettings
+from ipam_lib.storage.base import Filter, Store
+from tests.crash.faults import CALM, FaultyNetBox, FaultyStore, Instance, Odds
+from tests.support.plain_netbox import PlainNetBox, PlainZones
+from tests.support.virtual_loop import VirtualClock, VirtualLoop
+
+SETTINGS = RegistrySettings(longest_request=25.0, netbox_call=10.0, batch=5)
+CIPHER = Cipher(KeySet(b"0123456789abcdef", b"fedcba9876543210"))
+CONTAINERS = (
+    Container(1, "10.0.0.0/29", "ipv4", "inet", 1),
+    Container(2, "10.0.1.0/30", "ipv4", "inet", 1),
+    Container(3, "fd00::/126", "ipv6", "inet", 1),
+    Container(4, "10.0.2.0/30", "ipv4", "tiny", None),
+)
+CLUSTER = "0f3c7805-6b1d-4387-b8c4-b8c5d0e9b878"
+PATIENCE = 30.0
+"""Seconds after which a client of the service hangs up."""
+
+
+@dataclass(slots=True)
+class Summary:
+    """What schedules came to. A schedule is good when `problems` is empty."""
+
+    schedules: int = 0
+    answers: Counter[str] = field(default_factory=Counter)
+    problems: list[str] = field(default_factory=list)
+
+    def add(self, other: Summary) -> None:
+        """Add another summary to this one."""
+        self.schedules += other.schedules
+        self.answers += other.answers
+        self.problems += other.problems
+
+    def report(self, seconds: float, seed: int) -> str:
+        """The summary for people."""
+        kinds = Counter(problem.split(":")[0] for problem in self.problems)
+        named = {"leaked": 0, "twice": 0, "lost": 0, "wrong answers": 0, "stuck": 0, "other": 0}
+        for kind, number in kinds.items():
+            key = next((name for name in named if kind.startswith(name.split()[0])), "other")
+            named[key] += number
+        answers = ", ".join(f"{number} {kind}" for kind, number in self.answers.most_common())
+        zeros = ", ".join(f"{number} {kind}" for kind, number in named.items())
+        return f"{self.schedules} schedules from seed {seed} in {seconds:.0f} s\nanswers: {answers}\n{zeros}"
+
+
+@dataclass(slots=True)
+class Lane:
+    """One service of one client, and what its answers entitle it to. `may_expire` from the moment that a deletion was
+    sent until the next registration is acknowledged; an unanswered deletion may still take effect later."""
+
+    key: ServiceKey
+    secret: str
+    zone: str
+    family: str
+    asked: str | None
+    granted: str | None = None
+    may_expire: bool = False
+
+    def request(self, **changes: Any) -> Request:
+        """The lane's request."""
+        fields: dict[str, Any] = {
+            "zone": self.zone,
+            "ip_family": self.family,
+            "key": self.key,
+            "secret": self.secret,
+            "address": self.asked,
+        }
+        return Request(**(fields | changes))
+
+
+class World:
+    """One schedule."""
+
+    def __init__(
+        self, seed: int, loop: VirtualLoop, store: Store, *, latecomers: bool = False, calm: bool = False
+    ) -> None:
+        self.random = Random(seed)
+        self.loop = loop
+        self.store = store
+        self.netbox = PlainNetBox(CONTAINERS)
+        self.netbox.checks_uniqueness = self.random.random() < 0.7
+        self.zones = PlainZones(CONTAINERS)
+        self.coalescing = self.random.random() < 0.6
+        scale = 0.0 if calm else self.random.choice((0.3, 1.0, 1.0, 2.5))
+        self.odds = Odds(
+            fail=0.03 * scale,
+            lose_reply=0.03 * scale,
+            hang=0.015 * scale,
+            die=0.01 * scale,
+            cancel=0.008 * scale,
+            suspend=0.015 * scale,
+            latecomers=latecomers,
+        )
+        self.summary = Summary(schedules=1)
+        self.history: list[str] = []
+        self.instances: list[Instance] = []
+        self.registries: dict[str, Registry] = {}
+        self.count = 0
+        self._ids = 0
+        self.over = False
+        self.cluster_deletions = 0
+        self.cluster_deletions_under_way = 0
+        self.lanes = self._lanes()
+        self.robbed: set[str] = set()
+        self.strangers = self._strangers()
+
+    # -- the parts ---------------------------------------------------------------------------------------------------
+
+    def note(self, text: str) -> None:
+        """Remember what happened, for the printout of a failing seed."""
+        self.history.append(f"{self.loop.time():10.3f} {text}")
+
+    def new_id(self) -> str:
+        """A fresh id."""
+        self._ids += 1
+        return f"{self._ids:024x}"
+
+    def _lanes(self) -> list[Lane]:
+        pick = self.random.choice
+        lanes = []
+        for number in range(self.random.randint(2, 7)):
+            family = pick(("ipv4", "ipv4", "ipv4", "ipv6"))
+            zone = pick(("inet", "inet", "tiny")) if family == "ipv4" else "inet"
+            asked = None
+            if self.random.random() < 0.35:
+                asked = {"inet": pick(("10.0.0.0/32", "10.0.0.1/32", "10.0.0.2/32")), "tiny": "10.0.2.0/32"}[zone]
+                if family == "ipv6":
+                    asked = pick(("fd00::/128", "fd00::1/128"))
+            shares = asked is not None and self.random.random() < 0.5
+            lanes.append(
+                Lane(
+                    ServiceKey(f"service-{number}", "467579ae-b8d5-4524-9ce8-bcb66ee02ce0", CLUSTER),
+                    "SuperSecret" if shares else f"SuperSecret-{number}",
+                    zone,
+                    family,
+                    asked,
+                )
+            )
+        return lanes
+
+    def _strangers(self) -> set[int]:
+        """Prefixes of other people inside the containers: single addresses, and a network."""
+        strangers = set()
+        for address in ("10.0.0.1/32", "10.0.0.2/31", "10.0.1.0/32", "10.0.2.0/32", "fd00::1/128"):
+            if self.random.random() < 0.12:
+                container = next(one for one in CONTAINERS if addresses.contains(one.prefix, address))
+                strangers.add(self.netbox.add(container, address, self.random.choice((None, "", "somebody"))).id)
+        return strangers
+
+    async def vandal(self) -> None:
+        """Somebody who deletes a prefix of ours in NetBox."""
+        await asyncio.sleep(self.random.uniform(0, 120))
+        live = [one for one in self.netbox.prefixes.values() if one.id not in self.strangers]
+        if live:
+            victim = self.random.choice(live)
+            self.note(f"somebody deletes {victim}")
+            self.robbed.add(victim.uuid or "")
+            del self.netbox.prefixes[victim.id]
+
+    def start_instance(self) -> Instance:
+        """A new process on the same data, with its workers."""
+        self.count += 1
+        instance = Instance(f"i{self.count}", self.random, CALM if self.over else self.odds, self.note)
+        self.instances.append(instance)
+        clock = VirtualClock(self.loop, skew=self.random.uniform(-2, 2))
+        self.registries[instance.name] = Registry(
+            Context(
+                store=FaultyStore(self.store, instance),
+                netbox=FaultyNetBox(self.netbox, instance, clock if self.coalescing else None),
+                zones=self.zones,
+                cipher=CIPHER,
+                clock=clock,
+                new_id=self.new_id,
+                settings=SETTINGS,
+                random=self.random,
+            )
+        )
+        registry = self.registries[instance.name]
+        instance.spawn(lambda: self._worker(instance, registry.recover, 60.0))
+        instance.spawn(lambda: self._worker(instance, registry.release_expired, 30.0))
+        self.note(f"{instance.name} starts")
+        return instance
+
+    async def _worker(self, instance: Instance, work: Callable[[], Coroutine[Any, Any, Any]], interval: float) -> None:
+        while instance.alive:
+            task = instance.spawn(work)
+            await asyncio.wait([task])
+            error = None if task.cancelled() else task.exception()
+            if error is not None and not isinstance(error, IPAMError):
+                self.problem(f"worker failed: {error!r}")
+            await asyncio.sleep(interval * (0.9 + 0.2 * self.random.random()))
+
+    def problem(self, text: str) -> None:
+        """Something that must not be."""
+        self.note(f"PROBLEM {text}")
+        self.summary.problems.append(text)
+
+    # -- clients -----------------------------------------------------------------------------------------------------
+
+    async def call(
+        self, lane: Lane, name: str, work: Callable[[Registry], Coroutine[Any, Any, Any]]
+    ) -> Any | IPAMError | None:
+        """One request to some living instance: its answer, its error, or None when the connection was lost or the
+        client hung up; the handler then goes on."""
+        instance = self.random.choice([one for one in self.instances if one.alive] or [self.start_instance()])
+        task = instance.spawn(lambda: work(self.registries[instance.name]))
+        began = self.loop.time()
+        self.note(f"{lane.key.service_name} {name} -> {instance.name}")
+        await asyncio.wait([task], timeout=PATIENCE)
+        answer: Any = None
+        if task.done() and not task.cancelled():
+            error = task.exception()
+            answer = error if error is not None else task.result()
+            if error is not None and not isinstance(error, IPAMError):
+                self.problem(f"{lane.key.service_name} {name}: a bug: {error!r}")
+        elif not instance.alive:
+            self.start_instance()
+        took = self.loop.time() - began
+        kind = type(answer).__name__ if isinstance(answer, BaseException | None) else "ok"
+        self.summary.answers[kind] += 1
+        self.note(f"{lane.key.service_name} {name} = {answer!r} after {took:.3f}s")
+        return answer
+
+    async def register(self, lane: Lane) -> None:
+        """Ask until there is an answer that settles it, now and then several times at once."""
+        for _ in range(self.random.choice((1, 1, 3, 8))):
+            before = self.cluster_deletions if not self.cluster_deletions_under_way else -1
+            copies = self.random.choice((1, 1, 1, 2, 4))
+            answers = await asyncio.gather(
+                *(self.call(lane, "POST", lambda registry: registry.register(lane.request())) for _ in range(copies))
+            )
+            granted = {one.address for one in answers if one is not None and not isinstance(one, BaseException)}
+            for error in (one for one in answers if isinstance(one, IPAMError)):
+                self._check_refusal(lane, error)
+            if granted:
+                if len(granted) > 1 and before == self.cluster_deletions:
+                    self.problem(f"twice: {lane.key.service_name}: one request, several addresses: {sorted(granted)}")
+                address = granted.pop()
+                if lane.granted is not None and not lane.may_expire and lane.granted != address:
+                    self.problem(f"lost: {lane.key.service_name} had {lane.granted}, now {address}")
+                lane.granted = address
+                if before == self.cluster_deletions:
+                    lane.may_expire = False
+                return
+            await asyncio.sleep(self.random.choice((0.1, 5.0, 40.0)))
+
+    def _check_refusal(self, lane: Lane, error: IPAMError) -> None:
+        if isinstance(error, Unavailable | StillInFlight):
+            return
+        if isinstance(error, ZoneFull):
+            return
+        rivals = [one for one in self.lanes if one is not lane and one.zone == lane.zone and one.family == lane.family]
+        if isinstance(error, WrongSecret) and lane.asked and any(one.secret != lane.secret for one in rivals):
+            return
+        if isinstance(error, AddressTaken) and (self.odds.latecomers or self._is_a_strangers(lane.asked or "")):
+            return
+        self.problem(f"wrong answer: {lane.key.service_name}: {error!r}")
+
+    def _is_a_strangers(self, address: str) -> bool:
+        prefixes = [self.netbox.prefixes[one].prefix for one in self.strangers]
+        return any(addresses.contains(prefix, address) for prefix in prefixes)
+
+    async def expire(self, lane: Lane) -> None:
+        """Give the address back; an unanswered one is repeated until it is known."""
+        lane.may_expire = True
+        for _ in range(20):
+            if self.random.random() < 0.15:
+                for other in self.lanes:
+                    other.may_expire = True
+                self.cluster_deletions += 1
+                self.cluster_deletions_under_way += 1
+                answer = await self.call(lane, "DELETE cluster", lambda one: one.expire_cluster(CLUSTER))
+                self.cluster_deletions_under_way -= 1
+            else:
+                answer = await self.call(lane, "DELETE", lambda one: one.expire(lane.request()))
+            if isinstance(answer, NotFound) or (answer is not None and not isinstance(answer, BaseException)):
+                return
+            await asyncio.sleep(1)
+
+    async def client(self, lane: Lane) -> None:
+        """The life of one lane."""
+        await asyncio.sleep(self.random.choice((0, 0, 0.05, 3.0)))
+        for _ in range(self.random.randint(1, 4)):
+            await self.register(lane)
+            await asyncio.sleep(self.random.choice((0.01, 1, 31, 70, 200)))
+            if self.random.random() < 0.45:
+                await self.expire(lane)
+                await asyncio.sleep(self.random.choice((0.01, 1, 31, 70)))
+
+    # -- the run -----------------------------------------------------------------------------------------------------
+
+    async def run(self) -> Summary:
+        """Live through the schedule, calm down, and look."""
+        await self.store.open()
+        await self.store.prepare()
+        for _ in range(self.random.randint(1, 3)):
+            self.start_instance()
+        vandals = [self.vandal()] if self.random.random() < 0.25 else []
+        await asyncio.gather(*(self.client(lane) for lane in self.lanes), *vandals)
+        self.over = True
+        for instance in self.instances:
+            instance.odds = CALM
+        while any(one.late or (one.alive and one.asleep) for one in self.instances):  # noqa: ASYNC110 (virtual time)
+            await asyncio.sleep(60)
+        await asyncio.sleep(60)  # fates already drawn come to pass
+        self.start_instance()
+        await asyncio.sleep(600)
+        if self.odds.latecomers:
+            for _ in range(3):
+                async for found in self.registries[self.instances[-1].name].reconcile(fix=True):
+                    self.note(f"reconcile: {found}")
+                await asyncio.sleep(60)
+        await self.look()
+        await self.store.close()
+        return self.summary
+
+    async def look(self) -> None:
+        """Compare both sides, and both with what was answered."""
+        self.over = True
+        stored: list[Registration] = []
+        after: str | None = None
+        while page := await self.store.page(Filter(states=None), after=after, limit=100):
+            stored += page
+            after = page[-1].id
+        by_id = {one.id: one for one in stored}
+        for one in stored:
+            if one.state is not State.LIVE:
+                self.problem(f"stuck: {one}")
+            theirs = [prefix for prefix in self.netbox.prefixes.values() if prefix.uuid == one.id]
+            robbed = one.id in self.robbed and not theirs
+            if one.state is State.LIVE and not robbed and [prefix.id for prefix in theirs] != [one.netbox_id]:
+                self.problem(f"lost: registration {one.id} of {one.address} (NetBox id {one.netbox_id}) has {theirs}")
+        for prefix in (one for one in self.netbox.prefixes.values() if one.id not in self.strangers):
+            holder = by_id.get(prefix.uuid or "")
+            if holder is None or holder.address != prefix.prefix:
+                self.problem(f"leaked: {prefix}")
+        for what, counted in (
+            ("registered", Counter((one.zone, one.address) for one in stored)),
+            ("in NetBox", Counter((one.vrf_id, one.prefix) for one in self.netbox.prefixes.values())),
+        ):
+            for address, times in counted.items():
+                if times > 1:
+                    self.problem(f"twice {what}: {address}")
+        for lane in self.lanes:
+            holding = [one for one in stored if one.service(lane.key) is not None]
+            if len({one.address for one in holding}) > 1:
+                self.problem(f"twice: {lane.key.service_name} holds several: {[one.address for one in holding]}")
+            if lane.granted and not lane.may_expire and lane.granted not in [one.address for one in holding]:
+                self.problem(f"lost: {lane.key.service_name} was answered {lane.granted}, has {holding}")
+            for one in holding:
+                if CIPHER.unseal(one.secret) != lane.secret:
+                    self.problem(f"{lane.key.service_name}: wrong secret on {one.address}")
+                if lane.asked is not None and one.address != lane.asked:
+                    self.problem(f"{lane.key.service_name} asked for {lane.asked}, holds {one.address}")
+                if not one.pending and not any(
+                    box.zone == one.zone and addresses.contains(box.prefix, one.address) for box in CONTAINERS
+                ):
+                    self.problem(f"{one.address} lies outside its zone")

@@ -1,0 +1,211 @@
+"""Each step of the design left out, one at a time: the crash machine must notice.
+
+A mutant is one replacement in the text of one module. The mutated tree is written to a directory of its own, and the
+schedules run over it in a process of its own.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """Replace `old`, which stands in `module` exactly once, with `new`; one of `schedules` from `seed` must be bad."""
+
+    name: str
+    module: str
+    old: str
+    new: str
+    seed: int = 0
+    schedules: int = 1500
+    latecomers: bool = False
+
+
+MUTANTS = [
+    Mutant(
+        "no second read after the insert",
+        "registry/register.py",
+        "if request.address is None and (done :=",
+        'if request.address == "" and (done :=',
+    ),
+    Mutant(
+        "a reused id",
+        "registry/register.py",
+        "id=context.new_id(),",
+        "id=hashlib.sha256(repr((request.zone, request.address, request.key)).encode()).hexdigest()[:24],",
+    ),
+    Mutant(
+        "no revision in the compare-and-set",
+        "models.py",
+        "revision=(self.revision or 0) + 1",
+        "revision=self.revision or 1",
+    ),
+    Mutant(
+        "a placeholder for each request",
+        "models.py",
+        'parts = "\\0".join((ip_family,',
+        'parts = "\\0".join((str(next(COUNT)), ip_family,',
+    ),
+    Mutant("an unchecked lease", "registry/context.py", "if self.left() < limit or (", "if False and ("),
+    Mutant(
+        "writing past the deadline", "registry/writes.py", "if deadline.left() <= 0:", "if deadline.left() <= -1e9:"
+    ),
+    Mutant(
+        "no look-up after a lost reply",
+        "registry/create.py",
+        "                if error.applied:\n",
+        "                if error.applied and False:\n",
+    ),
+    Mutant(
+        "the document always goes when a creation gives up",
+        "registry/create.py",
+        "if not self.doubt and not self.made:",
+        "if True:",
+    ),
+    Mutant(
+        "a prefix too many stays when the registration goes live",
+        "registry/create.py",
+        "await self._delete(one for one in self.made.values() if one.id != prefix.id)",
+        "pass",
+    ),
+    Mutant(
+        "a collision on the unique index taken for success",
+        "registry/create.py",
+        "                if not await self._way_is_free(prefix):\n                    return Turn.TRY_ANOTHER",
+        "                return Registered(prefix.prefix, created=True)",
+    ),
+    Mutant(
+        "no look before a given address is created",
+        "registry/create.py",
+        "prefix = await self._look_before_creating(container)",
+        "prefix = None",
+    ),
+    Mutant(
+        "a take-over that does not look for what was made",
+        "registry/register.py",
+        "adopted = await creation.adopt()",
+        "adopted = Turn.TRY_ANOTHER",
+    ),
+    Mutant(
+        "a take-over before the lease has run out",
+        "registry/register.py",
+        "_lease_is_over(context, blocked) and _is",
+        "_is",
+    ),
+    Mutant(
+        "a take-over that thinks nothing was made",
+        "registry/register.py",
+        "taken_over=True",
+        "taken_over=False",
+        seed=5_200,
+    ),
+    Mutant(
+        "recovery before the longest request is over twice",
+        "registry/recover.py",
+        "timedelta(seconds=context.settings.longest_request)",
+        "timedelta(seconds=-24)",
+    ),
+    Mutant(
+        "aborting without the compare-and-set",
+        "registry/recover.py",
+        "        if not await writes.replace(context, registration, aborting, context.deadline()):\n"
+        "            return False\n",
+        "        await writes.replace(context, registration, aborting, context.deadline())\n"
+        "        aborting = await context.store.get(registration.id) or aborting\n",
+    ),
+    Mutant(
+        "aborting deletes the document before the prefixes",
+        "registry/recover.py",
+        "    if doomed:\n        await context.netbox.delete_many(doomed",
+        "    await writes.delete(context, registration, deadline)\n"
+        "    if doomed:\n        await context.netbox.delete_many(doomed",
+    ),
+    Mutant(
+        "releasing without the compare-and-set",
+        "registry/release.py",
+        "    return gone if await writes.replace(context, registration, changed, context.deadline()) else 0",
+        "    now_there = await context.store.get(registration.id) or registration\n"
+        "    forced = now_there.changed(services=changed.services, state=changed.state)\n"
+        "    return gone if await writes.replace(context, now_there, forced, context.deadline()) else 0",
+    ),
+    Mutant(
+        "releasing deletes the document before the prefix",
+        "registry/release.py",
+        "    if doomed:\n        await context.netbox.delete_many(doomed",
+        "    for registration in registrations:\n"
+        "        await writes.delete(context, registration, deadline)\n"
+        "    if doomed:\n        await context.netbox.delete_many(doomed",
+    ),
+    Mutant(
+        "a service added to a registration that is being released",
+        "registry/services.py",
+        "one.state is State.LIVE and _same(",
+        "one.state in (State.LIVE, State.RELEASING) and _same(",
+    ),
+    Mutant(
+        "a refused update taken for success",
+        "registry/services.py",
+        "        if not await writes.replace(context, registration, registration.changed(**changes), deadline):\n"
+        "            return None",
+        "        await writes.replace(context, registration, registration.changed(**changes), deadline)",
+    ),
+    Mutant(
+        "reconcile forgets the prefixes without a registration",
+        "registry/reconcile.py",
+        "        self.deletions += 1\n        await self.context.netbox.delete_many([prefix.id], limit=limit)\n",
+        "        self.deletions += 1\n",
+        latecomers=True,
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of what the crash machine needs."""
+    copy = tmp_path_factory.mktemp("mutants")
+    ignored = shutil.ignore_patterns("__pycache__", "static", "simulator")
+    shutil.copytree(ROOT / "ipam_lib", copy / "ipam_lib", ignore=ignored)
+    for folder in ("crash", "support"):
+        shutil.copytree(ROOT / "tests" / folder, copy / "tests" / folder, ignore=ignored)
+    (copy / "tests" / "__init__.py").touch()
+    return copy
+
+
+def run(tree: Path, mutant: Mutant) -> subprocess.CompletedProcess[str]:
+    """Schedules over the tree as it stands, up to the first bad one."""
+    command = [sys.executable, "-B", "-m", "tests.crash", "--first", f"--schedules={mutant.schedules}"]
+    command += [f"--seed={mutant.seed}", *(["--latecomers"] if mutant.latecomers else [])]
+    return subprocess.run(command, cwd=tree, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.mark.slow
+def test_the_copied_tree_itself_is_good(tree: Path) -> None:
+    done = run(tree, Mutant("none", "", "", "", schedules=40))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "40 schedules" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_each_mutant_is_caught(tree: Path, mutant: Mutant) -> None:
+    module = tree / "ipam_lib" / mutant.module
+    text = module.read_text()
+    assert text.count(mutant.old) == 1, f"{mutant.name}: its place in {mutant.module} has changed; mend the mutant"
+    header = "import hashlib\nimport itertools\n\nCOUNT = itertools.count()\n"
+    future = "from __future__ import annotations\n"
+    try:
+        module.write_text(text.replace(mutant.old, mutant.new).replace(future, future + header, 1))
+        done = run(tree, mutant)
+    finally:
+        module.write_text(text)
+    assert done.returncode == 1, f"not caught\n{done.stdout}{done.stderr}"
+    assert "seed " in done.stdout, done.stderr

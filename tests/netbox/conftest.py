@@ -1,0 +1,25 @@
+"""Fixtures for the tests of the NetBox client."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.netbox.world import World, simulated_world
+from tests.support.wire import WireServer, wire_server
+
+
+@pytest.fixture
+async def wire() -> AsyncIterator[WireServer]:
+    """A server that plays a script, which must be played to its end."""
+    async with wire_server() as server:
+        yield server
+        assert not server.script, "not everything was asked for"
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    """A simulated NetBox and a client of it."""
+    async with simulated_world() as made:
+        yield made

@@ -1,0 +1,67 @@
+"""Deletions, in bulk and one by one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ipam_lib.errors import (
+    NetBoxRejected,
+    NetBoxUnavailable,
+)
+from tests.netbox.clients import (
+    BROKEN,
+    GONE,
+    LIMIT,
+    client_for,
+)
+from tests.support.wire import WireServer, answer
+
+
+async def test_deletes_in_bulks_of_fifty_in_ascending_order(wire: WireServer) -> None:
+    wire.then(answer(204), answer(204), answer(204))
+    async with client_for(wire.url) as client:
+        await client.delete_many([*range(101, 0, -1), 7, 7], limit=LIMIT)
+    first, second, third = wire.received
+    assert {one.method for one in wire.received} == {"DELETE"}
+    assert [item["id"] for item in first.json] == list(range(1, 51))
+    assert [item["id"] for item in second.json] == list(range(51, 101))
+    assert (third.path, third.json) == ("/api/ipam/prefixes/101/", {"changelog_message": "released"})
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        answer(403, {"detail": "You do not have permission to perform this action."}),
+        answer(404, {"detail": "No Prefix matches the given query."}),
+        answer(409, {"detail": "Unable to delete object."}),
+        answer(400, [{"id": ["A valid integer is required."]}]),
+    ],
+)
+async def test_one_prefix_that_cannot_be_deleted_does_not_keep_the_others(wire: WireServer, refusal: Any) -> None:
+    denied = answer(403, {"detail": "You do not have permission to perform this action."})
+    wire.then(refusal, denied, answer(204), GONE, answer(204))
+    async with client_for(wire.url) as client:
+        with pytest.raises(NetBoxRejected) as caught:
+            await client.delete_many([4, 3, 2, 1], limit=LIMIT)
+    assert "/1/" in caught.value.detail
+    assert [one.path.split("/")[-2] for one in wire.received] == ["prefixes", "1", "2", "3", "4"]
+
+
+async def test_one_prefix_that_breaks_netbox_does_not_keep_the_others(wire: WireServer) -> None:
+    wire.then(*[BROKEN[0]] * 4, answer(204), answer(204))
+    async with client_for(wire.url) as client:
+        with pytest.raises(NetBoxUnavailable):
+            await client.delete_many([1, 2, 3], limit=LIMIT)
+        assert client.available
+    assert [one.path.split("/")[-2] for one in wire.received] == ["prefixes", "prefixes", "1", "1", "2", "3"]
+
+
+async def test_without_the_right_to_delete_the_rest_is_not_tried(wire: WireServer) -> None:
+    denied = answer(403, {"detail": "You do not have permission to perform this action."})
+    wire.then(*[denied] * 51)
+    async with client_for(wire.url) as client:
+        with pytest.raises(NetBoxRejected):
+            await client.delete_many(range(1, 200), limit=LIMIT)
+    assert len(wire.received) == 51

@@ -1,0 +1,122 @@
+"""What each use case costs: calls to storage and to NetBox, exactly."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import pytest
+
+from tests.registry.world import CLUSTER, FIRST, SECOND, World, request
+
+
+async def test_register_again_with_nothing_new_is_one_read(world: World) -> None:
+    await world.register()
+    world.forget()
+    await world.register()
+    assert world.store.calls == ["find_service"]
+    assert world.netbox.calls == []
+
+
+async def test_register_a_given_address_again_with_nothing_new_is_one_read(world: World) -> None:
+    await world.register(address=FIRST)
+    world.forget()
+    await world.register(address=FIRST)
+    assert world.store.calls == ["find_address"]
+    assert world.netbox.calls == []
+
+
+@pytest.mark.parametrize("change", [{"retention_period_days": 3}, {"new_secret": "NewSecret"}], ids=str)
+async def test_register_again_with_a_change_is_a_read_and_a_write(world: World, change: dict[str, object]) -> None:
+    await world.register()
+    world.forget()
+    await world.register(**change)
+    assert world.store.calls == ["find_service", "replace"]
+    assert world.netbox.calls == []
+
+
+async def test_a_further_service_on_a_shared_address_is_a_read_and_a_write(world: World) -> None:
+    await world.register("a")
+    world.forget()
+    await world.register("b", address=FIRST)
+    assert world.store.calls == ["find_address", "replace"]
+    assert world.netbox.calls == []
+
+
+async def test_register_the_next_free_address_is_one_netbox_call(world: World) -> None:
+    await world.register()
+    assert world.store.calls == ["find_service", "insert", "find_service", "replace"]
+    assert world.netbox.calls == ["create_next"]
+
+
+async def test_the_next_free_address_is_one_request_on_the_wire(world: World) -> None:
+    await world.register("a")  # which also looks up the tag, once and for all
+    before = Counter(world.server.calls)
+    await world.register("b")
+    assert Counter(world.server.calls) - before == {"prefixes.allocate": 1}
+
+
+async def test_register_a_given_address_is_two_netbox_calls(world: World) -> None:
+    await world.register(address=FIRST)
+    assert world.store.calls == ["find_address", "insert", "replace"]
+    assert world.netbox.calls == ["covering", "create_exact"]
+
+
+async def test_services_that_come_at_once_share_a_netbox_call(world: World) -> None:
+    """The first goes at once, those that come while it is under way go together as one list."""
+    await world.register("tag")
+    world.server.simulator.latency_ms = 45
+    before = Counter(world.server.calls)
+    first = world.begin(world.registry.register(request("first")))
+    await asyncio.sleep(0.01)
+    await asyncio.gather(first, *(world.registry.register(request(f"service-{number}")) for number in range(6)))
+    assert Counter(world.server.calls) - before == {"prefixes.allocate": 2}
+    await world.settled()
+
+
+async def test_a_refused_secret_asks_netbox_nothing(world: World) -> None:
+    await world.register()
+    world.forget()
+    with pytest.raises(Exception, match="no matching address"):
+        await world.register(address=FIRST, secret="WrongSecret")
+    assert world.netbox.calls == []
+
+
+@pytest.mark.parametrize("address", [None, FIRST])
+async def test_an_expiration_is_a_read_and_a_write(world: World, address: str | None) -> None:
+    await world.register()
+    world.forget()
+    await world.registry.expire(request(address=address))
+    assert world.store.calls == ["find_address" if address else "find_service", "replace"]
+    assert world.netbox.calls == []
+
+
+async def test_a_cluster_expires_without_netbox(world: World) -> None:
+    for name in "abc":
+        await world.register(name)
+    world.forget()
+    await world.registry.expire_cluster(CLUSTER)
+    assert world.store.counted == {"find_cluster": 2, "replace": 3}
+    assert world.netbox.calls == []
+
+
+async def test_a_release_is_two_writes_each_and_three_netbox_calls_a_batch(world: World) -> None:
+    for number in range(12):
+        await world.register(f"service-{number}")
+    await world.registry.expire_cluster(CLUSTER)
+    world.forget()
+    assert (await world.instance(batch=6).release_expired()).released == 12
+    assert world.netbox.calls == ["get_many", "find_by_uuid", "delete_many"] * 2
+    assert (world.store.counted["replace"], world.store.counted["delete"]) == (12, 12)
+    await world.nothing()
+
+
+async def test_a_round_with_nothing_to_do_is_two_reads(world: World) -> None:
+    await world.register("a")
+    await world.register("b")
+    world.forget()
+    await world.registry.release_expired()
+    await world.registry.recover()
+    assert world.store.calls == ["find_due", "find_states", "find_states"]
+    assert world.netbox.calls == []
+    assert set(await world.names()) == {FIRST, SECOND}

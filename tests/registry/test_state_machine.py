@@ -1,0 +1,365 @@
+"""Hypothesis invents lives of the service; after each step what can be observed must equal a plain book.
+
+The steps come one after the other, each to its end; what comes at once is in test_storms.py, what is broken off at any
+point in test_every_step.py and tests/crash.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import tempfile
+from collections.abc import Coroutine, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+
+from ipam_lib.errors import IPAMError, Unavailable, ZoneFull
+from ipam_lib.models import Request, State, placeholder
+from tests.registry.bookkeeping import Book
+from tests.registry.watched import Died, done_but, fails, netbox_lost, storage_lost
+from tests.registry.world import CIPHER, CLUSTER, DAY, OTHER_CLUSTER, World, key, request, world_on
+from tests.storage.backends import Backend, MemoryBackend, SQLiteBackend
+from tests.support.virtual_loop import VirtualLoop
+
+SERVICES = {"a": CLUSTER, "b": CLUSTER, "c": OTHER_CLUSTER, "d": OTHER_CLUSTER}
+HOSTS: dict[tuple[str, str], list[str]] = {
+    ("inet", "ipv4"): [f"192.0.2.{n}/32" for n in range(8)] + [f"198.51.100.{n}/32" for n in range(4)],
+    ("inet", "ipv6"): ["2001:db8::/128", "2001:db8::1/128", "2001:db8::2/128", "2001:db8::3/128"],
+    ("tiny", "ipv4"): ["203.0.113.0/32", "203.0.113.1/32"],
+}
+NETWORKS = ["192.0.2.0/31", "192.0.2.2/31", "198.51.100.0/31", "2001:db8::2/127"]
+
+NAMES = st.sampled_from(sorted(SERVICES))
+SECRETS = st.sampled_from(["SuperSecret", "AnotherSecret"])
+FAMILIES = st.sampled_from(sorted(HOSTS))
+DAYS = st.integers(0, 2)
+NUMBERS = st.integers(0, 3)
+
+# What goes wrong without anybody noticing: the answer is that of a good day.
+HARMLESS: dict[str, list[tuple[str, str, Any]]] = {
+    "nothing": [],
+    "a creation whose reply is lost": [("netbox", "create_next", done_but), ("netbox", "create_exact", done_but)],
+    "a creation that is lost": [("netbox", "create_next", fails), ("netbox", "create_exact", fails)],
+    "a document whose reply is lost": [("store", "insert", done_but)],
+    "a document that is lost": [("store", "insert", fails)],
+    "a change whose reply is lost": [("store", "replace", done_but)],
+    "a change that is lost": [("store", "replace", fails)],
+}
+TROUBLE = st.sampled_from(["nothing", "nothing", "nothing", *HARMLESS])
+
+
+class RegistryMachine(RuleBasedStateMachine):
+    """See the module. Subclasses say on which store."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = VirtualLoop()
+        self.stack = AsyncExitStack()
+        self.directory = tempfile.TemporaryDirectory()
+        self.world: World = self.run(self.stack.enter_async_context(world_on(self.backend(), self.loop)))
+        self.book = Book(HOSTS, SERVICES)
+
+    def backend(self) -> Backend:
+        """The database of this life."""
+        raise NotImplementedError
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Do it to its end."""
+        return self.loop.run_until_complete(work)
+
+    def teardown(self) -> None:
+        """End the world."""
+        self.run(self.stack.aclose())
+        self.loop.close()
+        self.directory.cleanup()
+
+    def asked(self, name: str, family: tuple[str, str], **fields: Any) -> Request:
+        zone, ip_family = family
+        return request(zone=zone, ip_family=ip_family, key=key(name, cluster=SERVICES[name]), **fields)
+
+    def outcome(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """What it returned, or the error that it raised."""
+        try:
+            return self.run(work)
+        except IPAMError as error:
+            return error
+
+    def agree(self, real: Any, expected: Any) -> None:
+        """The answer is the one in the book; an outage may be told in several ways."""
+        if isinstance(expected, type):
+            assert isinstance(real, expected) or (not self.book.reachable and isinstance(real, Unavailable)), real
+        else:
+            assert real == expected
+
+    # -- POST --------------------------------------------------------------------------------------------------------
+
+    def post(self, asked: Request, trouble: str) -> None:
+        """Register, on either side."""
+        for side, name, how in HARMLESS[trouble] if self.book.reachable else []:
+            lost = netbox_lost() if side == "netbox" else storage_lost()
+            getattr(self.world, side).next(name, how(lost))
+        before = set(self.book.entries)
+        expected = self.book.register(asked, self.world.now())
+        real = self.outcome(self.world.registry.register(asked))
+        self.world.netbox.calm()
+        self.world.store.calm()
+        self.agree(getattr(real, "address", real), expected)
+        if isinstance(expected, str) and (asked.zone, expected) not in before:
+            assert real.created
+        if expected is ZoneFull and trouble == "a creation that is lost":
+            # Who knows: NetBox may carry it out yet. Its document stays for the next request, or for recovery.
+            self.book.stay_behind(asked)
+
+    @rule(name=NAMES, family=FAMILIES, secret=SECRETS, days=DAYS, deny=st.booleans(), trouble=TROUBLE)
+    def register(self, name: str, family: tuple[str, str], secret: str, days: int, deny: bool, trouble: str) -> None:
+        asked = self.asked(name, family, secret=secret, retention_period_days=days, deny_external_cleanup=deny)
+        self.post(asked, trouble)
+
+    @rule(name=NAMES, family=FAMILIES, secret=SECRETS, days=DAYS, number=NUMBERS, trouble=TROUBLE)
+    def register_given(
+        self, name: str, family: tuple[str, str], secret: str, days: int, number: int, trouble: str
+    ) -> None:
+        address = HOSTS[family][number % len(HOSTS[family])]
+        self.post(self.asked(name, family, secret=secret, address=address, retention_period_days=days), trouble)
+
+    @rule(name=NAMES, family=FAMILIES, secret=SECRETS, new=SECRETS, number=st.none() | NUMBERS, trouble=TROUBLE)
+    def register_with_a_new_secret(
+        self, name: str, family: tuple[str, str], secret: str, new: str, number: int | None, trouble: str
+    ) -> None:
+        address = None if number is None else HOSTS[family][number % len(HOSTS[family])]
+        self.post(self.asked(name, family, secret=secret, new_secret=new, address=address), trouble)
+
+    @rule(name=NAMES, family=FAMILIES, secret=SECRETS, number=st.none() | NUMBERS, made=st.booleans())
+    def a_process_dies_while_it_registers(
+        self, name: str, family: tuple[str, str], secret: str, number: int | None, made: bool
+    ) -> None:
+        """Before or after NetBox made the prefix. Its lease runs out before anything else happens."""
+        address = None if number is None else HOSTS[family][number % len(HOSTS[family])]
+        asked = self.asked(name, family, secret=secret, address=address)
+        # One given address at a time: next to two, no next free address is found before their time is over.
+        if not self._is_new(asked) or (address and any(limbo.address for limbo in self.book.limbos)):
+            return
+        creation = "create_exact" if address else "create_next"
+        how = (done_but if made else fails)(Died())
+        self.world.netbox.always = lambda called: how if called == creation else None
+        with pytest.raises(Died):
+            self.run(self.world.registry.register(asked))
+        self.world.netbox.calm()
+        self.book.leave_behind(asked, made=made)
+        self.run(asyncio.sleep(25))
+
+    def _is_new(self, asked: Request) -> bool:
+        """Whether it can begin to create at once."""
+        book = self.book
+        free = [asked.address] if asked.address else HOSTS[asked.zone, asked.ip_family]
+        return (
+            book.reachable
+            and book.find(asked, asked.secret) is None
+            and (asked.zone, asked.address) not in book.entries
+            and book._met(asked) is None
+            and any(not book.covering(address) for address in free)
+        )
+
+    # -- DELETE, time, and the workers -------------------------------------------------------------------------------
+
+    @rule(name=NAMES, family=FAMILIES, secret=SECRETS, days=st.none() | DAYS, number=st.none() | NUMBERS)
+    def expire(self, name: str, family: tuple[str, str], secret: str, days: int | None, number: int | None) -> None:
+        address = None if number is None else HOSTS[family][number % len(HOSTS[family])]
+        asked = self.asked(name, family, secret=secret, address=address, retention_period_days=days)
+        self.agree(self.outcome(self.world.registry.expire(asked)), self.book.expire(asked, self.world.now()))
+
+    @precondition(lambda self: any(entry.services for entry in self.book.entries.values()))
+    @rule(data=st.data(), days=st.none() | DAYS, by_address=st.booleans(), then_clean_up=st.booleans())
+    def expire_what_is_there(
+        self, data: st.DataObject, days: int | None, by_address: bool, then_clean_up: bool
+    ) -> None:
+        place, name = data.draw(
+            st.sampled_from([(place, name) for place, entry in self.book.entries.items() for name in entry.services])
+        )
+        entry = self.book.entries[place]
+        asked = self.asked(
+            name,
+            (place[0], entry.family),
+            secret=entry.secret,
+            address=place[1] if by_address else None,
+            retention_period_days=days,
+        )
+        self.agree(self.outcome(self.world.registry.expire(asked)), self.book.expire(asked, self.world.now()))
+        if then_clean_up:
+            self.clean_up()
+
+    @rule(cluster=st.sampled_from([CLUSTER, OTHER_CLUSTER, CLUSTER.upper()]))
+    def expire_cluster(self, cluster: str) -> None:
+        real = self.outcome(self.world.registry.expire_cluster(cluster))
+        counts = (real.expired, real.denied) if not isinstance(real, IPAMError) else real
+        self.agree(counts, self.book.expire_cluster(cluster, self.world.now()))
+
+    @rule(seconds=st.sampled_from([1.0, 31.0, 3600.0, DAY, 2 * DAY]))
+    def time_passes(self, seconds: float) -> None:
+        self.run(asyncio.sleep(seconds))
+
+    @rule()
+    def clean_up_now(self) -> None:
+        self.clean_up()
+
+    def clean_up(self) -> None:
+        """A round of the worker, on either side."""
+        self.run(self.world.registry.release_expired())
+        self.book.release(self.world.now())
+
+    @rule()
+    def recover(self) -> None:
+        """A minute later, so that every unfinished creation is old enough."""
+        self.run(asyncio.sleep(60))
+        self.run(self.world.registry.recover())
+        self.book.recover()
+
+    @rule()
+    def reconcile(self) -> None:
+        """Three rounds with repairs."""
+
+        async def rounds() -> None:
+            for _ in range(3):
+                await asyncio.sleep(60)
+                async for _found in self.world.registry.reconcile(fix=True):
+                    pass
+
+        outcome = self.outcome(rounds())
+        assert outcome is None or not self.book.reachable
+        self.book.reconcile()
+
+    @rule()
+    def reconcile_without_repairs(self) -> None:
+        """Tells what differs, and changes nothing."""
+
+        async def once() -> None:
+            async for found in self.world.registry.reconcile():
+                assert not found.repaired
+
+        self.outcome(once())
+
+    # -- NetBox, and other people --------------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.book.reachable)
+    @rule()
+    def netbox_goes_away(self) -> None:
+        self.world.server.reachable = self.book.reachable = False
+
+    @precondition(lambda self: not self.book.reachable)
+    @rule(seconds=st.sampled_from([60.0, 600.0, DAY]))
+    def netbox_comes_back(self, seconds: float) -> None:
+        """And the circuit breaker has had its time."""
+        self.world.server.reachable = self.book.reachable = True
+        self.run(asyncio.sleep(seconds))
+
+    @precondition(lambda self: not self.book.reachable)
+    @rule()
+    def netbox_comes_back_and_the_workers_go_on(self) -> None:
+        self.netbox_comes_back(60.0)
+        self.clean_up()
+
+    @rule(prefix=st.sampled_from(sorted(one for hosts in HOSTS.values() for one in hosts) + NETWORKS))
+    def somebody_creates_a_prefix(self, prefix: str) -> None:
+        if prefix not in self.book.prefixes():
+            zone = next(zone for (zone, _), hosts in HOSTS.items() if prefix in hosts or prefix in NETWORKS)
+            self.world.someone(prefix, zone)
+            self.book.strangers.add(prefix)
+
+    @precondition(lambda self: self.book.prefixes())
+    @rule(data=st.data())
+    def somebody_deletes_a_prefix(self, data: st.DataObject) -> None:
+        """His own, one of ours, or one that nobody knows any more."""
+        prefix = data.draw(st.sampled_from(sorted(self.book.prefixes())))
+        self.world.steal(prefix)
+        self.book.steal(prefix)
+
+    @precondition(lambda self: any(entry.prefix for entry in self.book.entries.values()))
+    @rule(data=st.data())
+    def somebody_clears_a_mark(self, data: st.DataObject) -> None:
+        places = sorted(place for place, entry in self.book.entries.items() if entry.prefix)
+        place = data.draw(st.sampled_from(places))
+        [prefix] = [one for one in self.world.prefixes if one.prefix == place[1]]
+        unmarked = {"custom_fields": {"k8s_uuid": None}}
+        self.world.server.admin("PATCH", f"/api/ipam/prefixes/{prefix.id}/", unmarked)
+        self.book.entries[place].marked = False
+
+    @precondition(lambda self: self.book.entries)
+    @rule(data=st.data())
+    def an_admin_deletes_a_document(self, data: st.DataObject) -> None:
+        place = data.draw(st.sampled_from(sorted(self.book.entries)))
+        [one] = [one for one in self.run(self.world.registrations()) if (one.zone, one.address) == place]
+        assert self.run(self.world.store.unseen("delete", one))
+        self.book.forget(place)
+
+    # -- what can be observed ------------------------------------------------------------------------------------------
+
+    @invariant()
+    def both_sides_are_as_in_the_book(self) -> None:
+        registrations = self.run(self.world.registrations())
+        pending = {
+            placeholder(family, key(name, cluster=cluster)): f"{family} of {name}"  # type: ignore[arg-type]
+            for family in ("ipv4", "ipv6")
+            for name, cluster in SERVICES.items()
+        }
+        states = {(one.zone, pending.get(one.address, one.address)): one.state.value for one in registrations}
+        assert states == self.book.states()
+        assert len(states) == len(registrations)
+        for one in registrations:
+            if one.state is not State.LIVE:
+                continue
+            entry = self.book.entries[one.zone, one.address]
+            assert CIPHER.unseal(one.secret) == entry.secret
+            assert one.ip_family == entry.family
+            assert {
+                each.key.service_name: (each.retention_period_days, each.deny_external_cleanup, each.expires_at)
+                for each in one.services
+            } == {name: (held.days, held.deny, held.expires_at) for name, held in entry.services.items()}
+            if entry.prefix:
+                assert one.netbox_id in self.world.server.prefixes
+        owners = {one.id: f"{one.zone} {pending.get(one.address, one.address).split()[-1]}" for one in registrations}
+        prefixes = {
+            one.prefix: "nobody's" if one.uuid is None else owners.get(one.uuid, "orphan")
+            for one in self.world.prefixes
+        }
+        assert prefixes == self.book.prefixes()
+        assert len(prefixes) == len(self.world.prefixes)
+
+
+class OnMemory(RegistryMachine):
+    """On the store in memory."""
+
+    def backend(self) -> Backend:
+        return MemoryBackend()
+
+
+class OnSQLite(RegistryMachine):
+    """On SQLite."""
+
+    def backend(self) -> Backend:
+        return SQLiteBackend(Path(self.directory.name) / "ipam.sqlite")
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+@pytest.mark.parametrize(("machine", "lives"), [(OnMemory, 150), (OnSQLite, 15)])
+def test_the_service_does_what_the_book_says(machine: type[RegistryMachine], lives: int) -> None:
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=lives,
+            stateful_step_count=40,
+            deadline=None,
+            suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
+        ),
+    )

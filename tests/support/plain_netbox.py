@@ -1,0 +1,132 @@
+"""NetBox as the registry sees it, in plain dictionaries: what each call does, at once and without JSON.
+
+Like the real one it hands out the lowest free address, frees addresses at once, and does not guarantee uniqueness.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ipam_lib import addresses
+from ipam_lib.errors import (
+    ContainerFull,
+    ContainerGone,
+    DuplicatePrefix,
+    UnknownZone,
+)
+from ipam_lib.models import IPFamily
+from ipam_lib.netbox.base import Container, NetBox, Prefix, Zones
+
+
+class PlainNetBox(NetBox):
+    """See the module. `checks_uniqueness` says whether `create_exact` refuses what is there (its check races)."""
+
+    def __init__(self, containers: Sequence[Container] = ()) -> None:
+        self.containers = {one.id: one for one in containers}
+        self.prefixes: dict[int, Prefix] = {}
+        self.zone_of: dict[int, int] = {}
+        self._last_id = 1000
+        self.checks_uniqueness = True
+        self.up = True
+
+    @property
+    def available(self) -> bool:
+        return self.up
+
+    def _in(self, container: Container) -> list[Prefix]:
+        return [
+            one
+            for one in self.prefixes.values()
+            if one.vrf_id == container.vrf_id and addresses.contains(container.prefix, one.prefix)
+        ]
+
+    def free(self, container: Container) -> str | None:
+        """The lowest free address, or None."""
+        taken = [ipaddress.ip_network(one.prefix) for one in self._in(container)]
+        for candidate in ipaddress.ip_network(container.prefix):
+            if not any(candidate in network for network in taken):
+                return addresses.host_address(str(candidate))
+        return None
+
+    def add(self, container: Container, prefix: str, uuid: str | None = None, status: str = "active") -> Prefix:
+        """Put a prefix there, as anybody could."""
+        self._last_id += 1
+        made = Prefix(self._last_id, prefix, container.vrf_id, status, container.zone, uuid)
+        self.prefixes[made.id] = made
+        return made
+
+    async def create_next(self, container: Container, *, uuid: str, limit: float) -> Prefix:
+        if container.id not in self.containers:
+            raise ContainerGone("container gone")
+        free = self.free(container)
+        if free is None:
+            raise ContainerFull("container full")
+        return self.add(container, free, uuid)
+
+    async def create_next_many(self, container: Container, uuids: Sequence[str], *, limit: float) -> list[Prefix]:
+        """All or none."""
+        before = dict(self.prefixes)
+        try:
+            return [await self.create_next(container, uuid=uuid, limit=limit) for uuid in uuids]
+        except ContainerFull:
+            self.prefixes = before
+            raise
+
+    async def create_exact(self, container: Container, address: str, *, uuid: str, limit: float) -> Prefix:
+        if self.checks_uniqueness and any(one.prefix == address for one in self._in(container)):
+            raise DuplicatePrefix(f"duplicate prefix {address}")
+        return self.add(container, address, uuid)
+
+    async def covering(self, container: Container, address: str, *, limit: float) -> list[Prefix]:
+        return [
+            one
+            for one in self.prefixes.values()
+            if one.vrf_id == container.vrf_id and addresses.contains(one.prefix, address)
+        ]
+
+    async def find_by_uuid(self, uuids: Sequence[str], *, limit: float) -> list[Prefix]:
+        return [one for one in self.prefixes.values() if one.uuid in uuids]
+
+    async def get_many(self, prefix_ids: Sequence[int], *, limit: float) -> list[Prefix]:
+        return [self.prefixes[one] for one in prefix_ids if one in self.prefixes]
+
+    async def delete_many(self, prefix_ids: Sequence[int], *, limit: float) -> None:
+        for one in prefix_ids:
+            self.prefixes.pop(one, None)
+
+    async def assign(self, prefix_id: int, uuid: str, *, limit: float) -> bool:
+        if prefix_id not in self.prefixes:
+            return False
+        self.prefixes[prefix_id] = replace(self.prefixes[prefix_id], uuid=uuid)
+        return True
+
+    async def list_prefixes(self, container: Container, *, after: int, limit: float) -> list[Prefix]:
+        return sorted((one for one in self._in(container) if one.id > after), key=lambda one: one.id)[:50]
+
+
+class PlainZones(Zones):
+    """The zones of a fixed list of containers."""
+
+    def __init__(self, containers: Sequence[Container]) -> None:
+        self._containers = list(containers)
+
+    async def check(self, zone: str) -> None:
+        known = list(dict.fromkeys(one.zone for one in self._containers))
+        if zone not in known:
+            raise UnknownZone(zone, known)
+
+    def containers(self, zone: str, ip_family: IPFamily) -> Sequence[Container]:
+        return [one for one in self._containers if one.zone == zone and one.ip_family == ip_family]
+
+    def all_containers(self) -> Sequence[Container]:
+        return self._containers
+
+    def container_of(self, zone: str, address: str) -> Container | None:
+        return next(
+            (one for one in self._containers if one.zone == zone and addresses.contains(one.prefix, address)), None
+        )
+
+    async def refresh(self) -> bool:
+        return False

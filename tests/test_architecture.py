@@ -1,0 +1,49 @@
+"""The arrows between the modules point one way (the contracts are in pyproject.toml)."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def lint_imports(directory: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command as main; main()", "--no-cache"]
+    return subprocess.run(command, cwd=directory, capture_output=True, text=True)
+
+
+def test_the_contracts_are_kept() -> None:
+    done = lint_imports(REPOSITORY)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " 0 broken" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("module", "statement"),
+    [
+        ("registry/register.py", "import aiohttp"),
+        ("registry/register.py", "import ipam_lib.schemas"),
+        ("registry/register.py", "import ipam_lib.telemetry"),
+        ("addresses.py", "import ipam_lib.storage"),
+        ("errors.py", "import socket"),
+        ("storage/base.py", "import ipam_lib.netbox"),
+        ("netbox/base.py", "import motor"),
+        ("cli/main.py", "import ipam"),
+        ("unheard_of.py", ""),
+    ],
+)
+def test_a_wrong_import_is_found(tmp_path: Path, module: str, statement: str) -> None:
+    shutil.copytree(REPOSITORY / "ipam_lib", tmp_path / "ipam_lib", ignore=shutil.ignore_patterns("static", "*.pyc"))
+    for name in ("ipam.py", "pyproject.toml"):
+        shutil.copy(REPOSITORY / name, tmp_path)
+    with (tmp_path / "ipam_lib" / module).open("a") as source:
+        source.write(f"\n{statement}\n")
+
+    done = lint_imports(tmp_path)
+
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "Broken contracts" in done.stdout
+    assert (statement.removeprefix("import ") or "unheard_of") in done.stdout.partition("Broken contracts")[2]
