@@ -98,6 +98,53 @@ def placeholder(ip_family: IPFamily, key: ServiceKey) -> str:
     return PENDING + hashlib.sha256(parts.encode()).hexdigest()[:40]
 
 
+class PoolState(StrEnum):
+    """Where an address that NetBox holds for no registration yet, or for none any more, stands in its life:
+
+    making -> ready -> claimed -> gone, by way of `dropping` when its prefix is to go as well; cooling -> dropping.
+    """
+
+    MAKING = "making"
+    """NetBox is being asked for it: its address is a placeholder."""
+    READY = "ready"
+    """Reserved in NetBox, for the next registration."""
+    CLAIMED = "claimed"
+    """Given to the registration `by`; its prefix in NetBox still bears the entry's id."""
+    COOLING = "cooling"
+    """Released by the registration `by`, and not to be handed out again before `until`."""
+    DROPPING = "dropping"
+    """Its prefix is being deleted, then the entry."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolEntry:
+    """One document of the collection `addresses_pool`: a prefix of ours in NetBox, of status `reserved`.
+
+    `id` is 24 hex digits, fresh for each entry and never used twice; it is the `k8s_uuid` of the prefix. `by` is the id
+    of a registration. `lease_until`: how long whoever is making it may go on writing to NetBox.
+    """
+
+    id: str
+    zone: str
+    ip_family: IPFamily
+    address: str
+    state: PoolState
+    netbox_id: int | None = None
+    by: str | None = None
+    revision: int = 1
+    lease_until: datetime | None = None
+    until: datetime | None = None
+
+    def changed(self, state: PoolState, **changes: Any) -> PoolEntry:
+        """The next revision of this entry, with `changes`; for `PoolStore.pool_replace`."""
+        return replace(self, state=state, revision=self.revision + 1, **changes)
+
+
+def pool_placeholder(entry_id: str) -> str:
+    """The address of a pool entry that has none yet."""
+    return PENDING + entry_id
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """A validated request of a service about its address.

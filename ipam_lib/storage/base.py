@@ -9,13 +9,14 @@ whether it may have happened (True: read the document back).
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from ipam_lib.models import IPFamily, Registration, ServiceKey, State
+from ipam_lib.storage.pool import PoolStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +45,8 @@ class Filter:
     states: frozenset[State] | None = frozenset({State.LIVE, State.RELEASING})
 
 
-class Store(ABC):
-    """Registrations, one document each, and a few small documents beside them."""
+class Store(PoolStore):
+    """Registrations, one document each, and a few small documents beside them; the pool's entries (`PoolStore`)."""
 
     @abstractmethod
     async def open(self) -> None:

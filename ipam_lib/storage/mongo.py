@@ -14,7 +14,7 @@ import json
 import os
 import re
 import warnings
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
@@ -45,6 +45,8 @@ from ipam_lib.models import IPFamily, Registration, ServiceKey, State
 from ipam_lib.storage import mongo_queries as queries
 from ipam_lib.storage.base import DuplicateReport, Filter, Store
 from ipam_lib.storage.documents import Document, change, read_services, to_document, to_registration, witnessed
+from ipam_lib.storage.mongo_pool import INDEXES as POOL_INDEXES
+from ipam_lib.storage.mongo_pool import MongoPool
 
 _FIRST_ID = ObjectId(b"\0" * 12)
 _OBJECT_ID = re.compile("[0-9a-f]{24}")
@@ -58,7 +60,7 @@ _UNAUTHORIZED = {13, 18, 8000}
 _INDEX_CLASH = {67, 68, 85, 86}
 
 
-class MongoStore(Store):
+class MongoStore(MongoPool, Store):
     """A store in one collection of a MongoDB database (and `{collection}_documents` for small documents).
 
     uri: a connection string; it may hold every option that is not mentioned here.
@@ -130,12 +132,11 @@ class MongoStore(Store):
     async def prepare(self) -> list[DuplicateReport]:
         with pymongo.timeout(self._prepare_seconds):
             async with self._addresses(self._prepare_seconds) as collection:
-                standing = await collection.index_information()
-                for index in queries.INDEXES:
-                    if not queries.stands(index, standing):
-                        await self._make_index(collection, index)
+                standing = await self._make_indexes(collection, queries.INDEXES)
                 if not queries.stands(queries.UNIQUE_INDEX, standing):
                     await self._make_unique_index(collection)
+                async with self._pool(self._prepare_seconds) as pool:
+                    await self._make_indexes(pool, POOL_INDEXES)
                 return await self._duplicates(collection)
 
     async def insert(self, registration: Registration) -> None:
@@ -214,13 +215,21 @@ class MongoStore(Store):
             query |= {"services": {"$eq": services}, "secret": secret}
         return query
 
+    async def _make_indexes(self, collection: _Collection, indexes: Iterable[queries.Index]) -> Mapping[str, Any]:
+        """Make those that are not there; what was there before."""
+        standing = await collection.index_information()
+        for index in indexes:
+            if not queries.stands(index, standing):
+                await self._make_index(collection, index)
+        return standing
+
     async def _make_index(self, collection: _Collection, index: queries.Index) -> None:
         fields = [(field, pymongo.ASCENDING) for field in index.fields]
         try:
             await collection.create_index(fields, name=index.name, unique=index.unique)
         except OperationFailure as error:
             if error.code in _INDEX_CLASH:
-                raise ConfigError([queries.clash(index, self._collection_name, _words(error))]) from error
+                raise ConfigError([queries.clash(index, collection.name, _words(error))]) from error
             raise
 
     async def _make_unique_index(self, collection: _Collection) -> None:
@@ -256,6 +265,11 @@ class MongoStore(Store):
     async def _addresses(self, seconds: float | None = None) -> AsyncIterator[_Collection]:
         async with self._calling(seconds) as database:
             yield self._collection(database, self._collection_name)
+
+    @asynccontextmanager
+    async def _pool(self, seconds: float | None = None) -> AsyncIterator[_Collection]:
+        async with self._calling(seconds) as database:
+            yield self._collection(database, f"{self._collection_name}_pool")
 
     @asynccontextmanager
     async def _documents(self) -> AsyncIterator[_Collection]:

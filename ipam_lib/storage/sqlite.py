@@ -21,6 +21,7 @@ from ipam_lib.errors import StorageUnavailable
 from ipam_lib.models import IPFamily, Registration, ServiceKey, State
 from ipam_lib.storage import sqlite_file, sqlite_rows
 from ipam_lib.storage.base import DuplicateReport, Filter, Store
+from ipam_lib.storage.sqlite_pool import SQLitePool
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
@@ -54,7 +55,7 @@ class _Connection:
             self._connection.close()
 
 
-class SQLiteStore(Store):
+class SQLiteStore(SQLitePool, Store):
     """A store in the file at `path`, which is made when it is not there.
 
     timeout_seconds: how long an operation may take, waiting for other processes' locks included. What is past that is

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ipam_lib.errors import ConfigError, StorageUnavailable, StoreConflict
+from ipam_lib.storage import sqlite_pool
 
 T = TypeVar("T")
 
@@ -139,7 +140,7 @@ def make_schema(connection: sqlite3.Connection, path: Path) -> None:
         if version > SCHEMA_VERSION:
             newer = f"was written by a newer version (schema {version}; this version knows {SCHEMA_VERSION})"
             raise ConfigError([f"storage.sqlite: {path} {newer}; run that version, or name another file"])
-        for statement in filter(str.strip, SCHEMA.split(";")):
+        for statement in filter(str.strip, (SCHEMA + sqlite_pool.SCHEMA).split(";")):
             connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")

@@ -18,6 +18,7 @@ from ipam_lib.models import IPFamily, Registration, ServiceKey, State
 from ipam_lib.netbox.base import Container, NetBox, Prefix
 from ipam_lib.netbox.coalesce import Coalescer
 from ipam_lib.storage.base import DuplicateReport, Filter, Store
+from tests.crash.faulty_pool import FaultyPool
 from tests.support.plain_netbox import PlainNetBox
 
 T = TypeVar("T")
@@ -160,7 +161,7 @@ async def _later(seconds: float, apply: Callable[[], Awaitable[Any]]) -> None:
             raise
 
 
-class FaultyStore(Store):
+class FaultyStore(FaultyPool, Store):
     """A store as one instance reaches it."""
 
     def __init__(self, inner: Store, instance: Instance) -> None:

@@ -15,6 +15,7 @@ from ipam_lib.errors import StorageUnavailable, StoreConflict
 from ipam_lib.models import PENDING, IPFamily, Registration, ServiceKey, State
 from ipam_lib.storage.base import DuplicateReport, Filter, Store
 from ipam_lib.storage.documents import Document, change, read_services, to_document, to_registration, witnessed
+from tests.support.memory_pool import MemoryPool
 
 
 @dataclass
@@ -23,6 +24,7 @@ class MemoryDatabase:
 
     registrations: dict[str, Document] = field(default_factory=dict)
     documents: dict[str, dict[str, Any]] = field(default_factory=dict)
+    pool: dict[str, Document] = field(default_factory=dict)
     unique: bool = False
 
     def holder(self, document: Document) -> str | None:
@@ -38,7 +40,7 @@ class MemoryDatabase:
         )
 
 
-class MemoryStore(Store):
+class MemoryStore(MemoryPool, Store):
     """A store over `database`. The unique index is there after `prepare`, as in a database of the earlier service."""
 
     def __init__(self, database: MemoryDatabase | None = None, *, coexist: bool = False) -> None:
@@ -154,6 +156,10 @@ class MemoryStore(Store):
     async def save_document(self, name: str, content: dict[str, Any]) -> None:
         self._check()
         self.database.documents[name] = copy.deepcopy(content)
+
+    def _pool(self) -> dict[str, Document]:
+        self._check()
+        return self.database.pool
 
     def _check(self) -> None:
         if self._closed:

@@ -1,0 +1,114 @@
+"""The pool's part of the store in MongoDB: one collection, `{collection}_pool`."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Final
+
+from bson import ObjectId
+from motor.motor_asyncio import AsyncIOMotorCollection
+from pymongo import ASCENDING, DESCENDING, ReturnDocument
+from pymongo.errors import BulkWriteError
+
+from ipam_lib.errors import StoreConflict
+from ipam_lib.models import IPFamily, PoolEntry, PoolState
+from ipam_lib.storage.mongo_queries import Index, above
+from ipam_lib.storage.pool import PoolKey, PoolStore, to_document, to_entry
+
+INDEXES: Final = (
+    Index("ipam_address", ("address", "zone"), unique=True),
+    Index("ipam_order", ("zone", "ip_family", "state", "order")),
+    Index("ipam_state", ("state", "_id")),
+    Index("ipam_by", ("by", "_id")),
+)
+_FIRST_ID: Final = ObjectId(b"\0" * 12)
+_DUPLICATE: Final = 11000
+
+
+class MongoPool(PoolStore):
+    """The pool's part of the store in MongoDB."""
+
+    @abstractmethod
+    def _pool(self) -> AbstractAsyncContextManager[AsyncIOMotorCollection[dict[str, Any]]]:
+        """The collection of the entries, within the time limit, with the driver's errors turned into ours."""
+
+    async def pool_insert(self, entries: Sequence[PoolEntry]) -> None:
+        async with self._pool() as collection:
+            # One by one would be as many round trips; in order, so that what stands before a conflict is stored.
+            try:
+                await collection.insert_many([_encoded(entry) for entry in entries], ordered=True)
+            except BulkWriteError as error:
+                if all(one.get("code") == _DUPLICATE for one in error.details.get("writeErrors", [{}])):
+                    raise StoreConflict("a place in the pool is taken") from error
+                raise
+
+    async def pool_claim(self, *, zone: str, ip_family: IPFamily, by: str) -> PoolEntry | None:
+        async with self._pool() as collection:
+            document = await collection.find_one_and_update(
+                {"zone": zone, "ip_family": ip_family, "state": PoolState.READY.value},
+                {"$set": {"state": PoolState.CLAIMED.value, "by": by}, "$inc": {"revision": 1}},
+                sort=[("order", ASCENDING)],
+                return_document=ReturnDocument.AFTER,
+            )
+        return to_entry(document) if document else None
+
+    async def pool_replace(self, old: PoolEntry, new: PoolEntry) -> bool:
+        document = _encoded(new)
+        del document["_id"]
+        gone = _encoded(old).keys() - document.keys() - {"_id"}
+        update = {"$set": document, **({"$unset": dict.fromkeys(gone, "")} if gone else {})}
+        async with self._pool() as collection:
+            result = await collection.update_one(_still(old), update)
+        return result.matched_count == 1
+
+    async def pool_delete(self, old: PoolEntry) -> bool:
+        async with self._pool() as collection:
+            result = await collection.delete_one(_still(old))
+        return result.deleted_count == 1
+
+    async def pool_get_many(self, entry_ids: Sequence[str]) -> list[PoolEntry]:
+        return await self._entries({"_id": {"$in": [ObjectId(one) for one in entry_ids if ObjectId.is_valid(one)]}})
+
+    async def pool_find_address(self, *, zone: str, address: str) -> PoolEntry | None:
+        return next(iter(await self._entries({"address": address, "zone": zone})), None)
+
+    async def pool_find_by(self, registration_ids: Sequence[str]) -> list[PoolEntry]:
+        found = await self._entries({"by": {"$in": list(registration_ids)}})
+        return sorted(found, key=lambda entry: entry.id)
+
+    async def pool_page(self, states: Collection[PoolState], *, after: str | None, limit: int) -> list[PoolEntry]:
+        query = {
+            "state": {"$in": sorted(state.value for state in states)},
+            **above(_FIRST_ID if after is None else ObjectId(after)),
+        }
+        return await self._entries(query, ("_id", ASCENDING), limit)
+
+    async def pool_highest(self, *, zone: str, ip_family: IPFamily, limit: int) -> list[PoolEntry]:
+        query = {"zone": zone, "ip_family": ip_family, "state": PoolState.READY.value}
+        return await self._entries(query, ("order", DESCENDING), limit)
+
+    async def pool_counts(self) -> Mapping[PoolKey, int]:
+        kind = {name: f"${name}" for name in ("zone", "ip_family", "state")}
+        async with self._pool() as collection:
+            groups = await collection.aggregate([{"$group": {"_id": kind, "count": {"$sum": 1}}}]).to_list(None)
+        return {
+            PoolKey(group["_id"]["zone"], group["_id"]["ip_family"], PoolState(group["_id"]["state"])): group["count"]
+            for group in groups
+        }
+
+    async def _entries(
+        self, query: dict[str, Any], sort: tuple[str, int] | None = None, limit: int = 0
+    ) -> list[PoolEntry]:
+        async with self._pool() as collection:
+            documents = await collection.find(query, sort=[sort] if sort else None, limit=limit).to_list(None)
+        return [to_entry(document) for document in documents]
+
+
+def _encoded(entry: PoolEntry) -> dict[str, Any]:
+    return {**to_document(entry), "_id": ObjectId(entry.id)}
+
+
+def _still(old: PoolEntry) -> dict[str, Any]:
+    return {"_id": ObjectId(old.id), "revision": old.revision}

@@ -1,0 +1,161 @@
+"""The pool's entries as rows of the embedded database. The functions block; `SQLitePool` runs them on the threads of
+the store's connections."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from abc import abstractmethod
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
+from typing import Any, Final, TypeVar
+
+from ipam_lib.models import IPFamily, PoolEntry, PoolState
+from ipam_lib.storage import sqlite_json
+from ipam_lib.storage.pool import PoolKey, PoolStore, to_document, to_entry
+
+T = TypeVar("T")
+Query = tuple[str, Sequence[str | int]]
+
+# `place` is the address as a text that sorts as addresses do. Documents are stored like those of registrations.
+SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS pool (
+    id TEXT PRIMARY KEY NOT NULL,
+    zone TEXT NOT NULL,
+    ip_family TEXT NOT NULL,
+    address TEXT NOT NULL,
+    place TEXT NOT NULL,
+    state TEXT NOT NULL,
+    registration_id TEXT,
+    document TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE UNIQUE INDEX IF NOT EXISTS pool_address ON pool (address, zone);
+CREATE INDEX IF NOT EXISTS pool_place ON pool (zone, ip_family, state, place);
+CREATE INDEX IF NOT EXISTS pool_state ON pool (state, id);
+CREATE INDEX IF NOT EXISTS pool_registration ON pool (registration_id, id) WHERE registration_id IS NOT NULL;
+"""
+
+_READY = "FROM pool WHERE zone = ? AND ip_family = ? AND state = 'ready' ORDER BY place"
+
+
+class SQLitePool(PoolStore):
+    """The pool's part of the store in SQLite."""
+
+    @abstractmethod
+    async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run on the connection that looks up."""
+
+    @abstractmethod
+    async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run in a transaction."""
+
+    async def pool_insert(self, entries: Sequence[PoolEntry]) -> None:
+        await self._write(partial(insert_all, entries=entries))
+
+    async def pool_claim(self, *, zone: str, ip_family: IPFamily, by: str) -> PoolEntry | None:
+        return await self._write(partial(claim, zone=zone, ip_family=ip_family, by=by))
+
+    async def pool_replace(self, old: PoolEntry, new: PoolEntry) -> bool:
+        return await self._write(partial(replace, old=old, new=new))
+
+    async def pool_delete(self, old: PoolEntry) -> bool:
+        return await self._write(partial(delete, old=old))
+
+    async def pool_get_many(self, entry_ids: Sequence[str]) -> list[PoolEntry]:
+        query = "SELECT document FROM pool WHERE id IN (SELECT value FROM json_each(?))"
+        return await self._fetch(query, json.dumps(list(entry_ids)))
+
+    async def pool_find_address(self, *, zone: str, address: str) -> PoolEntry | None:
+        found = await self._fetch("SELECT document FROM pool WHERE address = ? AND zone = ?", address, zone)
+        return found[0] if found else None
+
+    async def pool_find_by(self, registration_ids: Sequence[str]) -> list[PoolEntry]:
+        query = "SELECT document FROM pool WHERE registration_id IN (SELECT value FROM json_each(?)) ORDER BY id"
+        return await self._fetch(query, json.dumps(list(registration_ids)))
+
+    async def pool_page(self, states: Collection[PoolState], *, after: str | None, limit: int) -> list[PoolEntry]:
+        query = (
+            "SELECT document FROM pool WHERE state IN (SELECT value FROM json_each(?)) AND id > ? ORDER BY id LIMIT ?"
+        )
+        return await self._fetch(query, json.dumps(sorted(states)), after or "", limit)
+
+    async def pool_highest(self, *, zone: str, ip_family: IPFamily, limit: int) -> list[PoolEntry]:
+        return await self._fetch(f"SELECT document {_READY} DESC LIMIT ?", zone, ip_family, limit)
+
+    async def pool_counts(self) -> Mapping[PoolKey, int]:
+        return await self._read(count)
+
+    async def _fetch(self, query: str, *values: str | int) -> list[PoolEntry]:
+        return await self._read(lambda connection: [_entry(text) for (text,) in connection.execute(query, values)])
+
+
+def insert_all(connection: sqlite3.Connection, entries: Sequence[PoolEntry]) -> None:
+    """Store new entries; none of them when one has no place."""
+    connection.executemany(
+        "INSERT INTO pool (id, zone, ip_family, address, place, state, registration_id, document)"
+        " VALUES (:id, :zone, :ip_family, :address, :place, :state, :registration_id, :document)",
+        [_row(entry) for entry in entries],
+    )
+
+
+def claim(connection: sqlite3.Connection, zone: str, ip_family: IPFamily, by: str) -> PoolEntry | None:
+    """See `PoolStore.pool_claim`."""
+    row = connection.execute(f"SELECT document {_READY} LIMIT 1", (zone, ip_family)).fetchone()
+    if row is None:
+        return None
+    claimed = _entry(row[0]).changed(PoolState.CLAIMED, by=by)
+    _update(connection, claimed)
+    return claimed
+
+
+def replace(connection: sqlite3.Connection, old: PoolEntry, new: PoolEntry) -> bool:
+    """See `PoolStore.pool_replace`."""
+    if not _still(connection, old):
+        return False
+    _update(connection, new)
+    return True
+
+
+def delete(connection: sqlite3.Connection, old: PoolEntry) -> bool:
+    """See `PoolStore.pool_delete`."""
+    if not _still(connection, old):
+        return False
+    connection.execute("DELETE FROM pool WHERE id = ?", (old.id,))
+    return True
+
+
+def count(connection: sqlite3.Connection) -> dict[PoolKey, int]:
+    """See `PoolStore.pool_counts`."""
+    rows = connection.execute("SELECT zone, ip_family, state, count(*) FROM pool GROUP BY zone, ip_family, state")
+    return {PoolKey(zone, ip_family, PoolState(state)): number for zone, ip_family, state, number in rows}
+
+
+def _still(connection: sqlite3.Connection, old: PoolEntry) -> bool:
+    row = connection.execute("SELECT document FROM pool WHERE id = ?", (old.id,)).fetchone()
+    return row is not None and _entry(row[0]).revision == old.revision
+
+
+def _update(connection: sqlite3.Connection, entry: PoolEntry) -> None:
+    connection.execute(
+        "UPDATE pool SET zone = :zone, ip_family = :ip_family, address = :address, place = :place, state = :state,"
+        " registration_id = :registration_id, document = :document WHERE id = :id",
+        _row(entry),
+    )
+
+
+def _row(entry: PoolEntry) -> dict[str, Any]:
+    document = to_document(entry)
+    return {
+        "id": entry.id,
+        "zone": entry.zone,
+        "ip_family": entry.ip_family,
+        "address": entry.address,
+        "place": document["order"],
+        "state": entry.state.value,
+        "registration_id": entry.by,
+        "document": sqlite_json.dump(document),
+    }
+
+
+def _entry(text: str) -> PoolEntry:
+    return to_entry(sqlite_json.load(text))
