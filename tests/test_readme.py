@@ -5,6 +5,7 @@ python -m tests.test_readme    writes the generated parts anew
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import shutil
@@ -31,13 +32,17 @@ def commands_table() -> str:
         found = subparser(parser, name)
         assert found is not None
         options = [
-            action.option_strings[-1] if action.option_strings else f"[{action.metavar}]"
+            action.option_strings[-1] if action.option_strings else _positional(action)
             for action in found._actions
             if action.dest not in {"help", "config"}
         ]
         shown = f"`{' '.join([name, *options])}`"
         rows.append(f"| {shown} | {summary[0].upper()}{summary[1:]} |")
     return "\n".join(rows) + "\n"
+
+
+def _positional(action: argparse.Action) -> str:
+    return f"[{action.metavar}]" if action.nargs == "?" else f"{action.metavar}"
 
 
 GENERATED = {"commands": commands_table, "settings": settings_table}

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from pathlib import Path
 
 from ipam_lib.cli import parser_registrations
 from ipam_lib.cli.outcome import DONE, FAILED, CommandError
@@ -25,6 +26,7 @@ TARGETS = {
     "demo": "ipam:demo",
     "simulate-netbox": "ipam_lib.cli.simulate:run",
     **parser_registrations.TARGETS,
+    "completion": "ipam_lib.cli.completion:run",
     "version": "ipam_lib.cli.main:version",
     "help": "ipam_lib.cli.main:show_help",
 }
@@ -44,7 +46,10 @@ def version(arguments: argparse.Namespace) -> int:
 
 
 def show_help(arguments: argparse.Namespace) -> int:
-    """Print the help of the program, or of one subcommand."""
+    """Print the help of the program, or of one subcommand, or the man page."""
+    if arguments.man:
+        sys.stdout.write((Path(__file__).parents[1] / "static" / "man" / "ipam.1").read_text("utf-8"))
+        return DONE
     parser = build_parser(program_name())
     if arguments.command is None:
         parser.print_help()

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ipam_lib.cli import parser_registrations as registrations
+from ipam_lib.cli.completion import SHELLS
 from ipam_lib.cli.values import milliseconds, nonempty, port
 
 DESCRIPTION = "Hand out IP addresses to services in Kubernetes clusters, and keep NetBox in step."
@@ -60,12 +61,19 @@ def _simulate(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _completion(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "shell", choices=SHELLS, metavar="SHELL", help="bash, zsh or fish; bash: source <(ipam.pyz completion bash)"
+    )
+
+
 def _version(parser: argparse.ArgumentParser) -> None:
     del parser
 
 
 def _help(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("command", nargs="?", metavar="SUBCOMMAND", help="the subcommand to explain")
+    parser.add_argument("--man", action="store_true", help="print the man page instead, as man(1) reads it")
 
 
 COMMANDS: dict[str, tuple[str, Add]] = {
@@ -79,6 +87,7 @@ COMMANDS: dict[str, tuple[str, Add]] = {
         _simulate,
     ),
     **registrations.COMMANDS,
+    "completion": ("print the script that completes this command line in a shell", _completion),
     "version": ("print the version", _version),
     "help": ("explain a subcommand", _help),
 }

@@ -37,7 +37,18 @@ def test_version(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> No
 
 
 @pytest.mark.parametrize(
-    "arguments", [["version"], ["help"], ["help", "serve"], ["serve", "--help"], ["frob"], ["serve", "--port", "x"], []]
+    "arguments",
+    [
+        ["version"],
+        ["help"],
+        ["help", "serve"],
+        ["help", "--man"],
+        ["completion", "bash"],
+        ["serve", "--help"],
+        ["frob"],
+        ["serve", "--port", "x"],
+        [],
+    ],
 )
 def test_what_must_start_at_once_imports_nothing_heavy(arguments: list[str]) -> None:
     code = (

@@ -1,0 +1,178 @@
+"""The man page, made from the parser (by argparse-manpage), the table of settings, and the sections below.
+
+python -m scripts.man    writes man/ipam.1 anew
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
+
+from argparse_manpage.manpage import Manpage
+
+from ipam_lib.cli.parser import build_parser
+from ipam_lib.config import settings_rows
+from ipam_lib.version import __version__
+
+PAGE: Final = Path(__file__).parents[1] / "man" / "ipam.1"
+# The day of the version, not that of the build: the same sources give the same page.
+DATE: Final = "November 24, 2026"
+
+DESCRIPTION = """\
+IPAM-API hands out IP addresses to services in Kubernetes clusters, remembers who holds them, and keeps NetBox in step.
+Operators ask it for an address over HTTP; it takes the next free one out of the zone's container prefixes, or exactly
+the one that was asked for, and gives it back when the services on it have expired.
+
+One file is the service and everything that its administrator needs. It is called *ipam.pyz* as it is built; a link or
+copy of any other name, such as *ipam* or *ipam-cli*, does the same. Results go to standard output and nothing else
+does; questions, warnings and progress go to standard error. Where *--format json* is an option, what it prints is for
+scripts.
+"""
+
+ENVIRONMENT = {
+    "IPAM_CONFIG": "The configuration file, where *--config* is not given.",
+    "CREDENTIALS_DIRECTORY": "Set by systemd: where files named by a *_path setting are looked for, by their last "
+    "name, when they are not where the setting says, or not to be read there.",
+    "SHIV_ROOT": "Where *ipam.pyz* unpacks itself, once per version.",
+    "CACHE_DIRECTORY": "The same, set by systemd.",
+    "XDG_CACHE_HOME": "The same for users, in its directory ipam-api; without it, ~/.cache/ipam-api.",
+    "TMPDIR": "Where it unpacks itself when none of those can be written, before /var/tmp and /tmp.",
+    "NOTIFY_SOCKET": "Set by systemd: *serve* tells there that it is ready, reloading, stopping and alive.",
+    "WATCHDOG_USEC": "Set by systemd: how often it wants to be told so.",
+    "LISTEN_FDS": "Set by systemd: *serve* takes connections from the sockets that it was passed.",
+    "JOURNAL_STREAM": "Set by systemd: where standard error is the journal, lines carry their priority and no time.",
+    "NO_COLOR": "When set, nothing is coloured.",
+}
+
+FILES = {
+    "/etc/ipam-api/config.json": "The configuration, where neither *--config* nor $IPAM_CONFIG names one, and the "
+    "working directory has no config.json.",
+    "/var/log/ipam-api/ipam-api.log, /var/log/ipam-api/http.log": "Under systemd, the logs of the service and of its "
+    "requests: JSON, one object a line, rotated. Elsewhere they are in logging.directory.",
+    "/var/lib/ipam-api": "Under systemd, the working directory: where a file of the embedded database belongs.",
+    "/var/lib/ipam-api-backup": "Under systemd, the backups.",
+    "/var/cache/ipam-api": "Under systemd, the unpacked program.",
+}
+
+SIGNALS = {
+    "SIGTERM, SIGINT": "*serve* takes no new connections, finishes what is in flight (within 15 seconds), and ends. A "
+    "second one ends it at once. Other commands end and leave a consistent state.",
+    "SIGHUP": "*serve* reads again the NetBox token, the bearer token, the keys, the certificate, and the zones from "
+    "NetBox. Where one file cannot be used, the former ones stay in force, all of them, and the log says why. Settings "
+    "that take a restart are named in the log. Files that systemd passed by LoadCredential= are copies from the start "
+    "of the service: they take a restart too.",
+}
+
+EXIT_STATUS = {
+    "0": "Done.",
+    "1": "Failed or not found; standard error says why, and what to do.",
+    "2": "Wrong usage.",
+}
+
+EXAMPLES = {
+    "Look at it, with nothing to set up:": "ipam demo",
+    "Run the service:": "ipam serve --config /etc/ipam-api/config.json",
+    "Who has addresses in a zone, for people and for scripts:": "ipam list-addresses --zone inet\n"
+    "ipam list-addresses --zone inet --format json",
+    "Set a secret that stands in no list of processes:": "ipam replace-secret --yes --zone inet --address 192.0.2.10 "
+    "< new.secret",
+    "A cluster is gone for good:": "ipam delete-cluster --cluster-id 0f3c7805-6b1d-4387-b8c4-b8c5d0e9b878 --dry-run\n"
+    "ipam delete-cluster --cluster-id 0f3c7805-6b1d-4387-b8c4-b8c5d0e9b878 --yes",
+    "Compare with NetBox, and repair:": "ipam reconcile\nipam reconcile --fix --rounds 3",
+    "Completion, in ~/.bashrc, ~/.zshrc or ~/.config/fish/config.fish:": "source <(ipam completion bash)\n"
+    "source <(ipam completion zsh)\nipam completion fish | source",
+}
+
+SEE_ALSO = "systemctl(1), journalctl(1), systemd.exec(5), mongorestore(1)"
+
+
+def escaped(text: str) -> str:
+    """Text as roff takes it: `*word*` and Markdown's backticks become bold, and no line looks like a request."""
+    text = (
+        text.replace("\\", "\\e").replace("-", "\\-").replace("'", "\\(aq").replace("^", "\\(ha").replace("~", "\\(ti")
+    )
+    text = re.sub(r"\*([^*\s][^*]*)\*|`([^`]+)`", lambda found: rf"\fB{found[1] or found[2]}\fR", text)
+    return re.sub(r"^\.", r"\\&.", text, flags=re.MULTILINE)
+
+
+def paragraphs(text: str) -> str:
+    """Text in paragraphs."""
+    return "\n.PP\n".join(" ".join(escaped(one).split()) for one in text.split("\n\n"))
+
+
+def definitions(entries: Iterable[tuple[str, str]]) -> str:
+    """A list of terms and what they mean."""
+    return "\n".join(f".TP\n\\fB{escaped(term)}\\fR\n{escaped(text)}" for term, text in entries)
+
+
+def examples(entries: Iterable[tuple[str, str]]) -> str:
+    """Commands, each below what it is for."""
+    shown = (f"{escaped(what)}\n.PP\n.RS 4\n.nf\n{escaped(command)}\n.fi\n.RE" for what, command in entries)
+    return "\n.PP\n".join(shown)
+
+
+def configuration() -> str:
+    """The settings, from their one table."""
+    head = (
+        "The configuration is one JSON object, whose sections hold the settings below: netbox.url is "
+        '{"netbox": {"url": ...}}. Relative paths in it are relative to the file. Unknown names are a warning; what is '
+        "missing or wrong is listed, all of it at once."
+    )
+    entries = []
+    for row in settings_rows():
+        default = f"default {row.default}" if row.default else ""
+        required = f"required {row.required}".replace("required always", "required") if row.required else ""
+        kind = "; ".join(filter(None, (row.kind, default, required)))
+        entries.append((row.name, f"({kind}) {row.help}"))
+    return f"{paragraphs(head)}\n{definitions(entries)}"
+
+
+class _OneLine(argparse.HelpFormatter):
+    """Usage on one line, however wide the terminal is, and nothing but the usage."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=100_000)
+
+    def add_usage(self, usage: Any, actions: Any, groups: Any, prefix: str | None = None) -> None:
+        super().add_usage(usage, actions, groups, prefix or "")
+
+
+def page() -> str:
+    """The page. Raises ValueError when a text of the parser would be taken for a request of roff."""
+    parser = build_parser("ipam")
+    parser.epilog = None
+    parser.description = None
+    parser.formatter_class = _OneLine
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for summary in action._choices_actions:
+                summary.help = None  # the description says it again
+            for one in action.choices.values():
+                one.formatter_class = _OneLine
+    made = Manpage(parser, format="single-commands-section")
+    made.section, made.date, made.manual = 1, DATE, "IPAM-API"
+    made.source = f"ipam-api {__version__}"
+    made.description = "hand out IP addresses to services in Kubernetes clusters, and keep NetBox in step"
+    for heading, content in (
+        ("description", paragraphs(DESCRIPTION)),
+        ("configuration", configuration()),
+        ("signals", definitions(SIGNALS.items())),
+        ("environment", definitions(ENVIRONMENT.items())),
+        ("files", definitions(FILES.items())),
+        ("exit status", definitions(EXIT_STATUS.items())),
+        ("examples", examples(EXAMPLES.items())),
+        ("see also", escaped(SEE_ALSO)),
+    ):
+        made.add_section(heading, "=", content)
+    text = str(made)
+    for line in text.splitlines():
+        if line.startswith("'") or re.match(r"\.(?!(TH|SH|SS|B|TP|PP|RS|RE|nf|fi)\b)", line):
+            raise ValueError(f"a help text begins like a request of roff: {line!r}")
+    return text
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), "utf-8")
