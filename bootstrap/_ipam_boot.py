@@ -103,10 +103,10 @@ def unpacked_copy(archive: str) -> str:
 def roots() -> Iterator[str]:
     """The directories that may hold unpacked copies, in order."""
     environment = os.environ
-    if root := environment.get("SHIV_ROOT"):
-        yield os.path.abspath(root)
-    if root := environment.get("CACHE_DIRECTORY", "").partition(":")[0]:
-        yield root
+    # Whoever set these may have left a link there, as systemd does with `DynamicUser=`.
+    for root in (environment.get("SHIV_ROOT"), environment.get("CACHE_DIRECTORY", "").partition(":")[0]):
+        if root:
+            yield os.path.realpath(root)
     cache = environment.get("XDG_CACHE_HOME", "")
     home = environment.get("HOME", "")
     if os.path.isabs(cache):

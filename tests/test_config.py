@@ -450,6 +450,34 @@ def test_credentials_directory(home: Path) -> None:
     assert len(problems_of(home, content, CREDENTIALS_DIRECTORY="")) == 3
 
 
+def test_a_file_that_only_root_may_read_is_taken_from_the_credentials(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Root may read every file, and runs tests too: what others may, is told here.
+    own, passed = home / "netbox.secret", home / "credentials" / "netbox.secret"
+    passed.parent.mkdir()
+    passed.write_text("passed")
+    monkeypatch.setattr("os.access", lambda path, mode: path != own)
+    environ = {"CREDENTIALS_DIRECTORY": str(passed.parent)}
+    assert load(home, SMALLEST, **environ)[0].netbox.token.reveal() == "passed"
+    # Its directory may be closed as well.
+    is_dir = Path.is_dir
+
+    def closed(path: Path) -> bool:
+        if path == own:
+            raise PermissionError(13, "Permission denied")
+        return is_dir(path)
+
+    monkeypatch.setattr(Path, "is_dir", closed)
+    assert load(home, SMALLEST, **environ)[0].netbox.token.reveal() == "passed"
+    assert problems_of(home, SMALLEST) == ["netbox.token_path names a file that cannot be reached (Permission denied)"]
+    monkeypatch.undo()
+    # Where there is no other, the file itself is read, and whatever is wrong with that is said.
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    passed.unlink()
+    assert load(home, SMALLEST, **environ)[0].netbox.token_path == own
+
+
 @pytest.mark.parametrize(
     "token",
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ _LARGEST_SECRET = 64 * 1024
 @dataclass(frozen=True, slots=True)
 class Places:
     """Where a configuration's relative paths lead: to `base`, the directory of its file, and for files that are not
-    there to `credentials` (systemd's `$CREDENTIALS_DIRECTORY`), by their last name."""
+    there, or not to be read there, to `credentials` (systemd's `$CREDENTIALS_DIRECTORY`), by their last name."""
 
     base: Path
     credentials: Path | None = None
@@ -33,14 +34,19 @@ class Places:
         """The file that `name` stands for. Raises ValueError when it is nowhere, or no file."""
         wanted = self.resolve(name)
         tried = [wanted] if self.credentials is None else [wanted, self.credentials / wanted.name]
+        present = []
         for path in tried:
             try:
                 if path.is_dir():
                     raise ValueError("must name a file, not a directory")
                 if path.exists():
-                    return path
+                    present.append(path)
             except OSError as error:
-                raise ValueError(f"names a file that cannot be reached ({error.strerror})") from None
+                if path is tried[-1] and not present:
+                    raise ValueError(f"names a file that cannot be reached ({error.strerror})") from None
+        # What systemd passes on is as a rule a file next to the configuration that only root may read.
+        if present:
+            return next((path for path in present if os.access(path, os.R_OK)), present[0])
         # Somebody may have put a secret itself where the name of its file belongs: only a plain name is repeated.
         if _is_plain(name, wanted):
             raise ValueError("names a file that is not there; looked for " + " and ".join(map(str, tried)))

@@ -1,4 +1,5 @@
-"""Logging: readable text on standard error, every line with the id of the request that it belongs to.
+"""Logging: readable text on standard error, every line with the id of the request that it belongs to. Where that is
+systemd's journal, which keeps time and priority itself, lines begin with their priority, and have no time.
 
 Loggers are named after their module; `ipam_lib.http` is for one line per answered request (built by `web.access`, with
 the fields as extras). Nothing here may ever be handed a secret, token or password.
@@ -7,8 +8,10 @@ the fields as extras). Nothing here may ever be handed a secret, token or passwo
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
+from collections.abc import Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, TextIO
@@ -38,22 +41,57 @@ def extras(record: logging.LogRecord) -> dict[str, Any]:
 class TextFormatter(logging.Formatter):
     """`2026-11-24T10:00:00.123Z INFO ipam_lib.registry: message field=value ...`, and a traceback below, if any."""
 
-    def format(self, record: logging.LogRecord) -> str:
+    def head(self, record: logging.LogRecord) -> str:
+        """What stands before the logger's name."""
         moment = datetime.fromtimestamp(record.created, UTC)
-        stamp = f"{moment:%Y-%m-%dT%H:%M:%S}.{int(record.msecs):03d}Z"
+        return f"{moment:%Y-%m-%dT%H:%M:%S}.{int(record.msecs):03d}Z {record.levelname} "
+
+    def format(self, record: logging.LogRecord) -> str:
         fields = "".join(f" {name}={printable(str(value))}" for name, value in extras(record).items() if value != "")
-        line = f"{stamp} {record.levelname} {record.name}: {printable(record.getMessage())}{fields}"
-        if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
+        line = f"{self.head(record)}{record.name}: {printable(record.getMessage())}{fields}"
+        # A record that came through the queue has its traceback as text.
+        if record.exc_info and not record.exc_text:
+            record.exc_text = self.formatException(record.exc_info)
+        if record.exc_text:
+            line += "\n" + record.exc_text
         if record.stack_info:
             line += "\n" + self.formatStack(record.stack_info)
         return line
 
 
+class JournalFormatter(TextFormatter):
+    """`<6>ipam_lib.registry: message field=value ...`: the number is the priority, as syslog has them (sd-daemon(3)).
+    The journal takes every line for itself, so each line of a traceback has it."""
+
+    def head(self, record: logging.LogRecord) -> str:
+        del record
+        return ""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n".join(f"<{priority(record.levelno)}>{line}" for line in super().format(record).splitlines())
+
+
+def priority(level: int) -> int:
+    """The priority that syslog has for a level: 7 (debug) to 2 (critical)."""
+    steps = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
+    return next((number for least, number in steps if level >= least), 7)
+
+
+def is_journal(stream: TextIO, environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether what is written to the stream goes to the journal and nowhere else: systemd names its device and inode
+    in `$JOURNAL_STREAM` (systemd.exec(5))."""
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, ValueError):  # no file behind it
+        return False
+    return environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
 def set_up(level: str = "INFO", stream: TextIO | None = None) -> None:
     """Send every log line of the process to `stream` (standard error), from `level` on. May be called again."""
-    handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(TextFormatter())
+    stream = stream or sys.stderr
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JournalFormatter() if is_journal(stream) else TextFormatter())
     root = logging.getLogger()
     for former in list(root.handlers):
         root.removeHandler(former)

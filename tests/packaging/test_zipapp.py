@@ -239,6 +239,16 @@ def test_where_it_unpacks(run: Run, tmp_path: Path, variable: str, below: str) -
     assert (copy / "ipam_lib" / "version.py").is_file()
 
 
+@pytest.mark.parametrize("variable", ["SHIV_ROOT", "CACHE_DIRECTORY"])
+def test_it_unpacks_behind_a_link_that_was_named(run: Run, tmp_path: Path, variable: str) -> None:
+    # With `DynamicUser=`, systemd's /var/cache/ipam-api is a link to private/ipam-api.
+    (tmp_path / "private").mkdir(mode=0o700)
+    (tmp_path / "link").symlink_to("private")
+    assert_works(run("version", environment={variable: str(tmp_path / "link"), "TMPDIR": "/nowhere"}))
+    (copy,) = (tmp_path / "private").iterdir()
+    assert (copy / "ipam_lib" / "version.py").is_file()
+
+
 def test_a_home_that_cannot_be_written_is_passed_over(run: Run, tmp_path: Path) -> None:
     assert_works(run("version", environment={"HOME": "/dev/null", "SHIV_ROOT": "/dev/null/x", "TMPDIR": str(tmp_path)}))
     assert (tmp_path / f"ipam-api-{os.geteuid()}").is_dir()

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import re
+import sys
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -84,3 +87,45 @@ def test_setting_up_again_does_not_double_the_lines(stream: io.StringIO) -> None
     log.info("no")
     assert stream.getvalue().count("once") == 1
     assert "no\n" not in stream.getvalue()
+
+
+def test_a_traceback_that_came_through_the_queue_stands_below_too(stream: io.StringIO) -> None:
+    record = logging.LogRecord("ipam_lib.tests", logging.ERROR, "", 0, "failed", None, None)
+    record.exc_text = "Traceback (most recent call last):\nValueError: odd"
+    log.handle(record)
+    assert stream.getvalue().endswith(": failed\nTraceback (most recent call last):\nValueError: odd\n")
+
+
+def test_lines_for_the_journal_have_their_priority_and_no_time(
+    stream: io.StringIO, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (tmp_path / "journal").open("w+") as journal:
+        status = os.fstat(journal.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
+        logs.set_up("debug", journal)
+        for level in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL):
+            log.log(level, "one line\nof it", extra={"count": 3})
+        try:
+            raise ValueError("odd")
+        except ValueError:
+            log.exception("failed")
+        journal.seek(0)
+        lines = journal.read().splitlines()
+    assert lines[:5] == [rf"<{number}>ipam_lib.tests: one line\x0aof it count=3" for number in (7, 6, 4, 3, 2)]
+    assert lines[5:7] == ["<3>ipam_lib.tests: failed", "<3>Traceback (most recent call last):"]
+    assert lines[-1] == "<3>ValueError: odd"
+    assert all(line.startswith("<3>") for line in lines[5:])
+    assert stream.getvalue() == ""
+
+
+def test_what_is_no_journal_gets_the_time(tmp_path: Path) -> None:
+    with (tmp_path / "other").open("w") as other:
+        status = os.fstat(other.fileno())
+        here = f"{status.st_dev}:{status.st_ino}"
+        assert logs.is_journal(other, {"JOURNAL_STREAM": here})
+        assert not logs.is_journal(other, {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino + 1}"})
+        assert not logs.is_journal(other, {"JOURNAL_STREAM": "garbage"})
+        assert not logs.is_journal(other, {})
+        assert not logs.is_journal(io.StringIO(), {"JOURNAL_STREAM": here})
+    assert not logs.is_journal(other, {"JOURNAL_STREAM": here})  # closed
+    assert not logs.is_journal(sys.stderr, {"JOURNAL_STREAM": "1:1"})
