@@ -1,4 +1,4 @@
-"""The program as a user at a terminal meets it: standard input and error are a terminal, and what it asks is answered."""
+"""The program as a user at a terminal meets it: standard input and error are one, and what it asks is answered."""
 
 from __future__ import annotations
 
