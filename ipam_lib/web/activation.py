@@ -26,11 +26,13 @@ def passed_sockets(environ: MutableMapping[str, str] = os.environ, first: int = 
     names = environ.pop("LISTEN_FDNAMES", "").split(":")
     if process != str(os.getpid()) or not count.isdecimal():
         return []
-    sockets = []
+    sockets: list[socket.socket] = []
     for number in range(int(count)):
         name = names[number] if number < len(names) else ""
         one = _listener(first + number)
         if one is None:
+            for other in sockets:
+                other.close()
             raise ConfigError(
                 [f"descriptor {first + number} ({name or 'unnamed'}), passed by systemd, is no listening stream socket"]
             )

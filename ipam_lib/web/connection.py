@@ -90,6 +90,11 @@ class Connection(web.RequestHandler):
         """Whether it waits for a request of which nothing has arrived yet."""
         return self._head_timer is None and self._waiting_for_head()
 
+    @property
+    def unheard(self) -> bool:
+        """Whether a request is on its way: it has begun, or the connection has been opened to send one."""
+        return self._head_timer is not None
+
     def _waiting_for_head(self) -> bool:
         # aiohttp's waiter stands for as long as a connection waits for a whole head.
         return self._waiter is not None and not self._waiter.done()

@@ -132,7 +132,11 @@ async def _beat(notifier: Notifier, alive: Callable[[], bool], seconds: float) -
 async def _tell(notifier: Notifier, report: Callable[[], Awaitable[str]]) -> None:
     told = ""
     while True:
-        text = await report()
+        try:
+            text = await report()
+        except Exception:
+            log.exception("a bug: how the service is doing cannot be said")
+            return
         if text != told:
             notifier.status(text)
             told = text

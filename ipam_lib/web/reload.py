@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, is_dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from ipam_lib.config import Settings
@@ -55,6 +57,11 @@ class Reloader:
             for warning in warnings:
                 log.warning("%s", warning)
             log.info("read tokens, keys and certificate again")
+            if copies := sorted(passed_on(new)):
+                log.warning(
+                    "systemd copied these files when it started the service; what is new in them takes a restart: %s",
+                    ", ".join(copies),
+                )
         try:
             await self.parts.zones.reload()
         except NetBoxError as error:
@@ -93,6 +100,19 @@ class Reloader:
             auth=replace(old.auth, token=new.auth.token if self.bearer else None),
             encryption_secrets=replace(old.encryption_secrets, keys=encryption.keys, previous=encryption.previous),
         )
+
+
+def passed_on(settings: Settings) -> Iterator[str]:
+    """The settings whose files are those that systemd passes on (`LoadCredential=`), by their names in the file."""
+    directory = os.environ.get("CREDENTIALS_DIRECTORY")
+    for section in fields(settings):
+        values = getattr(settings, section.name)
+        if not directory or not is_dataclass(values):
+            continue
+        for one in fields(values):
+            path = getattr(values, one.name)
+            if isinstance(path, Path) and path.parent == Path(directory):
+                yield f"{section.name if section.name != 'storage' else 'mongodb'}.{one.name}"
 
 
 def take_a_restart(old: Settings, new: Settings) -> list[str]:

@@ -16,7 +16,7 @@ from typing import Final
 from aiohttp import web
 
 from ipam_lib.errors import ConfigError
-from ipam_lib.web.connection import Limits, factory
+from ipam_lib.web.connection import Connection, Limits, factory
 from ipam_lib.web.middlewares import INFLIGHT
 from ipam_lib.web.notify import Notifier, reported, watched
 from ipam_lib.web.signals import reload_signal, stop_signals
@@ -25,6 +25,8 @@ from ipam_lib.web.tls import Certificate
 log = logging.getLogger(__name__)
 
 SECONDS_TO_FINISH: Final = 15.0
+SECONDS_TO_HEAR_OUT: Final = 2.0
+SECONDS_BETWEEN_LOOKS: Final = 0.01
 SECONDS_TO_CLOSE: Final = 2.0
 SECONDS_FOR_HANDSHAKE: Final = 10.0
 BACKLOG: Final = 1024
@@ -84,10 +86,27 @@ async def _stop_accepting(servers: Sequence[asyncio.Server]) -> None:
     loop = asyncio.get_running_loop()
     for listener in (listener for server in servers for listener in server.sockets):
         loop.remove_reader(listener.fileno())
-    for _ in range(3):
-        await asyncio.sleep(0)
+    await _let_the_loop_catch_up()
     for server in servers:
         server.close()
+
+
+async def _hear_out(server: web.Server) -> None:
+    """Give clients that have connected, but not said yet what for, the time to do so. They were accepted, so to hang up
+    on them would be to refuse a request that the next process would have served."""
+    time = asyncio.get_running_loop().time
+    until = time() + SECONDS_TO_HEAR_OUT
+    while time() < until:
+        if not any(isinstance(one, Connection) and one.unheard for one in server.connections):
+            break
+        await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
+    # Between the last byte of a request's head and its being counted as under way.
+    await _let_the_loop_catch_up()
+
+
+async def _let_the_loop_catch_up() -> None:
+    for _ in range(3):
+        await asyncio.sleep(0)
 
 
 async def _bind(listen: Listen, connected: Callable[[], asyncio.Protocol]) -> list[asyncio.Server]:
@@ -156,6 +175,8 @@ async def listening(app: web.Application, listen: Listen) -> AsyncIterator[str]:
     finally:
         await _stop_accepting(servers)
         inflight.stopping = True
+        if runner.server is not None:
+            await _hear_out(runner.server)
         if left := inflight.count:
             log.info("finishing what is in flight", extra={"in_flight": left})
         if left := await inflight.drain(SECONDS_TO_FINISH):
@@ -210,10 +231,12 @@ async def _reload(told: Supervision, wanted: asyncio.Event) -> None:
         await wanted.wait()
         wanted.clear()
         told.notifier.reloading()
+        status = ""
         try:
             assert told.reload is not None
             await told.reload()
+            status = await told.report() if told.report else ""
         except Exception:
             log.exception("a bug: reloading failed in a way that nobody foresaw")
-        finally:
-            told.notifier.ready(await told.report() if told.report else "")
+        # Whatever came of it: until it is told, systemd takes the service for one that is still reloading.
+        told.notifier.ready(status)

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -23,18 +24,38 @@ STOP_SECONDS = 60
 URL = re.compile(r"https?://[\w.:\[\]-]+:\d+")
 TOKEN = "0123456789abcdef0123456789abcdef01234567"
 BEARER = "the-bearer-token-of-the-tests"
+# Only the process itself can say which one the socket is for.
+PASS_ON = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1", "LISTEN_FDNAMES": "ipam-api.socket"}
+os.execv(sys.argv[2], sys.argv[2:])
+"""
 
 
 class Process:
-    """One process of the program. Its output is collected as it comes; `url` is the first address that it printed."""
+    """One process of the program. Its output is collected as it comes; `url` is the first address that it printed.
 
-    def __init__(self, *arguments: str, cwd: Path, env: Mapping[str, str] | None = None) -> None:
+    `listening`: a socket to pass on as systemd does (sd_listen_fds(3)).
+    """
+
+    def __init__(
+        self,
+        *arguments: str,
+        cwd: Path,
+        env: Mapping[str, str] | None = None,
+        listening: socket.socket | None = None,
+    ) -> None:
         environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), **(env or {})}
         environment.pop("IPAM_CONFIG", None) if "IPAM_CONFIG" not in (env or {}) else None
+        command = [sys.executable, "-W", "error", str(REPOSITORY / "ipam.py"), *arguments]
+        if listening:
+            command = [sys.executable, "-c", PASS_ON, str(listening.fileno()), *command]
         self.process = subprocess.Popen(
-            [sys.executable, "-W", "error", str(REPOSITORY / "ipam.py"), *arguments],
+            command,
             cwd=cwd,
             env=environment,
+            pass_fds=(listening.fileno(),) if listening else (),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -97,9 +118,11 @@ class Process:
 
 
 @contextmanager
-def running(*arguments: str, cwd: Path, env: Mapping[str, str] | None = None) -> Iterator[Process]:
-    """The program with these arguments, gone at the end."""
-    process = Process(*arguments, cwd=cwd, env=env)
+def running(
+    *arguments: str, cwd: Path, env: Mapping[str, str] | None = None, listening: socket.socket | None = None
+) -> Iterator[Process]:
+    """The program with these arguments (see `Process`), gone at the end."""
+    process = Process(*arguments, cwd=cwd, env=env, listening=listening)
     try:
         yield process
     finally:
