@@ -105,6 +105,9 @@ async def leaving_with_a_client() -> AsyncIterator[tuple[asyncio.StreamReader, a
         async with asyncio.timeout(60):
             while not running.app[INFLIGHT].stopping:  # noqa: ASYNC110
                 await asyncio.sleep(0)
+        # Long enough for a server that would close it.
+        for _ in range(500):
+            await asyncio.sleep(0)
         yield reader, writer
         await leaving
     finally:
