@@ -101,7 +101,10 @@ class Creation:
         made = await self._look_up()
         self.doubt = False
         fitting = [one for one in made if self.own.pending or one.prefix == self.own.address]
-        return await self._settle(fitting[0]) if fitting else Turn.TRY_ANOTHER
+        for prefix in fitting:
+            if prefix.id in self.made and (settled := await self._settle(prefix)) is not Turn.TRY_ANOTHER:
+                return settled
+        return Turn.TRY_ANOTHER
 
     async def give_up(self, error: BaseException) -> None:
         """Leave nothing half done behind `error`: where surely nothing is in NetBox, the document goes at once.
@@ -191,7 +194,11 @@ class Creation:
 
     async def _settle(self, prefix: Prefix) -> Registered | Turn:
         """Make the registration live with this prefix, the only one left under its id."""
-        await self._delete(one for one in self.made.values() if one.id != prefix.id)
+        others = [one for one in self.made.values() if one.id != prefix.id]
+        # Those are kept until this one is surely to be had: NetBox would hand them out again, to and fro.
+        if others and not await self._way_is_free(prefix):
+            return Turn.TRY_ANOTHER
+        await self._delete(others)
         for attempt in range(10_000):
             live = self.own.changed(state=State.LIVE, address=prefix.prefix, netbox_id=prefix.id, lease_until=None)
             try:

@@ -74,7 +74,7 @@ MUTANTS = [
     Mutant(
         "a prefix too many stays when the registration goes live",
         "registry/create.py",
-        "await self._delete(one for one in self.made.values() if one.id != prefix.id)",
+        "await self._delete(others)",
         "pass",
     ),
     Mutant(
