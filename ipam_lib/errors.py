@@ -11,6 +11,7 @@ IPAMError                        500
 │   └── AnotherSecret
 ├── Conflict                     409
 │   ├── AddressTaken
+│   ├── AddressHeld
 │   ├── SecretShared
 │   ├── ZoneFull
 │   └── StillInFlight
@@ -34,6 +35,7 @@ ConfigError                      for the command line
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 
 class IPAMError(Exception):
@@ -124,6 +126,14 @@ class AddressTaken(Conflict):
         super().__init__(f"address {address} is already taken in NetBox by {by}, which is not registered here")
 
 
+class AddressHeld(Conflict):
+    """The address was released a short while ago, and is not handed out again yet."""
+
+    def __init__(self, address: str, until: datetime) -> None:
+        moment = until.strftime("%Y-%m-%dT%H:%M:%SZ")
+        super().__init__(f"address {address} was released a short while ago and is held until {moment}")
+
+
 class SecretShared(Conflict):
     """The secret can only be replaced while exactly one service, the requesting one, is registered on the address."""
 
@@ -134,10 +144,11 @@ class SecretShared(Conflict):
 
 
 class ZoneFull(Conflict):
-    """Every container of the zone is exhausted."""
+    """Every container of the zone is exhausted. `held`: how many addresses are free but not to be handed out yet."""
 
-    def __init__(self, zone: str, ip_family: str) -> None:
-        super().__init__(f"no free {ip_family} address left in zone '{zone}'")
+    def __init__(self, zone: str, ip_family: str, *, held: int = 0) -> None:
+        cooling = f" ({held} released a short while ago are held until their cooldown is over)" if held else ""
+        super().__init__(f"no free {ip_family} address left in zone '{zone}'{cooling}")
 
 
 class StillInFlight(Conflict):

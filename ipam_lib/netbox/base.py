@@ -44,6 +44,20 @@ class Prefix:
         return self.status == "container"
 
 
+@dataclass(frozen=True, slots=True)
+class PrefixChange:
+    """What to write on a prefix: its `k8s_uuid`, and whether it is `reserved` or `active`."""
+
+    id: int
+    uuid: str
+    reserved: bool
+
+    @property
+    def status(self) -> str:
+        """The status in NetBox's words."""
+        return "reserved" if self.reserved else "active"
+
+
 class NetBox(ABC):
     """The calls on prefixes. `limit` is the longest that a call may take, in seconds, retries included.
 
@@ -63,6 +77,16 @@ class NetBox(ABC):
         container, the constraint tag, `k8s_zone`, `k8s_uuid`, and the configured custom fields.
 
         Raises ContainerFull, ContainerGone.
+        """
+
+    @abstractmethod
+    async def create_next_many(
+        self, container: Container, uuids: Sequence[str], *, limit: float, reserved: bool = False
+    ) -> list[Prefix]:
+        """Create the lowest free host prefixes of the container, one for each of `uuids` (which differ), in one call:
+        all or none. Returned in the order of `uuids`. With `reserved`, of that status.
+
+        Raises ContainerFull when not all of them fit, ContainerGone.
         """
 
     @abstractmethod
@@ -91,6 +115,10 @@ class NetBox(ABC):
     @abstractmethod
     async def assign(self, prefix_id: int, uuid: str, *, limit: float) -> bool:
         """Write the `k8s_uuid` of a prefix. False when the prefix is gone."""
+
+    @abstractmethod
+    async def update_many(self, changes: Sequence[PrefixChange], *, limit: float) -> set[int]:
+        """Write status and `k8s_uuid` of these prefixes, in bulk; the ids of those that exist."""
 
     @abstractmethod
     async def list_prefixes(self, container: Container, *, after: int, limit: float) -> list[Prefix]:

@@ -22,7 +22,7 @@ from ipam_lib.errors import (
 )
 from ipam_lib.netbox import payloads
 from ipam_lib.netbox.answers import REJECTED, Answer, NetBoxBroken, is_duplicate
-from ipam_lib.netbox.base import Container, Prefix
+from ipam_lib.netbox.base import Container, Prefix, PrefixChange
 from ipam_lib.netbox.breaker import Breaker
 from ipam_lib.netbox.coalesce import Coalescer
 from ipam_lib.netbox.payloads import Mismatch
@@ -32,6 +32,7 @@ from ipam_lib.netbox.transport import Budget, Observe, Transport
 log = logging.getLogger(__name__)
 
 DELETED_AT_ONCE = 50
+CHANGED_AT_ONCE = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,15 +128,13 @@ class NetBoxClient(ReadingClient):
         answer = await self._create_inside("create_next", container, [uuid], limit, as_list=False)
         return _created("create_next", answer.body, container, uuid)
 
-    async def create_next_many(self, container: Container, uuids: Sequence[str], *, limit: float) -> list[Prefix]:
-        """Create the lowest free host prefixes of the container, one for each of `uuids` (which differ), in one call:
-        all or none. Returned in the order of `uuids`.
-
-        Raises ContainerFull when not all of them fit, ContainerGone.
-        """
+    async def create_next_many(
+        self, container: Container, uuids: Sequence[str], *, limit: float, reserved: bool = False
+    ) -> list[Prefix]:
         if not uuids:
             return []
-        answer = await self._create_inside("create_next_many", container, uuids, limit, as_list=True)
+        status = "reserved" if reserved else "active"
+        answer = await self._create_inside("create_next_many", container, uuids, limit, as_list=True, status=status)
         if not isinstance(answer.body, list) or len(answer.body) != len(uuids):
             raise mismatch("create_next_many", Mismatch(f"not a list of {len(uuids)} prefixes"))
         made = read_all("create_next_many", answer.body, payloads.prefix)
@@ -156,13 +155,20 @@ class NetBoxClient(ReadingClient):
         return _created("create_exact", answer.body, container, uuid, host)
 
     async def _create_inside(
-        self, operation: str, container: Container, uuids: Sequence[str], limit: float, *, as_list: bool
+        self,
+        operation: str,
+        container: Container,
+        uuids: Sequence[str],
+        limit: float,
+        *,
+        as_list: bool,
+        status: str = "active",
     ) -> Answer:
         """Have NetBox choose the addresses. An object is answered by an object, a list by a list."""
 
         def payload(tag_id: int | None) -> Any:
-            length = HOST_LENGTH[container.ip_family]
-            items = [{"prefix_length": length, **self._creation(container, uuid, tag_id)} for uuid in uuids]
+            asked = {"prefix_length": HOST_LENGTH[container.ip_family]}
+            items = [{**self._creation(container, uuid, tag_id), **asked, "status": status} for uuid in uuids]
             return items if as_list else items[0]
 
         path = f"{PREFIXES}{container.id}/available-prefixes/"
@@ -282,6 +288,52 @@ class NetBoxClient(ReadingClient):
         if changed.id != prefix_id or changed.uuid != uuid:
             raise mismatch("assign", Mismatch(f"prefix {changed.id} has {payloads.UUID_FIELD} {changed.uuid!r}"))
         return True
+
+    async def update_many(self, changes: Sequence[PrefixChange], *, limit: float) -> set[int]:
+        """As the contract says; where a bulk fails because of something in it, its prefixes are changed one by one, and
+        the first error is raised at the end."""
+        budget = self._transport.budget(limit)
+        done: set[int] = set()
+        failures: list[NetBoxError] = []
+        for chunk in chunks(sorted(changes, key=lambda change: change.id), CHANGED_AT_ONCE):
+            try:
+                done |= await self._update(chunk, budget)
+                continue
+            except (NetBoxRejected, NetBoxBroken) as error:
+                if len(chunk) == 1:
+                    failures.append(error)
+                    continue
+            log.warning("%d prefixes could not be changed at once; changing them one by one", len(chunk))
+            for change in chunk:
+                try:
+                    done |= await self._update([change], budget)
+                except (NetBoxRejected, NetBoxBroken) as error:
+                    failures.append(error)
+        if failures:
+            raise failures[0]
+        return done
+
+    async def _update(self, changes: Sequence[PrefixChange], budget: Budget) -> set[int]:
+        """One bulk change; those that are gone are passed over by NetBox."""
+        body = [
+            {
+                "id": change.id,
+                "status": change.status,
+                "custom_fields": {payloads.UUID_FIELD: change.uuid},
+                "changelog_message": payloads.changelog(change.uuid, reserved=change.reserved),
+            }
+            for change in changes
+        ]
+        answer = await self._transport.call("update_many", "PATCH", PREFIXES, budget=budget, body=body, repeat=True)
+        if not isinstance(answer.body, list):
+            raise mismatch("update_many", Mismatch("not a list of prefixes"))
+        wanted = {change.id: (change.uuid, change.status) for change in changes}
+        changed = read_all("update_many", answer.body, payloads.prefix)
+        for one in changed:
+            if wanted.get(one.id) != (one.uuid, one.status):
+                words = f"prefix {one.id} has {payloads.UUID_FIELD} {one.uuid!r} and is {one.status}"
+                raise mismatch("update_many", Mismatch(words))
+        return {one.id for one in changed}
 
 
 def _created(operation: str, body: Any, container: Container, uuid: str, address: str | None = None) -> Prefix:

@@ -50,7 +50,7 @@ def creation(
     payload: dict[str, Any] = {
         "status": "active",
         "custom_fields": fields,
-        "changelog_message": f"registration {uuid}"[:LONGEST_CHANGELOG_MESSAGE],
+        "changelog_message": changelog(uuid),
     }
     if container.tenant_id is not None:
         payload["tenant"] = container.tenant_id
@@ -59,6 +59,11 @@ def creation(
     if tag_id is not None:
         payload["tags"] = [tag_id]
     return payload
+
+
+def changelog(uuid: str, *, reserved: bool = False) -> str:
+    """What the object's changelog in NetBox is to say."""
+    return f"{'reserved as' if reserved else 'registration'} {uuid}"[:LONGEST_CHANGELOG_MESSAGE]
 
 
 def prefix(item: Any) -> Prefix:

@@ -9,6 +9,7 @@ from ipam_lib.models import ClusterExpired, Registered, Registration, Request
 from ipam_lib.registry import admin, reconcile, recover, register, release, rotate, services
 from ipam_lib.registry.context import Context, RegistrySettings
 from ipam_lib.registry.drift import Drift, Found, Kind
+from ipam_lib.registry.pool.keeping import PoolKeeper, PoolReport
 from ipam_lib.registry.recover import RecoverReport
 from ipam_lib.registry.release import ReleaseReport
 from ipam_lib.registry.rotate import RotateReport
@@ -19,6 +20,7 @@ __all__ = [
     "Drift",
     "Found",
     "Kind",
+    "PoolReport",
     "RecoverReport",
     "Registry",
     "RegistrySettings",
@@ -34,6 +36,7 @@ class Registry:
     def __init__(self, context: Context) -> None:
         self.context = context
         # The wall clock is believed as it is when the process starts.
+        self._pool = PoolKeeper(context)
         self._time = SteadyTime(context.clock.now(), context.clock.monotonic())
 
     async def register(self, request: Request, *, deadline: float | None = None) -> Registered:
@@ -76,6 +79,10 @@ class Registry:
     ) -> RotateReport:
         """See `rotate.rotate`."""
         return await rotate.rotate(self.context, new, dry_run=dry_run, told=told)
+
+    async def keep_pool(self) -> PoolReport:
+        """See `pool.keeping.PoolKeeper.keep`."""
+        return await self._pool.keep()
 
     def reconcile(self, *, fix: bool = False, most_deletions: int = reconcile.MOST_DELETIONS) -> AsyncIterator[Found]:
         """See `reconcile.reconcile`."""

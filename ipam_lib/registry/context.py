@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -21,11 +21,25 @@ TOO_SLOW = "the request took too long; try again"
 class RegistrySettings:
     """`longest_request`: seconds within which every request is answered; also the length of a lease.
     `netbox_call`: the longest that one call to NetBox may take, in seconds; must fit into a request more than twice.
-    `batch`: how many registrations are released, or paged through, at a time."""
+    `batch`: how many registrations are released, or paged through, at a time.
+    `warm`: how many addresses of each zone and family are kept created in NetBox ahead of demand; a number for all, or
+    one for each zone that has any. `cooldown`: how long a released address is not handed out again."""
 
     longest_request: float = 25.0
     netbox_call: float = 10.0
     batch: int = 50
+    warm: int | Mapping[str, int] = 0
+    cooldown: timedelta = timedelta(0)
+
+    def warm_in(self, zone: str) -> int:
+        """How many addresses of a zone, in each family, are to be ready."""
+        return self.warm if isinstance(self.warm, int) else self.warm.get(zone, 0)
+
+    @property
+    def pools(self) -> bool:
+        """Whether this instance keeps a pool: of addresses that are ready, or of those that must cool down."""
+        warm = self.warm if isinstance(self.warm, int) else sum(self.warm.values())
+        return bool(warm or self.cooldown)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +104,12 @@ class Deadline:
 
         Raises Unavailable when it has not.
         """
+        return self.within(registration.lease_until)
+
+    def within(self, lease_until: datetime | None) -> float:
+        """As `for_writing`, for a lease until this moment; None for work that holds none."""
         limit = self.context.settings.netbox_call
         now = self.context.clock.now()
-        if self.left() < limit or (
-            registration.lease_until is not None and registration.lease_until - now < timedelta(seconds=limit)
-        ):
+        if self.left() < limit or (lease_until is not None and lease_until - now < timedelta(seconds=limit)):
             raise Unavailable(TOO_SLOW)
         return limit

@@ -24,10 +24,12 @@ from ipam_lib.errors import (
     Unavailable,
     ZoneFull,
 )
-from ipam_lib.models import Registered, Registration, State
+from ipam_lib.models import PoolEntry, PoolState, Registered, Registration, State
 from ipam_lib.netbox.base import Container, Prefix
 from ipam_lib.registry import recover, release, writes
 from ipam_lib.registry.context import Context, Deadline
+from ipam_lib.registry.pool import claims
+from ipam_lib.storage.pool import PoolKey
 
 log = logging.getLogger(__name__)
 
@@ -58,12 +60,17 @@ class Creation:
         """Whether NetBox may still be working on it."""
         self.made: dict[int, Prefix] = {}
         """What this holder knows to be in NetBox under the document's id, by NetBox id."""
+        self.pooled = context.settings.pools
+        """Whether the requested address may be in the pool."""
 
     async def next_free(self, containers: Sequence[Container]) -> Registered | Turn:
-        """Take the next free address of the first container that has one.
+        """Take the lowest address that the pool has ready, or the next free one of the first container that has one;
+        when NetBox has none left, whatever the pool has.
 
         Raises ZoneFull, Unavailable.
         """
+        if self.context.settings.pools and (taken := await self._from_pool()) is not Turn.TRY_ANOTHER:
+            return taken
         attempt = 0
         for container in containers:
             while (prefix := await self._create(container, None)) is not None:
@@ -73,14 +80,28 @@ class Creation:
                 await self.context.pause(attempt, self.deadline)
                 attempt += 1
         await self._delete(self.made.values())
-        raise ZoneFull(self.own.zone, self.own.ip_family)
+        if (taken := await self._from_pool()) is not Turn.TRY_ANOTHER:
+            return taken
+        counts = await self.context.store.pool_counts()
+        held = counts.get(PoolKey(self.own.zone, self.own.ip_family, PoolState.COOLING), 0)
+        raise ZoneFull(self.own.zone, self.own.ip_family, held=held)
+
+    async def _from_pool(self) -> Registered | Turn:
+        """Take the lowest address that the pool has ready: no call to NetBox. TRY_ANOTHER when it has none."""
+        while (entry := await claims.claim_next(self.context, self.own)) is not None:
+            settled = await self._settle_entry(entry)
+            if settled is not Turn.TRY_ANOTHER:
+                return settled
+        return Turn.TRY_ANOTHER
 
     async def exactly(self, container: Container) -> Registered | Turn:
         """Take the address that stands in the document.
 
-        Raises AddressTaken, Unavailable.
+        Raises AddressTaken, AddressHeld, Unavailable.
         """
         for attempt in range(10_000):
+            if self.pooled and (entry := await claims.claim_exactly(self.context, self.own, self.deadline)) is not None:
+                return await self._settle_entry(entry)
             prefix = await self._look_before_creating(container)
             if prefix is None:
                 try:
@@ -186,11 +207,15 @@ class Creation:
         raise AssertionError("unreachable")
 
     async def _will_yield(self, prefix: Prefix) -> bool:
-        """Whether the prefix belongs to a registration that is being made, undone or released."""
+        """Whether the prefix belongs to a registration that is being made, undone or released, or to the pool."""
         if prefix.uuid is None or prefix.prefix != self.own.address:
             return False
         holder = await self.context.store.get(prefix.uuid)
-        return holder is not None and holder.state is not State.LIVE
+        if holder is not None:
+            return holder.state is not State.LIVE
+        entries = await self.context.store.pool_get_many([prefix.uuid])
+        self.pooled = self.pooled or bool(entries)
+        return bool(entries)
 
     async def _settle(self, prefix: Prefix) -> Registered | Turn:
         """Make the registration live with this prefix, the only one left under its id."""
@@ -209,6 +234,24 @@ class Creation:
                     return Turn.TRY_ANOTHER
             else:
                 return await self._dispossessed(prefix)
+            await self.context.pause(attempt, self.deadline)
+        raise AssertionError("unreachable")
+
+    async def _settle_entry(self, entry: PoolEntry) -> Registered | Turn:
+        """Make the registration live with what it claimed from the pool. NetBox is told afterwards (see `pool`)."""
+        await self._delete(self.made.values())
+        for attempt in range(10_000):
+            live = self.own.changed(
+                state=State.LIVE, address=entry.address, netbox_id=entry.netbox_id, lease_until=None
+            )
+            try:
+                if await writes.replace(self.context, self.own, live, self.deadline):
+                    return Registered(live.address, created=True)
+            except StoreConflict:
+                if await claims.pass_on(self.context, entry, self.deadline):
+                    return Turn.TRY_ANOTHER
+            else:
+                return Turn.START_OVER
             await self.context.pause(attempt, self.deadline)
         raise AssertionError("unreachable")
 

@@ -34,7 +34,10 @@ class Kind(StrEnum):
     DUPLICATE_REGISTRATION = "duplicate registration"
     """A zone and address is registered more than once (by the earlier service)."""
     STUCK = "stuck"
-    """A registration that is creating, aborting or releasing for longer than that can take."""
+    """A registration that is creating, aborting or releasing, or an address that the pool is making, for longer than
+    that can take."""
+    POOL_ENTRY_WITHOUT_PREFIX = "pool entry without prefix"
+    """An address that the pool holds is not, or no longer, reserved in NetBox under the entry's id."""
 
 
 REPAIRED = frozenset(
@@ -44,6 +47,7 @@ REPAIRED = frozenset(
         Kind.REGISTRATION_WITHOUT_PREFIX,
         Kind.NETBOX_ID_DIFFERS,
         Kind.UUID_MISSING,
+        Kind.POOL_ENTRY_WITHOUT_PREFIX,
     }
 )
 

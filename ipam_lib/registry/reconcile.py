@@ -10,22 +10,24 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from datetime import timedelta
 
 from ipam_lib import addresses
 from ipam_lib.errors import ContainerGone, DuplicatePrefix, IPAMError, NetBoxUnavailable
-from ipam_lib.models import Registration, State
+from ipam_lib.models import PoolEntry, PoolState, Registration, State
 from ipam_lib.netbox.base import Container, Prefix
 from ipam_lib.registry import release, writes
 from ipam_lib.registry.context import Context
 from ipam_lib.registry.drift import REPAIRED, SIGHTINGS, Drift, Found, Kind, Sightings
+from ipam_lib.registry.pool import claims, ending
 from ipam_lib.storage.base import Filter
 
 log = logging.getLogger(__name__)
 
 DOCUMENT = "reconcile"
 MOST_DELETIONS = 100
+_HELD = (PoolState.READY, PoolState.COOLING)
 _OUR_ID = re.compile(r"[0-9a-f]{24}")
 
 
@@ -40,6 +42,8 @@ async def reconcile(
     reconciler = _Round(context, fix, most_deletions)
     reconciler.sightings = Sightings.from_document(await context.store.load_document(DOCUMENT) if fix else None)
     async for drift in reconciler.from_registrations():
+        yield await reconciler.deal_with(drift)
+    async for drift in reconciler.from_pool():
         yield await reconciler.deal_with(drift)
     async for drift in reconciler.from_prefixes():
         yield await reconciler.deal_with(drift)
@@ -60,6 +64,7 @@ class _Round:
             Kind.REGISTRATION_WITHOUT_PREFIX: self._create_prefix,
             Kind.NETBOX_ID_DIFFERS: self._name_prefix,
             Kind.UUID_MISSING: self._mark_prefix,
+            Kind.POOL_ENTRY_WITHOUT_PREFIX: self._drop_entry,
         }
         assert self._repairs.keys() == REPAIRED
 
@@ -72,6 +77,8 @@ class _Round:
             Filter(states=None), after=after, limit=self.context.settings.batch
         ):
             live = [one for one in page if one.state is State.LIVE]
+            # Before the prefixes: an entry that is gone by now has left its prefix to the registration.
+            entries = await claims.entries_of(self.context, live)
             prefixes = await release.prefixes_of(self.context, live, self.context.deadline())
             for registration in page:
                 if registration.state is not State.LIVE:
@@ -80,7 +87,7 @@ class _Round:
                     continue
                 if registration.duplicate:
                     yield _drift(Kind.DUPLICATE_REGISTRATION, registration)
-                for drift in _compare(registration, prefixes[registration.id]):
+                for drift in _compare(registration, prefixes[registration.id], entries[registration.id]):
                     yield drift
             after = page[-1].id
 
@@ -89,6 +96,23 @@ class _Round:
         patience = timedelta(seconds=4 * self.context.settings.longest_request)
         lease = registration.lease_until
         return lease is None or lease + patience < self.context.clock.now()
+
+    async def from_pool(self) -> AsyncIterator[Drift]:
+        """What is wrong with each address that the pool holds."""
+        after: str | None = None
+        limit = self.context.settings.netbox_call
+        while page := await self.context.store.pool_page(
+            list(PoolState), after=after, limit=self.context.settings.batch
+        ):
+            held = {one.netbox_id: one for one in page if one.netbox_id and one.state in _HELD}
+            standing = {one.id: one.uuid for one in await self.context.netbox.get_many(list(held), limit=limit)}
+            for entry in page:
+                if entry.netbox_id in held and standing.get(entry.netbox_id) != entry.id:
+                    detail = f"the pool holds it, {entry.state}"
+                    yield Drift(Kind.POOL_ENTRY_WITHOUT_PREFIX, entry.zone, entry.address, entry.id, None, detail)
+                elif entry.state is PoolState.MAKING and ending.is_overdue(self.context, entry):
+                    yield Drift(Kind.STUCK, entry.zone, entry.address, entry.id, None, "the pool is making it")
+            after = page[-1].id
 
     async def from_prefixes(self) -> AsyncIterator[Drift]:
         """What is wrong with the prefixes inside the zones' containers."""
@@ -102,8 +126,13 @@ class _Round:
                     if seen.again(prefix.prefix):
                         yield Drift(Kind.DUPLICATE_PREFIX, container.zone, prefix.prefix, prefix.uuid, prefix.id)
                 ours = [one for one in hosts if _OUR_ID.fullmatch(one.uuid or "")]
-                known = {one.id: one for one in await self.context.store.get_many([str(one.uuid) for one in ours])}
+                uuids = [str(one.uuid) for one in ours]
+                # Before the registrations: an entry that is gone by now has left its prefix to one of these.
+                pooled = {one.id for one in await self.context.store.pool_get_many(uuids)}
+                known = {one.id: one for one in await self.context.store.get_many(uuids)}
                 for prefix in ours:
+                    if prefix.uuid in pooled:
+                        continue
                     drift = await self._without_owner(prefix, container, known.get(str(prefix.uuid)))
                     if drift is not None:
                         yield drift
@@ -159,6 +188,8 @@ class _Round:
             return ""
         if prefix.uuid != drift.registration_id or prefix.is_container or not addresses.is_host(prefix.prefix):
             return "the prefix has changed"
+        if await self.context.store.pool_get_many([drift.registration_id]):
+            return "the pool has it by now"
         registration = await self.context.store.get(drift.registration_id)
         if registration is not None and (
             registration.state is not State.LIVE or registration.netbox_id in (prefix.id, None)
@@ -203,7 +234,7 @@ class _Round:
         assert drift.prefix_id is not None
         registration = await self._live(drift)
         prefix = await self._prefix(drift.prefix_id)
-        if registration is None or prefix is None or not _fits(prefix, registration):
+        if registration is None or prefix is None or not _fits(prefix, registration, {registration.id}):
             return "the registration or the prefix has changed"
         named = registration.changed(netbox_id=prefix.id)
         done = await writes.replace(self.context, registration, named, self.context.deadline())
@@ -226,6 +257,18 @@ class _Round:
         done = await self.context.netbox.assign(prefix.id, registration.id, limit=limit)
         return "" if done else "the prefix has gone"
 
+    async def _drop_entry(self, drift: Drift) -> str:
+        """Give up an address of the pool whose prefix somebody deleted in NetBox."""
+        entries = await self.context.store.pool_get_many([drift.registration_id or ""])
+        if not entries or entries[0].state not in _HELD:
+            return "the pool has changed"
+        prefix = await self._prefix(entries[0].netbox_id or 0)
+        if prefix is not None and prefix.uuid == entries[0].id:
+            return "the prefix is back"
+        dropping = entries[0].changed(PoolState.DROPPING)
+        done = await writes.pool_replace(self.context, entries[0], dropping, self.context.deadline())
+        return "" if done else "the pool has changed"
+
     async def _live(self, drift: Drift) -> Registration | None:
         registration = await self.context.store.get(drift.registration_id or "")
         return registration if registration is not None and registration.state is State.LIVE else None
@@ -235,9 +278,11 @@ class _Round:
         return found[0] if found else None
 
 
-def _compare(registration: Registration, prefixes: Sequence[Prefix]) -> list[Drift]:
-    """What differs between a live registration and the prefixes that it names, or that bear its id."""
-    fitting = [one for one in prefixes if _fits(one, registration)]
+def _compare(registration: Registration, prefixes: Sequence[Prefix], entries: Sequence[PoolEntry] = ()) -> list[Drift]:
+    """What differs between a live registration and the prefixes that it names, or that bear its id. A prefix that it
+    has claimed from the pool bears that entry's id until NetBox has been told."""
+    ids = {registration.id, *(entry.id for entry in entries if entry.state is PoolState.CLAIMED)}
+    fitting = [one for one in prefixes if _fits(one, registration, ids)]
     named = next((one for one in prefixes if one.id == registration.netbox_id), None)
     drifts: list[Drift] = []
     if named in fitting and named is not None:
@@ -256,12 +301,8 @@ def _compare(registration: Registration, prefixes: Sequence[Prefix]) -> list[Dri
     return drifts
 
 
-def _fits(prefix: Prefix, registration: Registration) -> bool:
-    return (
-        addresses.same(prefix.prefix, registration.address)
-        and prefix.uuid == registration.id
-        and not prefix.is_container
-    )
+def _fits(prefix: Prefix, registration: Registration, ids: Collection[str]) -> bool:
+    return addresses.same(prefix.prefix, registration.address) and prefix.uuid in ids and not prefix.is_container
 
 
 def _drift(kind: Kind, registration: Registration, prefix: Prefix | None = None, detail: str = "") -> Drift:

@@ -49,7 +49,7 @@ async def _attempt(context: Context, request: Request, deadline: Deadline) -> Re
     if request.address is not None and (blocked := _blocking(context, request, standing)) is not None:
         return await _stand_aside(context, request, blocked, deadline)
     containers = await _containers(context, request)
-    if not context.netbox.available:
+    if not context.netbox.available and not context.settings.pools:
         raise NetBoxUnavailable(applied=False)
     own = Registration(
         id=context.new_id(),

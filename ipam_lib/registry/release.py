@@ -9,16 +9,18 @@ and ids are never used twice.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 
 from ipam_lib.addresses import is_host, same
 from ipam_lib.errors import IPAMError, NetBoxError
-from ipam_lib.models import Registration, State
-from ipam_lib.netbox.base import Prefix
+from ipam_lib.models import PoolEntry, PoolState, Registration, State
+from ipam_lib.netbox.base import Prefix, PrefixChange
 from ipam_lib.registry import writes
 from ipam_lib.registry.context import Context, Deadline
+from ipam_lib.registry.pool import claims
 from ipam_lib.registry.steady import SteadyTime
 
 log = logging.getLogger(__name__)
@@ -102,12 +104,19 @@ async def finish(context: Context, registrations: Sequence[Registration], deadli
 
     Raises Unavailable; the registrations that are left then stay `releasing`.
     """
-    prefixes = await prefixes_of(context, registrations, deadline)
+    # Before the prefixes: an entry that is gone by now has left its prefix to the registration.
+    entries = await claims.entries_of(context, registrations)
+    prefixes = await prefixes_of(context, registrations, deadline, entries)
     doomed: list[int] = []
+    held: list[PrefixChange] = []
     for registration in registrations:
         for prefix in prefixes[registration.id]:
-            if is_releasable(prefix, registration):
-                doomed.append(prefix.id)
+            if is_releasable(prefix, registration, entries[registration.id]):
+                cooling = await _hold(context, registration, prefix, entries, deadline)
+                if cooling is None:
+                    doomed.append(prefix.id)
+                else:
+                    held.append(PrefixChange(prefix.id, cooling.id, reserved=True))
             else:
                 log.warning(
                     "prefix %s (NetBox id %d, k8s_uuid %s) is not what registration %s of %s made; left alone",
@@ -119,33 +128,60 @@ async def finish(context: Context, registrations: Sequence[Registration], deadli
                 )
     if doomed:
         await context.netbox.delete_many(doomed, limit=deadline.for_reading())
+    if held:
+        await context.netbox.update_many(held, limit=deadline.for_reading())
     done = 0
     for registration in registrations:
+        for entry in entries[registration.id]:
+            if entry.state is not PoolState.COOLING:
+                await writes.pool_delete(context, entry, deadline)
         if await writes.delete(context, registration, deadline):
             done += 1
             log.info("released %s of zone %s", registration.address, registration.zone)
     return done
 
 
-def is_releasable(prefix: Prefix, registration: Registration) -> bool:
+async def _hold(
+    context: Context,
+    registration: Registration,
+    prefix: Prefix,
+    entries: dict[str, list[PoolEntry]],
+    deadline: Deadline,
+) -> PoolEntry | None:
+    """Where released addresses have to cool down: the entry that holds this one. Of several prefixes on the address
+    the first is held."""
+    if not context.settings.cooldown or any(one.netbox_id != prefix.id for one in entries[registration.id]):
+        return None
+    cooling = await claims.cool_down(context, registration, prefix, entries[registration.id], deadline)
+    if cooling is not None:
+        entries[registration.id] = [cooling]
+    return cooling
+
+
+def is_releasable(prefix: Prefix, registration: Registration, entries: Iterable[PoolEntry] = ()) -> bool:
     """Whether the prefix still is the registration's: same address, and its own `k8s_uuid` or none (the earlier service
-    wrote that in a second step). Never a container, whoever marked it."""
+    wrote that in a second step), or that of one of its pool entries. Never a container, whoever marked it."""
     return (
         same(prefix.prefix, registration.address)
-        and prefix.uuid in (registration.id, None, "")
+        and prefix.uuid in (registration.id, None, "", *(entry.id for entry in entries))
         and not prefix.is_container
     )
 
 
 async def prefixes_of(
-    context: Context, registrations: Sequence[Registration], deadline: Deadline
+    context: Context,
+    registrations: Sequence[Registration],
+    deadline: Deadline,
+    entries: Mapping[str, Sequence[PoolEntry]] = MappingProxyType({}),
 ) -> dict[str, list[Prefix]]:
-    """The prefixes in NetBox that belong to each registration, by the id that it names or by their `k8s_uuid`."""
+    """The prefixes in NetBox that belong to each registration, by the id that it names or by their `k8s_uuid`; also
+    those of its pool entries, where these are given."""
     found: dict[str, dict[int, Prefix]] = {registration.id: {} for registration in registrations}
     by_netbox_id: dict[int, list[str]] = {}
     for registration in registrations:
-        if registration.netbox_id:
-            by_netbox_id.setdefault(registration.netbox_id, []).append(registration.id)
+        named = {registration.netbox_id, *(entry.netbox_id for entry in entries.get(registration.id, ()))}
+        for netbox_id in sorted(one for one in named if one):
+            by_netbox_id.setdefault(netbox_id, []).append(registration.id)
     if by_netbox_id:
         for prefix in await context.netbox.get_many(list(by_netbox_id), limit=deadline.for_reading()):
             for owner in by_netbox_id[prefix.id]:

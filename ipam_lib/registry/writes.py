@@ -7,7 +7,7 @@ still arrive, the second is refused, and the document then reads as it was meant
 from __future__ import annotations
 
 from ipam_lib.errors import StorageUnavailable, StoreConflict, Unavailable
-from ipam_lib.models import Registration
+from ipam_lib.models import PoolEntry, Registration
 from ipam_lib.registry.context import TOO_SLOW, Context, Deadline
 
 ATTEMPTS = 3
@@ -62,6 +62,42 @@ async def delete(context: Context, old: Registration, deadline: Deadline) -> boo
     for attempt in range(ATTEMPTS):
         try:
             return await context.store.delete(old)
+        except StorageUnavailable as error:
+            await _before_another_attempt(context, attempt, deadline, error)
+    raise AssertionError("unreachable")
+
+
+async def pool_replace(context: Context, old: PoolEntry, new: PoolEntry, deadline: Deadline) -> bool:
+    """Compare-and-set of a pool entry; False when it is no longer `old`.
+
+    Raises StoreConflict when the new address is in the pool, StorageUnavailable when it cannot be told whether it
+    happened.
+    """
+    _check(deadline)
+    for attempt in range(ATTEMPTS):
+        try:
+            done = await context.store.pool_replace(old, new)
+            return done or (attempt > 0 and await context.store.pool_get_many([old.id]) == [new])
+        except StorageUnavailable as error:
+            if error.applied:
+                current = await context.store.pool_get_many([old.id])
+                if current == [new]:
+                    return True
+                if not current or current[0].revision != old.revision:
+                    return False
+            await _before_another_attempt(context, attempt, deadline, error)
+    raise AssertionError("unreachable")
+
+
+async def pool_delete(context: Context, old: PoolEntry, deadline: Deadline) -> bool:
+    """Remove a pool entry if it still is `old`; False when it is not, or is gone already.
+
+    Raises StorageUnavailable when it cannot be told whether it happened.
+    """
+    _check(deadline)
+    for attempt in range(ATTEMPTS):
+        try:
+            return await context.store.pool_delete(old)
         except StorageUnavailable as error:
             await _before_another_attempt(context, attempt, deadline, error)
     raise AssertionError("unreachable")

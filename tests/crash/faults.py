@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from ipam_lib.clock import Clock
 from ipam_lib.errors import NetBoxUnavailable, StorageUnavailable
 from ipam_lib.models import IPFamily, Registration, ServiceKey, State
-from ipam_lib.netbox.base import Container, NetBox, Prefix
+from ipam_lib.netbox.base import Container, NetBox, Prefix, PrefixChange
 from ipam_lib.netbox.coalesce import Coalescer
 from ipam_lib.storage.base import DuplicateReport, Filter, Store
 from tests.crash.faulty_pool import FaultyPool
@@ -241,7 +241,7 @@ class FaultyNetBox(NetBox):
     def __init__(self, inner: PlainNetBox, instance: Instance, coalescing_on: Clock | None = None) -> None:
         self._inner = inner
         self._instance = instance
-        self._coalescer = Coalescer(self._one, self._many, coalescing_on) if coalescing_on else None
+        self._coalescer = Coalescer(self._one, self.create_next_many, coalescing_on) if coalescing_on else None
 
     @property
     def available(self) -> bool:
@@ -261,11 +261,13 @@ class FaultyNetBox(NetBox):
         create = self._coalescer.create_next if self._coalescer else self._one
         return await create(container, uuid=uuid, limit=limit)
 
-    async def _many(self, container: Container, uuids: Sequence[str], *, limit: float) -> list[Prefix]:
+    async def create_next_many(
+        self, container: Container, uuids: Sequence[str], *, limit: float, reserved: bool = False
+    ) -> list[Prefix]:
         return await self._call(
             f"create_next_many {uuids}",
             limit,
-            lambda: self._inner.create_next_many(container, uuids, limit=limit),
+            lambda: self._inner.create_next_many(container, uuids, limit=limit, reserved=reserved),
             write=True,
         )
 
@@ -305,6 +307,14 @@ class FaultyNetBox(NetBox):
     async def assign(self, prefix_id: int, uuid: str, *, limit: float) -> bool:
         return await self._call(
             f"assign {uuid}", limit, lambda: self._inner.assign(prefix_id, uuid, limit=limit), write=True
+        )
+
+    async def update_many(self, changes: Sequence[PrefixChange], *, limit: float) -> set[int]:
+        return await self._call(
+            f"update_many {[one.id for one in changes]}",
+            limit,
+            lambda: self._inner.update_many(changes, limit=limit),
+            write=True,
         )
 
     async def list_prefixes(self, container: Container, *, after: int, limit: float) -> list[Prefix]:

@@ -14,16 +14,18 @@ from tests.support.virtual_loop import VirtualLoop, run_virtually
 STORES = ("memory", "sqlite")
 
 
-def run_schedule(seed: int, *, store: str = "memory", latecomers: bool = False) -> tuple[Summary, list[str]]:
+def run_schedule(
+    seed: int, *, store: str = "memory", latecomers: bool = False, warm: bool = False
+) -> tuple[Summary, list[str]]:
     """The summary of the schedule with this seed, and its history, a line for each thing that happened."""
     loop = VirtualLoop()
     if store == "memory":
-        return _run(seed, loop, MemoryStore(), latecomers)
+        return _run(seed, loop, MemoryStore(), latecomers, warm)
     with tempfile.TemporaryDirectory() as directory:
-        return _run(seed, loop, sqlite_on_virtual_time(Path(directory) / "crash.sqlite", loop), latecomers)
+        return _run(seed, loop, sqlite_on_virtual_time(Path(directory) / "crash.sqlite", loop), latecomers, warm)
 
 
-def _run(seed: int, loop: VirtualLoop, store: Store, latecomers: bool) -> tuple[Summary, list[str]]:
-    world = World(seed, loop, store, latecomers=latecomers)
+def _run(seed: int, loop: VirtualLoop, store: Store, latecomers: bool, warm: bool) -> tuple[Summary, list[str]]:
+    world = World(seed, loop, store, latecomers=latecomers, warm=warm)
     run_virtually(world.run(), loop)
     return world.summary, world.history

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from random import Random
 from typing import Any
 
 from ipam_lib import addresses
 from ipam_lib.crypto import Cipher, KeySet
 from ipam_lib.errors import (
+    AddressHeld,
     AddressTaken,
     IPAMError,
     NotFound,
@@ -24,7 +26,7 @@ from ipam_lib.errors import (
     WrongSecret,
     ZoneFull,
 )
-from ipam_lib.models import Registration, Request, ServiceKey, State
+from ipam_lib.models import PoolEntry, PoolState, Registration, Request, ServiceKey, State
 from ipam_lib.netbox.base import Container
 from ipam_lib.registry import Context, Registry, RegistrySettings
 from ipam_lib.storage.base import Filter, Store
@@ -100,7 +102,14 @@ class World:
     """One schedule."""
 
     def __init__(
-        self, seed: int, loop: VirtualLoop, store: Store, *, latecomers: bool = False, calm: bool = False
+        self,
+        seed: int,
+        loop: VirtualLoop,
+        store: Store,
+        *,
+        latecomers: bool = False,
+        warm: bool = False,
+        calm: bool = False,
     ) -> None:
         self.random = Random(seed)
         self.loop = loop
@@ -110,6 +119,13 @@ class World:
         self.zones = PlainZones(CONTAINERS)
         self.coalescing = self.random.random() < 0.6
         scale = 0.0 if calm else self.random.choice((0.3, 1.0, 1.0, 2.5))
+        # Drawn last of all, from a source of its own, so that the other choices of a seed stay what they were.
+        pools = Random(seed + 1)
+        self.settings = replace(
+            SETTINGS,
+            warm=pools.choice((1, 2, 4, {"inet": 3})) if warm else 0,
+            cooldown=timedelta(minutes=pools.choice((0, 0, 1, 30)) if warm else 0),
+        )
         self.odds = Odds(
             fail=0.03 * scale,
             lose_reply=0.03 * scale,
@@ -130,6 +146,7 @@ class World:
         self.cluster_deletions_under_way = 0
         self.lanes = self._lanes()
         self.robbed: set[str] = set()
+        self.robbed_ids: set[int] = set()
         self.strangers = self._strangers()
 
     # -- the parts ---------------------------------------------------------------------------------------------------
@@ -183,6 +200,7 @@ class World:
             victim = self.random.choice(live)
             self.note(f"somebody deletes {victim}")
             self.robbed.add(victim.uuid or "")
+            self.robbed_ids.add(victim.id)
             del self.netbox.prefixes[victim.id]
 
     def start_instance(self) -> Instance:
@@ -199,13 +217,15 @@ class World:
                 cipher=CIPHER,
                 clock=clock,
                 new_id=self.new_id,
-                settings=SETTINGS,
+                settings=self.settings,
                 random=self.random,
             )
         )
         registry = self.registries[instance.name]
         instance.spawn(lambda: self._worker(instance, registry.recover, 60.0))
         instance.spawn(lambda: self._worker(instance, registry.release_expired, 30.0))
+        if self.settings.pools:
+            instance.spawn(lambda: self._worker(instance, registry.keep_pool, self.random.choice((1.0, 20.0))))
         self.note(f"{instance.name} starts")
         return instance
 
@@ -280,6 +300,8 @@ class World:
         rivals = [one for one in self.lanes if one is not lane and one.zone == lane.zone and one.family == lane.family]
         if isinstance(error, WrongSecret) and lane.asked and any(one.secret != lane.secret for one in rivals):
             return
+        if isinstance(error, AddressHeld) and self.settings.cooldown:
+            return
         if isinstance(error, AddressTaken) and (self.odds.latecomers or self._is_a_strangers(lane.asked or "")):
             return
         self.problem(f"wrong answer: {lane.key.service_name}: {error!r}")
@@ -350,13 +372,16 @@ class World:
         while page := await self.store.page(Filter(states=None), after=after, limit=100):
             stored += page
             after = page[-1].id
-        by_id = {one.id: one for one in stored}
+        pool = await self.store.pool_page(list(PoolState), after=None, limit=1000)
+        by_id: dict[str, Registration | PoolEntry] = {one.id: one for one in (*stored, *pool)}
+        self._look_at_the_pool(pool)
         for one in stored:
             if one.state is not State.LIVE:
                 self.problem(f"stuck: {one}")
             theirs = [prefix for prefix in self.netbox.prefixes.values() if prefix.uuid == one.id]
-            robbed = one.id in self.robbed and not theirs
-            if one.state is State.LIVE and not robbed and [prefix.id for prefix in theirs] != [one.netbox_id]:
+            robbed = (one.id in self.robbed or one.netbox_id in self.robbed_ids) and not theirs
+            expected = [(one.netbox_id, "active")]
+            if one.state is State.LIVE and not robbed and [(each.id, each.status) for each in theirs] != expected:
                 self.problem(f"lost: registration {one.id} of {one.address} (NetBox id {one.netbox_id}) has {theirs}")
         for prefix in (one for one in self.netbox.prefixes.values() if one.id not in self.strangers):
             holder = by_id.get(prefix.uuid or "")
@@ -384,3 +409,14 @@ class World:
                     box.zone == one.zone and addresses.contains(box.prefix, one.address) for box in CONTAINERS
                 ):
                     self.problem(f"{one.address} lies outside its zone")
+
+    def _look_at_the_pool(self, entries: Sequence[PoolEntry]) -> None:
+        """What the pool holds is ready, or has to cool down, and is reserved in NetBox."""
+        for entry in entries:
+            prefix = self.netbox.prefixes.get(entry.netbox_id or 0)
+            if entry.state not in (PoolState.READY, PoolState.COOLING):
+                self.problem(f"stuck: {entry}")
+            elif prefix is None and entry.netbox_id in self.robbed_ids:
+                continue
+            elif prefix is None or (prefix.uuid, prefix.prefix, prefix.status) != (entry.id, entry.address, "reserved"):
+                self.problem(f"lost: {entry} has {prefix}")

@@ -17,7 +17,7 @@ from ipam_lib.errors import (
     UnknownZone,
 )
 from ipam_lib.models import IPFamily
-from ipam_lib.netbox.base import Container, NetBox, Prefix, Zones
+from ipam_lib.netbox.base import Container, NetBox, Prefix, PrefixChange, Zones
 
 
 class PlainNetBox(NetBox):
@@ -65,14 +65,17 @@ class PlainNetBox(NetBox):
             raise ContainerFull("container full")
         return self.add(container, free, uuid)
 
-    async def create_next_many(self, container: Container, uuids: Sequence[str], *, limit: float) -> list[Prefix]:
-        """All or none."""
+    async def create_next_many(
+        self, container: Container, uuids: Sequence[str], *, limit: float, reserved: bool = False
+    ) -> list[Prefix]:
         before = dict(self.prefixes)
         try:
-            return [await self.create_next(container, uuid=uuid, limit=limit) for uuid in uuids]
+            made = [await self.create_next(container, uuid=uuid, limit=limit) for uuid in uuids]
         except ContainerFull:
             self.prefixes = before
             raise
+        await self.update_many([PrefixChange(one.id, str(one.uuid), reserved) for one in made], limit=limit)
+        return [self.prefixes[one.id] for one in made]
 
     async def create_exact(self, container: Container, address: str, *, uuid: str, limit: float) -> Prefix:
         if self.checks_uniqueness and any(one.prefix == address for one in self._in(container)):
@@ -101,6 +104,12 @@ class PlainNetBox(NetBox):
             return False
         self.prefixes[prefix_id] = replace(self.prefixes[prefix_id], uuid=uuid)
         return True
+
+    async def update_many(self, changes: Sequence[PrefixChange], *, limit: float) -> set[int]:
+        known = [one for one in changes if one.id in self.prefixes]
+        for one in known:
+            self.prefixes[one.id] = replace(self.prefixes[one.id], uuid=one.uuid, status=one.status)
+        return {one.id for one in known}
 
     async def list_prefixes(self, container: Container, *, after: int, limit: float) -> list[Prefix]:
         return sorted((one for one in self._in(container) if one.id > after), key=lambda one: one.id)[:50]

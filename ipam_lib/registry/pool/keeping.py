@@ -1,0 +1,175 @@
+"""Keeping the pool: what a worker does to it, again and again, on any number of instances at once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from ipam_lib.errors import IPAMError
+from ipam_lib.models import IPFamily, PoolEntry, PoolState, Registration, State
+from ipam_lib.netbox.base import PrefixChange
+from ipam_lib.registry import release, writes
+from ipam_lib.registry.context import Context
+from ipam_lib.registry.pool import ending, filling
+from ipam_lib.registry.pool.claims import may_have
+from ipam_lib.storage.pool import PoolKey
+
+log = logging.getLogger(__name__)
+
+Place = tuple[str, IPFamily]
+
+SHORTEST_BACKOFF = 30.0
+LONGEST_BACKOFF = 600.0
+
+
+@dataclass(slots=True)
+class PoolReport:
+    """What a round did: addresses made ready, handed over to their registrations in NetBox, put back because nobody
+    came for them, and given up. `error`: the first thing that went wrong; the rest of the round was done."""
+
+    made: int = 0
+    handed_over: int = 0
+    put_back: int = 0
+    dropped: int = 0
+    error: IPAMError | None = None
+
+
+@dataclass(slots=True)
+class _Backoff:
+    """A zone that is full is not asked again at once."""
+
+    failures: int = 0
+    until: float = float("-inf")
+
+
+@dataclass(slots=True)
+class PoolKeeper:
+    """The worker. It remembers which zones were full."""
+
+    context: Context
+    _backoffs: dict[Place, _Backoff] = field(default_factory=dict)
+
+    async def keep(self) -> PoolReport:
+        """One round: hand over what was claimed, end what is overdue, and have as many addresses ready as the settings
+        say. Where one step fails, the others are done all the same.
+
+        Raises StorageUnavailable when the storage does not answer at the beginning.
+        """
+        report = PoolReport()
+        counts = await self.context.store.pool_counts()
+        present = {key.state for key in counts}
+        steps: list[Callable[[PoolReport], Awaitable[None]]] = []
+        if PoolState.CLAIMED in present:
+            steps.append(self._hand_over)
+        if present & {PoolState.MAKING, PoolState.COOLING}:
+            steps.append(self._end_overdue)
+        # Before the zones are known, none of them is known to be gone.
+        if self.context.zones.all_containers():
+            steps += [partial(self._adjust, place, counts) for place in self._places(counts)]
+        steps.append(self._drop)
+        for step in steps:
+            try:
+                await step(report)
+            except IPAMError as error:
+                report.error = report.error or error
+        return report
+
+    # -- handing over ------------------------------------------------------------------------------------------------
+
+    async def _hand_over(self, report: PoolReport) -> None:
+        """Let each claimed prefix bear the id of its registration, in NetBox, and the entry go; put back what nobody
+        will come for."""
+        async for page in self._pages({PoolState.CLAIMED}):
+            holders = await self.context.store.get_many([one.by for one in page if one.by])
+            by_id = {one.id: one for one in holders}
+            mature: list[tuple[PoolEntry, Registration]] = []
+            for entry in page:
+                holder = by_id.get(entry.by or "")
+                if not may_have(holder, entry):
+                    report.put_back += await self._replace(entry, entry.changed(PoolState.READY, by=None))
+                elif holder is not None and holder.state is State.LIVE and await self._is_theirs(entry, holder):
+                    mature.append((entry, holder))
+            if not mature or not self.context.netbox.available:
+                continue
+            changes = [PrefixChange(entry.netbox_id or 0, holder.id, reserved=False) for entry, holder in mature]
+            limit = self.context.deadline().for_reading()
+            standing = await self.context.netbox.update_many(changes, limit=limit)
+            for entry, holder in mature:
+                if entry.netbox_id not in standing:
+                    log.warning("%s is registered, but its prefix has gone from NetBox", holder.address)
+                report.handed_over += await writes.pool_delete(self.context, entry, self.context.deadline())
+
+    async def _is_theirs(self, entry: PoolEntry, holder: Registration) -> bool:
+        """Whether the live registration names the entry's prefix; where its own has gone from NetBox it is made to.
+        Where it has another that stands, the entry is given up."""
+        if holder.netbox_id == entry.netbox_id:
+            return True
+        deadline = self.context.deadline()
+        theirs = (await release.prefixes_of(self.context, [holder], deadline))[holder.id]
+        if any(release.is_releasable(one, holder) and one.id != entry.netbox_id for one in theirs):
+            await self._replace(entry, entry.changed(PoolState.DROPPING))
+            return False
+        log.warning("%s is registered, but its prefix was gone from NetBox; giving it a new one", holder.address)
+        return await writes.replace(self.context, holder, holder.changed(netbox_id=entry.netbox_id), deadline)
+
+    # -- ending ------------------------------------------------------------------------------------------------------
+
+    async def _end_overdue(self, report: PoolReport) -> None:
+        """Give up what nobody is making any more, and what has cooled down."""
+        async for page in self._pages({PoolState.MAKING, PoolState.COOLING}):
+            for entry in page:
+                if ending.is_overdue(self.context, entry):
+                    await self._replace(entry, entry.changed(PoolState.DROPPING, lease_until=None))
+
+    async def _drop(self, report: PoolReport) -> None:
+        async for page in self._pages({PoolState.DROPPING}):
+            if not self.context.netbox.available:
+                return
+            report.dropped += await ending.drop(self.context, page, self.context.deadline())
+
+    # -- how many there are ------------------------------------------------------------------------------------------
+
+    def _places(self, counts: Mapping[PoolKey, int]) -> list[Place]:
+        """Where there are, or could be, addresses that are ready."""
+        containers = self.context.zones.all_containers()
+        places = {(one.zone, one.ip_family) for one in containers if self.context.settings.warm_in(one.zone)}
+        return sorted(places | {(key.zone, key.ip_family) for key in counts if key.state is PoolState.READY})
+
+    async def _adjust(self, place: Place, counts: Mapping[PoolKey, int], report: PoolReport) -> None:
+        """Fill up when a quarter is missing, give up what is more than a quarter too much: so that several instances,
+        each of which sees what the others do a moment later, come to rest."""
+        zone, family = place
+        containers = self.context.zones.containers(zone, family)
+        wanted = self.context.settings.warm_in(zone) if containers else 0
+        ready, making = (counts.get(PoolKey(zone, family, state), 0) for state in (PoolState.READY, PoolState.MAKING))
+        if ready > wanted + wanted // 4:
+            surplus = min(ready - wanted, self.context.settings.batch)
+            for entry in await self.context.store.pool_highest(zone=zone, ip_family=family, limit=surplus):
+                await self._replace(entry, entry.changed(PoolState.DROPPING))
+        elif wanted and ready + making <= wanted - max(1, wanted // 4):
+            backoff = self._backoffs.setdefault(place, _Backoff())
+            if self.context.clock.monotonic() < backoff.until or not self.context.netbox.available:
+                return
+            missing = wanted - ready - making
+            made = await filling.fill(self.context, containers, missing)
+            report.made += made
+            if made == missing:
+                self._backoffs.pop(place)
+            else:
+                seconds = min(SHORTEST_BACKOFF * 2.0 ** min(backoff.failures, 10), LONGEST_BACKOFF)
+                backoff.failures += 1
+                backoff.until = self.context.clock.monotonic() + seconds * (0.9 + 0.2 * self.context.random.random())
+                log.info("zone %s has no %s addresses left to keep ready", zone, family, extra={"ready": ready + made})
+
+    # -- the parts ---------------------------------------------------------------------------------------------------
+
+    async def _replace(self, old: PoolEntry, new: PoolEntry) -> bool:
+        return await writes.pool_replace(self.context, old, new, self.context.deadline())
+
+    async def _pages(self, states: Collection[PoolState]) -> AsyncIterator[Sequence[PoolEntry]]:
+        after: str | None = None
+        while page := await self.context.store.pool_page(states, after=after, limit=self.context.settings.batch):
+            yield page
+            after = page[-1].id
