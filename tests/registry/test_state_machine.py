@@ -7,12 +7,14 @@ point in test_every_step.py and tests/crash.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
+import os
 import tempfile
 from collections.abc import Coroutine, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -24,8 +26,14 @@ from ipam_lib.models import Request, State, placeholder
 from tests.registry.bookkeeping import Book
 from tests.registry.watched import Died, done_but, fails, netbox_lost, storage_lost
 from tests.registry.world import CIPHER, CLUSTER, DAY, OTHER_CLUSTER, World, key, request, world_on
-from tests.storage.backends import Backend, MemoryBackend, SQLiteBackend
+from tests.storage.backends import Backend, MemoryBackend, MongoBackend, SQLiteBackend
 from tests.support.virtual_loop import VirtualLoop
+
+if TYPE_CHECKING:
+    from pymongo import MongoClient
+
+LIVES_VARIABLE: Final = "IPAM_TEST_LIVES"
+"""So many lives in memory, and other ones each time. Without it they are the same ones in every run."""
 
 SERVICES = {"a": CLUSTER, "b": CLUSTER, "c": OTHER_CLUSTER, "d": OTHER_CLUSTER}
 HOSTS: dict[tuple[str, str], list[str]] = {
@@ -142,8 +150,7 @@ class RegistryMachine(RuleBasedStateMachine):
         """Before or after NetBox made the prefix. Its lease runs out before anything else happens."""
         address = None if number is None else HOSTS[family][number % len(HOSTS[family])]
         asked = self.asked(name, family, secret=secret, address=address)
-        # One given address at a time: next to two, no next free address is found before their time is over.
-        if not self._is_new(asked) or (address and any(limbo.address for limbo in self.book.limbos)):
+        if not self._is_new(asked):
             return
         creation = "create_exact" if address else "create_next"
         how = (done_but if made else fails)(Died())
@@ -352,14 +359,46 @@ def _quiet() -> Iterator[None]:
     logging.disable(logging.NOTSET)
 
 
-@pytest.mark.parametrize(("machine", "lives"), [(OnMemory, 150), (OnSQLite, 15)])
-def test_the_service_does_what_the_book_says(machine: type[RegistryMachine], lives: int) -> None:
+def live(machine: type[RegistryMachine], lives: int) -> None:
+    """So many lives on this machine."""
+    wanted = os.environ.get(LIVES_VARIABLE)
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=lives,
+            max_examples=max(1, lives * int(wanted) // IN_MEMORY) if wanted else lives,
+            derandomize=not wanted,
+            database=None,
+            print_blob=False,
             stateful_step_count=40,
             deadline=None,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
         ),
     )
+
+
+IN_MEMORY: Final = 150
+
+
+@pytest.mark.parametrize(("machine", "lives"), [(OnMemory, IN_MEMORY), (OnSQLite, 15)])
+def test_the_service_does_what_the_book_says(machine: type[RegistryMachine], lives: int) -> None:
+    live(machine, lives)
+
+
+@pytest.mark.mongodb
+def test_it_does_so_over_mongodb(
+    mongodb_admin: MongoClient[dict[str, Any]], mongodb_uri: str, mongodb_database: str
+) -> None:
+    numbers = itertools.count()
+
+    class OnMongoDB(RegistryMachine):
+        """Each life in a database of its own."""
+
+        def backend(self) -> Backend:
+            self.database = f"{mongodb_database}_{next(numbers)}"
+            return MongoBackend(mongodb_admin, mongodb_uri, self.database)
+
+        def teardown(self) -> None:
+            super().teardown()
+            mongodb_admin.drop_database(self.database)
+
+    live(OnMongoDB, 5)
