@@ -146,6 +146,8 @@ def read_namespace_header(document: Mapping[str, Any]) -> tuple[Namespace, bool,
     end, crc = document.get("EOF"), document.get("CRC")
     if not isinstance(end, bool) or not isinstance(crc, int) or isinstance(crc, bool):
         raise ArchiveError("a block does not begin with a namespace header")
+    if crc and not end:
+        raise ArchiveError("a block begins with a checksum, which only the end of a collection has")
     return _namespace(document), end, int(crc)
 
 

@@ -17,6 +17,7 @@ class ArchiveWriter:
     def __init__(self, stream: BinaryIO, prelude: Prelude) -> None:
         self._stream = stream
         self._current: Namespace | None = None
+        self._begun: set[Namespace] = set()
         self._sums = {one.namespace: CRC64() for one in prelude.collections}
         self.counts = dict.fromkeys(self._sums, 0)
         stream.write(prelude.encode())
@@ -28,6 +29,7 @@ class ArchiveWriter:
             self._end_block()
             self._stream.write(form.namespace_header(namespace))
             self._current = namespace
+            self._begun.add(namespace)
         for document in documents:
             checksum.update(document)
             self._stream.write(document)
@@ -35,7 +37,7 @@ class ArchiveWriter:
 
     def end(self, namespace: Namespace) -> None:
         """Say that a collection has no more documents. An empty one gets an empty block, as mongodump writes it."""
-        if not self.counts[namespace]:
+        if namespace not in self._begun:
             self.write(namespace, ())
         checksum = self._sums.pop(namespace)
         self._end_block()
