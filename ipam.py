@@ -25,9 +25,22 @@ from ipam_lib.assembly import assemble
 from ipam_lib.cli.main import main
 from ipam_lib.config import Settings
 from ipam_lib.crypto import Secret
+from ipam_lib.errors import NotFound
 from ipam_lib.lifetimes import Parts, living
 from ipam_lib.models import Request
-from ipam_lib.schemas import AddressSchema, ClusterExpiredSchema, ClusterSchema, ExpireSchema, RegisterSchema
+from ipam_lib.schemas import (
+    AddressesFoundSchema,
+    AddressesSchema,
+    AddressSchema,
+    ClusterExpiredSchema,
+    ClusterSchema,
+    ExpireSchema,
+    RegisterSchema,
+    ZonesSchema,
+    listing_parameters,
+    parse_address,
+    parse_listing,
+)
 from ipam_lib.telemetry import logs
 from ipam_lib.telemetry.lifetime import logged
 from ipam_lib.telemetry.metrics import CONTENT_TYPE
@@ -37,6 +50,7 @@ from ipam_lib.web.answers import json_answer
 from ipam_lib.web.body import LARGEST_BODY, leave_expectation
 from ipam_lib.web.health import HealthSchema, NotReadySchema, ReadySchema, StorageProbe, in_words, readiness
 from ipam_lib.web.inflight import InFlight
+from ipam_lib.web.listing import registration_json, zone_json
 from ipam_lib.web.middlewares import (
     BEARER,
     CLOCK,
@@ -131,6 +145,68 @@ async def expire_cluster(request: web.Request) -> web.Response:
     )
 
 
+_AWAY = {503: "The storage is away or too slow"}
+
+
+@documented(
+    name="addresses",
+    summary="Read the registrations",
+    description="A page of those that fit every filter, in the order in which they were made; filters of a service must"
+    " all fit one and the same service. What is registered meanwhile shows no registration twice.",
+    answers=AddressesSchema,
+    errors=_AWAY | {400: "A parameter is wrong; `errors` says which"},
+    parameters=listing_parameters(),
+    bearer=True,
+)
+async def addresses(request: web.Request) -> web.Response:
+    """A page of registrations."""
+    parts = request.app[PARTS]
+    parts.check_prepared()
+    wanted, limit, cursor = parse_listing(request.query)
+    page = await in_time(request, lambda deadline: parts.registry.addresses(wanted, limit=limit, cursor=cursor))
+    return json_answer({"addresses": [registration_json(one) for one in page.registrations], "cursor": page.cursor})
+
+
+@documented(
+    name="address",
+    summary="Read who holds an address",
+    description="With or without its mask. One registration for each zone that holds it.",
+    answers=AddressesFoundSchema,
+    errors=_AWAY | {400: "It is not an address", 404: "It is not registered"},
+    parameters=(
+        {"in": "path", "name": "address", "required": True, "type": "string", "description": "`A`, `A/32` or `A/128`."},
+        {"in": "query", "name": "zone", "required": False, "type": "string", "description": "Only of this zone."},
+    ),
+    bearer=True,
+)
+async def address(request: web.Request) -> web.Response:
+    """The registrations on an address."""
+    parts = request.app[PARTS]
+    parts.check_prepared()
+    spellings = parse_address(request.match_info["address"])
+    zone = parse_listing({"zone": request.query.get("zone", "")}).wanted.zone
+    found = await in_time(request, lambda deadline: parts.registry.address(spellings, zone=zone))
+    if not found:
+        raise NotFound(f"{spellings[0]} is not registered")
+    return json_answer({"addresses": [registration_json(one) for one in found]})
+
+
+@documented(
+    name="zones",
+    summary="Read how full the zones are",
+    description="Sizes and numbers of addresses, by zone and family, and the container prefixes that they are of.",
+    answers=ZonesSchema,
+    errors=_AWAY,
+    bearer=True,
+)
+async def zones(request: web.Request) -> web.Response:
+    """How full the zones are."""
+    parts = request.app[PARTS]
+    parts.check_prepared()
+    found = await in_time(request, lambda deadline: parts.registry.zones())
+    return json_answer({"zones": [zone_json(one) for one in found]})
+
+
 @documented(
     name="healthz", summary="Whether the process lives", description="Looks at nothing else.", answers=HealthSchema
 )
@@ -209,6 +285,10 @@ def create_app(parts: Parts, *, bearer: Secret | None = None, request_timeout_se
     if bearer is not None:
         app[BEARER] = Bearer(bearer)
         add("DELETE", "/v2/cluster", expire_cluster, expect_handler=leave_expectation)
+        app.router.add_get("/v2/addresses", addresses)
+        # The mask may stand behind a slash, escaped or not.
+        app.router.add_get("/v2/addresses/{address:[^/]+(?:/[^/]+)?}", address)
+        app.router.add_get("/v2/zones", zones)
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
     app.router.add_get("/metrics", metrics)

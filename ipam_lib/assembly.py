@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from functools import partial
 from typing import Final
 
@@ -67,7 +68,10 @@ def make_context(settings: Settings, store: Store, netbox: NetBox, zones: Zones,
         clock=clock,
         new_id=object_ids(),
         settings=RegistrySettings(
-            longest_request=settings.server.request_timeout_seconds, netbox_call=settings.netbox.timeout_seconds
+            longest_request=settings.server.request_timeout_seconds,
+            netbox_call=settings.netbox.timeout_seconds,
+            warm=settings.netbox.warm_addresses,
+            cooldown=timedelta(minutes=settings.cleanup.cooldown_minutes),
         ),
     )
 
@@ -107,5 +111,6 @@ def assemble(settings: Settings, clock: Clock | None = None) -> Parts:
         registry=Registry(context),
         clock=clock,
         cleanup_seconds=settings.cleanup.interval_seconds,
+        pools=context.settings.pools,
         metrics=metrics,
     )

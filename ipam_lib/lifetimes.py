@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 SECONDS_OF_GRACE: Final = 2.0
 SECONDS_BETWEEN_RECOVERIES: Final = 60.0
 SECONDS_BETWEEN_PREPARATIONS: Final = 10.0
+# A round without anything to do is one small read.
+SECONDS_BETWEEN_POOL_ROUNDS: Final = 1.0
+SECONDS_BETWEEN_IDLE_POOL_ROUNDS: Final = 30.0
 
 
 class NetBoxConnection(Protocol):
@@ -61,7 +64,8 @@ class ZoneKeeper(Protocol):
 @dataclass(slots=True)
 class Parts:
     """What the application is put together from. `prepared` says whether the storage has its indexes: before that,
-    nothing may be registered. `alive` says whether what works in the background does, as far as it should."""
+    nothing may be registered. `pools`: whether there is a pool to keep. `alive` says whether what works in the
+    background does, as far as it should."""
 
     store: Store
     netbox: NetBoxConnection
@@ -69,6 +73,7 @@ class Parts:
     registry: Registry
     clock: Clock
     cleanup_seconds: float = 30.0
+    pools: bool = False
     metrics: Metrics = field(default_factory=Metrics)
     prepared: bool = field(default=False, init=False)
     alive: Callable[[], bool] = field(default=lambda: True, init=False)
@@ -98,6 +103,8 @@ async def living(parts: Parts, grace: float = SECONDS_OF_GRACE) -> AsyncIterator
         parts.prepared = True
         workers.start(Worker("recover", SECONDS_BETWEEN_RECOVERIES, recover))
         workers.start(Worker("cleanup", parts.cleanup_seconds, clean_up, at_start=False))
+        seconds = SECONDS_BETWEEN_POOL_ROUNDS if parts.pools else SECONDS_BETWEEN_IDLE_POOL_ROUNDS
+        workers.start(Worker("pool", seconds, keep_pool))
         return True
 
     async def recover() -> bool:
@@ -119,6 +126,18 @@ async def living(parts: Parts, grace: float = SECONDS_OF_GRACE) -> AsyncIterator
                     "failed": report.failed,
                 },
             )
+        return False
+
+    async def keep_pool() -> bool:
+        report = await parts.registry.keep_pool()
+        parts.metrics.pool_kept(report)
+        if report.made or report.put_back or report.dropped:
+            log.info(
+                "kept the pool",
+                extra={"made": report.made, "put_back": report.put_back, "dropped": report.dropped},
+            )
+        if report.error is not None:
+            raise report.error
         return False
 
     async def keep_zones() -> None:

@@ -98,6 +98,21 @@ def placeholder(ip_family: IPFamily, key: ServiceKey) -> str:
     return PENDING + hashlib.sha256(parts.encode()).hexdigest()[:40]
 
 
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which registrations a listing wants; None means any. `expiring` picks those with (True) or without (False) a
+    service that has an expiration. Only live and releasing registrations are listed unless `states` says otherwise."""
+
+    zone: str | None = None
+    ip_family: IPFamily | None = None
+    address: str | None = None
+    cluster_id: str | None = None
+    namespace_id: str | None = None
+    service_name: str | None = None
+    expiring: bool | None = None
+    states: frozenset[State] | None = frozenset({State.LIVE, State.RELEASING})
+
+
 class PoolState(StrEnum):
     """Where an address that NetBox holds for no registration yet, or for none any more, stands in its life:
 

@@ -170,9 +170,11 @@ def test_everything_given(home: Path) -> None:
             "netbox.refresh_seconds": 60,
             "netbox.custom_fields": {"domain": "na", "owner": {"id": 3}, "none": None},
             "netbox.inherit_custom_fields": ["infra", "env"],
+            "netbox.warm_addresses": 0,
             "encryption_secrets.scheme": "legacy-ctr",
             "encryption_secrets.previous_path": "previous.json",
             "cleanup.interval_seconds": 5,
+            "cleanup.cooldown_minutes": 90,
             "logging": {"directory": "log", "level": "DEBUG"},
         },
     )  # fmt: skip
@@ -197,6 +199,30 @@ def test_everything_given(home: Path) -> None:
     cipher = loaded.encryption_secrets.cipher()
     assert cipher.scheme == "legacy-ctr"
     assert len(cipher.candidates("SuperSecret")) == 4
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (-1, "an integer from 0 to 10000"),
+        (True, "not a boolean"),
+        ("50", 'or an object, such as {"inet": 50}'),
+        ({"inet": 10_001}, "of zone 'inet' must be an integer from 0 to 10000"),
+        ({"inet": None}, "of zone 'inet'"),
+    ],
+)
+def test_warm_addresses_are_numbers(home: Path, value: object, words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(home, merged(EARLIER, {"netbox.warm_addresses": value}))
+    assert words in caught.value.problems[0]
+
+
+@pytest.mark.parametrize("value", [1, {"inet": 1}])
+def test_the_pool_is_not_for_two_services_side_by_side(home: Path, value: object) -> None:
+    content = merged(EARLIER, {"netbox.warm_addresses": value, "encryption_secrets.scheme": "legacy-ctr"})
+    with pytest.raises(ConfigError) as caught:
+        load(home, content)
+    assert "netbox.warm_addresses cannot be used while the earlier service" in caught.value.problems[0]
 
 
 def test_from_dict_is_like_a_file(home: Path) -> None:
@@ -245,7 +271,10 @@ def test_settings_cannot_be_changed(home: Path) -> None:
         ("netbox.timeout_seconds", 12.4),
         ("netbox.refresh_seconds", 1),
         ("netbox.refresh_seconds", 86400),
+        ("netbox.warm_addresses", 10_000),
+        ("netbox.warm_addresses", {"inet": 10_000, "hnet-public": 0}),
         ("cleanup.interval_seconds", 86400),
+        ("cleanup.cooldown_minutes", 43_200),
     ],
 )
 def test_limits_are_inclusive(home: Path, name: str, value: object) -> None:

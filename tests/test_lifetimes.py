@@ -12,7 +12,7 @@ import pytest
 from ipam_lib.clock import SystemClock
 from ipam_lib.errors import NetBoxUnavailable, StorageUnavailable
 from ipam_lib.lifetimes import Parts, living
-from ipam_lib.registry import RecoverReport, Registry, ReleaseReport
+from ipam_lib.registry import PoolReport, RecoverReport, Registry, ReleaseReport
 from ipam_lib.storage.base import DuplicateReport, Store
 from tests.web.service import FakeNetBox, FakeRegistry, FakeStore, FakeZones
 
@@ -101,12 +101,18 @@ async def test_what_a_round_did_is_told_when_it_did_something(caplog: pytest.Log
             self.rounds.append("release")
             return ReleaseReport(expired_services=2, released=1)
 
+        async def keep_pool(self) -> PoolReport:
+            self.rounds.append("pool")
+            return PoolReport(made=3, error=NetBoxUnavailable())
+
     registry = Busy()
     async with living(make(registry=registry)):
-        await until(lambda: {"recover", "release"} <= set(registry.rounds))
+        await until(lambda: {"recover", "release", "pool"} <= set(registry.rounds))
     messages = {record.getMessage(): record.__dict__ for record in caplog.records}
     assert messages["recovered"]["aborted"] == 1
     assert messages["cleaned up"]["released"] == 1
+    assert messages["kept the pool"]["made"] == 3
+    assert messages["pool: NetBox is unavailable; try again"]["failures"] == 1
 
 
 async def test_a_worker_that_meets_a_bug_does_not_end_the_service(caplog: pytest.LogCaptureFixture) -> None:

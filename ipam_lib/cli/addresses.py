@@ -13,8 +13,8 @@ from ipam_lib.cli.json_array import JSONArray
 from ipam_lib.cli.opening import found_on, load_settings, opened_store, run
 from ipam_lib.cli.outcome import DONE
 from ipam_lib.config import Settings
-from ipam_lib.models import Registration
-from ipam_lib.storage.base import Filter, Store
+from ipam_lib.models import Filter, Registration
+from ipam_lib.storage.base import Store
 from ipam_lib.telemetry.logs import printable
 
 PAGE = 500

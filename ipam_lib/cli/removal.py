@@ -14,8 +14,7 @@ from ipam_lib.cli.addresses import cases, pages
 from ipam_lib.cli.opening import family, found_on, load_settings, opened_registry, opened_store, run
 from ipam_lib.cli.outcome import DONE, CommandError
 from ipam_lib.config import Settings
-from ipam_lib.models import ClusterExpired, Registration, Request, Service, ServiceKey, State
-from ipam_lib.storage.base import Filter
+from ipam_lib.models import ClusterExpired, Filter, Registration, Request, Service, ServiceKey, State
 from ipam_lib.telemetry.logs import printable
 
 SHOWN_WHEN_ASKED = 20

@@ -254,6 +254,28 @@ class FieldValues(Kind):
         return "{}"
 
 
+class PerZone(Kind):
+    """A whole number for every zone, or an object of zones and a number for each."""
+
+    def __init__(self, high: int) -> None:
+        self._number = Integer(0, high)
+        self.name = f"{self._number.name}, or an object of zones and such"
+
+    def read(self, value: object, places: Places) -> int | dict[str, int]:
+        if not isinstance(value, dict):
+            try:
+                return self._number.read(value, places)
+            except ValueError as error:
+                raise ValueError(f'{error}; or an object, such as {{"inet": 50}}') from None
+        numbers: dict[str, int] = {}
+        for zone, number in value.items():
+            try:
+                numbers[zone] = self._number.read(number, places)
+            except ValueError as error:
+                raise ValueError(f"of zone {zone!r} {error}") from None
+        return numbers
+
+
 def _check_field_names(names: Collection[str]) -> None:
     if not all(_FIELD_NAME.fullmatch(name) for name in names):
         raise ValueError("must hold names of custom fields: lower-case letters, digits and single underscores")

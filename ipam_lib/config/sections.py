@@ -24,6 +24,7 @@ from ipam_lib.config.kinds import (
     Kind,
     NewPath,
     OneOf,
+    PerZone,
     Seconds,
     SecretFile,
     Switch,
@@ -158,6 +159,13 @@ class NetBoxSection:
         'Custom fields to copy from the container to every prefix created, such as `["infra"]`.',
         default=(),
     )
+    warm_addresses: int | Mapping[str, int] = setting(
+        PerZone(10_000),
+        "Addresses of each zone and family to keep created in NetBox ahead of demand, `reserved`: registering then"
+        ' needs no call to NetBox. A number for all zones, or one for each, such as `{"inet": 50}`. The same on all'
+        " instances.",
+        default=0,
+    )
     token: Secret = loaded(required=True)
 
 
@@ -223,6 +231,12 @@ class CleanupSection:
 
     interval_seconds: float = setting(
         Seconds(1, 86400), "How often expired services and addresses are removed.", default=30.0
+    )
+    cooldown_minutes: int = setting(
+        Integer(0, 43_200),
+        "How long a released address is not handed out again, so that stale DNS and ARP entries lead nobody to a"
+        " stranger; until then it is `reserved` in NetBox. The same on all instances.",
+        default=0,
     )
 
 

@@ -179,6 +179,13 @@ class _Reader:
                 "netbox.inherit_custom_fields",
                 f"and netbox.custom_fields both name {', '.join(both)}: keep one of them",
             )
+        scheme = built["encryption_secrets"].scheme
+        if scheme == "legacy-ctr" and netbox.warm_addresses:
+            self._problem(
+                "netbox.warm_addresses",
+                "cannot be used while the earlier service runs beside this (encryption_secrets.scheme is legacy-ctr):"
+                " it would release an address that NetBox does not know to be registered yet; leave it out until then",
+            )
         mongodb: MongoDBSection | None = built["mongodb"]
         if mongodb is not None and mongodb.username is not None and mongodb.uri_has_user():
             self._warn("mongodb.username is not used: mongodb.uri names a user itself")

@@ -127,7 +127,12 @@ class NetBox(ABC):
 
 
 class Zones(ABC):
-    """The zones and their containers, from a cache: no method but `refresh` waits for NetBox."""
+    """The zones and their containers, from a cache: no method but `check` waits for NetBox."""
+
+    @property
+    @abstractmethod
+    def names(self) -> Sequence[str]:
+        """The zones, in the order of NetBox's choice set; none while they have never been loaded."""
 
     @abstractmethod
     async def check(self, zone: str) -> None:

@@ -93,7 +93,6 @@ class ZoneCache(Zones):
 
     @property
     def names(self) -> Sequence[str]:
-        """The zones, in the order of NetBox's choice set."""
         return self._snapshot.zones if self._snapshot else ()
 
     async def start(self) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from ipam_lib.crypto import Cipher
-from ipam_lib.models import ClusterExpired, Registered, Registration, Request
-from ipam_lib.registry import admin, reconcile, recover, register, release, rotate, services
+from ipam_lib.models import ClusterExpired, Filter, Registered, Registration, Request
+from ipam_lib.registry import admin, listing, reconcile, recover, register, release, rotate, services
 from ipam_lib.registry.context import Context, RegistrySettings
 from ipam_lib.registry.drift import Drift, Found, Kind
+from ipam_lib.registry.listing import Page, ZoneUse
 from ipam_lib.registry.pool.keeping import PoolKeeper, PoolReport
 from ipam_lib.registry.recover import RecoverReport
 from ipam_lib.registry.release import ReleaseReport
@@ -20,12 +21,14 @@ __all__ = [
     "Drift",
     "Found",
     "Kind",
+    "Page",
     "PoolReport",
     "RecoverReport",
     "Registry",
     "RegistrySettings",
     "ReleaseReport",
     "RotateReport",
+    "ZoneUse",
 ]
 
 
@@ -36,6 +39,7 @@ class Registry:
     def __init__(self, context: Context) -> None:
         self.context = context
         # The wall clock is believed as it is when the process starts.
+        self._census = listing.Census()
         self._pool = PoolKeeper(context)
         self._time = SteadyTime(context.clock.now(), context.clock.monotonic())
 
@@ -56,6 +60,18 @@ class Registry:
     ) -> ClusterExpired:
         """See `services.expire_cluster`."""
         return await services.expire_cluster(self.context, cluster_id, self.context.deadline(deadline), told)
+
+    async def addresses(self, wanted: Filter, *, limit: int, cursor: str | None = None) -> Page:
+        """See `listing.addresses`."""
+        return await listing.addresses(self.context, wanted, limit=limit, cursor=cursor)
+
+    async def address(self, spellings: Sequence[str], *, zone: str | None = None) -> list[Registration]:
+        """See `listing.address`."""
+        return await listing.address(self.context, spellings, zone=zone, census=self._census)
+
+    async def zones(self) -> list[ZoneUse]:
+        """See `listing.zones`."""
+        return await listing.zones(self.context, self._census)
 
     async def release_expired(self) -> ReleaseReport:
         """See `release.release_expired`."""

@@ -15,13 +15,12 @@ from datetime import timedelta
 
 from ipam_lib import addresses
 from ipam_lib.errors import ContainerGone, DuplicatePrefix, IPAMError, NetBoxUnavailable
-from ipam_lib.models import PoolEntry, PoolState, Registration, State
+from ipam_lib.models import Filter, PoolEntry, PoolState, Registration, State
 from ipam_lib.netbox.base import Container, Prefix
 from ipam_lib.registry import release, writes
 from ipam_lib.registry.context import Context
 from ipam_lib.registry.drift import REPAIRED, SIGHTINGS, Drift, Found, Kind, Sightings
 from ipam_lib.registry.pool import claims, ending
-from ipam_lib.storage.base import Filter
 
 log = logging.getLogger(__name__)
 

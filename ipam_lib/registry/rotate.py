@@ -14,10 +14,9 @@ from datetime import timedelta
 from enum import Enum, auto
 
 from ipam_lib.crypto import PREFIX, Cipher, SecretUnreadable
-from ipam_lib.models import Registration, State
+from ipam_lib.models import Filter, Registration, State
 from ipam_lib.registry import writes
 from ipam_lib.registry.context import Context
-from ipam_lib.storage.base import Filter
 
 WRITERS = 16
 PAGE = 500

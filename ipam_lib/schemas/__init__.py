@@ -4,12 +4,22 @@
     parse_register(body)       JSON value -> models.Request
     parse_expire(body)         JSON value -> models.Request
     parse_cluster(body)        JSON value -> the cluster's id
+    parse_listing(query)       query string -> which registrations, how many, after which
+    parse_address(text)        part of a path -> the texts under which that address may be stored
 
 Each raises BadRequest, and nothing else, whatever it is given. The schema classes are for the specification, which
 aiohttp-apispec makes of their metadata. One instance of each is kept, since building one costs more than using it.
 """
 
 from ipam_lib.schemas.body import json_type, parse_json
+from ipam_lib.schemas.listing import (
+    AddressesFoundSchema,
+    AddressesSchema,
+    ZonesSchema,
+    listing_parameters,
+    parse_address,
+    parse_listing,
+)
 from ipam_lib.schemas.requests import (
     CLUSTER_EXAMPLE,
     EXPIRE_EXAMPLE,
@@ -30,16 +40,22 @@ __all__ = [
     "EXPIRE_EXAMPLE",
     "REGISTER_EXAMPLE",
     "AddressSchema",
+    "AddressesFoundSchema",
+    "AddressesSchema",
     "ClusterExpiredSchema",
     "ClusterSchema",
     "ErrorSchema",
     "ExpireSchema",
     "RegisterSchema",
     "ServiceSchema",
+    "ZonesSchema",
     "bad_request",
     "json_type",
+    "listing_parameters",
+    "parse_address",
     "parse_cluster",
     "parse_expire",
     "parse_json",
+    "parse_listing",
     "parse_register",
 ]

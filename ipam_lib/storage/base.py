@@ -10,12 +10,12 @@ whether it may have happened (True: read the document back).
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from ipam_lib.models import IPFamily, Registration, ServiceKey, State
+from ipam_lib.models import Filter, IPFamily, Registration, ServiceKey, State
 from ipam_lib.storage.pool import PoolStore
 
 
@@ -28,21 +28,6 @@ class DuplicateReport:
     address: str
     kept: str
     marked: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Which registrations a listing wants; None means any. `expiring` picks those with (True) or without (False) a
-    service that has an expiration. Only live and releasing registrations are listed unless `states` says otherwise."""
-
-    zone: str | None = None
-    ip_family: IPFamily | None = None
-    address: str | None = None
-    cluster_id: str | None = None
-    namespace_id: str | None = None
-    service_name: str | None = None
-    expiring: bool | None = None
-    states: frozenset[State] | None = frozenset({State.LIVE, State.RELEASING})
 
 
 class Store(PoolStore):
@@ -131,6 +116,11 @@ class Store(PoolStore):
     async def page(self, wanted: Filter, *, after: str | None, limit: int) -> list[Registration]:
         """Registrations that fit the filter; by id, those above `after`, at most `limit`. Stable under inserts: an id
         once passed does not come again. Service filters must all hold for one and the same service."""
+
+    @abstractmethod
+    async def counts(self) -> Mapping[tuple[str, IPFamily], int]:
+        """How many registrations there are, in whatever state, by zone and family; none are left out. Reads an index,
+        not the documents, but all of it: not for every request."""
 
     @abstractmethod
     async def get_many(self, registration_ids: Sequence[str]) -> list[Registration]:

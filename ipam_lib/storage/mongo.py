@@ -41,9 +41,9 @@ from pymongo.read_preferences import ReadPreference
 from pymongo.write_concern import WriteConcern
 
 from ipam_lib.errors import ConfigError, StorageUnavailable, StoreConflict
-from ipam_lib.models import IPFamily, Registration, ServiceKey, State
+from ipam_lib.models import Filter, IPFamily, Registration, ServiceKey, State
 from ipam_lib.storage import mongo_queries as queries
-from ipam_lib.storage.base import DuplicateReport, Filter, Store
+from ipam_lib.storage.base import DuplicateReport, Store
 from ipam_lib.storage.documents import Document, change, read_services, to_document, to_registration, witnessed
 from ipam_lib.storage.mongo_pool import INDEXES as POOL_INDEXES
 from ipam_lib.storage.mongo_pool import MongoPool
@@ -180,6 +180,11 @@ class MongoStore(MongoPool, Store):
 
     async def page(self, wanted: Filter, *, after: str | None, limit: int) -> list[Registration]:
         return await self._find(queries.page(wanted, _after(after)), limit)
+
+    async def counts(self) -> Mapping[tuple[str, IPFamily], int]:
+        async with self._addresses() as collection:
+            groups = await collection.aggregate(queries.COUNTS).to_list(None)
+        return {(group["_id"]["zone"], group["_id"]["ip_family"]): group["count"] for group in groups}
 
     async def get_many(self, registration_ids: Sequence[str]) -> list[Registration]:
         return await self._find({"_id": {"$in": [_id(one) for one in registration_ids]}})

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from ipam_lib.models import PENDING, IPFamily, ServiceKey, State
-from ipam_lib.storage.base import Filter
+from ipam_lib.models import PENDING, Filter, IPFamily, ServiceKey, State
 from ipam_lib.storage.documents import integer
 
 Query = dict[str, Any]
@@ -35,6 +34,9 @@ INDEXES = (
     Index("ipam_cluster", ("services.cluster_id", "_id")),
     Index("ipam_expiration", ("services.expires_at", "_id")),
     Index("ipam_state", ("state", "_id")),
+    # Pages of a zone, and of one family in it; the second is counted by, too.
+    Index("ipam_zone", ("zone", "_id")),
+    Index("ipam_zone_family", ("zone", "ip_family", "_id")),
 )
 
 # The zones and addresses that stand more than once.
@@ -42,6 +44,12 @@ DOUBLED: list[Query] = [
     {"$match": {"duplicate": None}},
     {"$group": {"_id": {"zone": "$zone", "address": "$address"}, "count": {"$sum": 1}}},
     {"$match": {"count": {"$gt": 1}}},
+]
+
+# Sorted first, so that the index is read and not the documents.
+COUNTS: list[Query] = [
+    {"$sort": {"zone": 1, "ip_family": 1}},
+    {"$group": {"_id": {"zone": "$zone", "ip_family": "$ip_family"}, "count": {"$sum": 1}}},
 ]
 
 # Year 1 is the zero of Go's `time.Time`: no expiration.

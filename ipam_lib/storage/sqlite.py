@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from functools import partial
@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ipam_lib.errors import StorageUnavailable
-from ipam_lib.models import IPFamily, Registration, ServiceKey, State
+from ipam_lib.models import Filter, IPFamily, Registration, ServiceKey, State
 from ipam_lib.storage import sqlite_file, sqlite_rows
-from ipam_lib.storage.base import DuplicateReport, Filter, Store
+from ipam_lib.storage.base import DuplicateReport, Store
 from ipam_lib.storage.sqlite_pool import SQLitePool
 
 T = TypeVar("T")
@@ -127,6 +127,9 @@ class SQLiteStore(SQLitePool, Store):
 
     async def page(self, wanted: Filter, *, after: str | None, limit: int) -> list[Registration]:
         return await self._page(sqlite_rows.page(wanted, after, limit))
+
+    async def counts(self) -> Mapping[tuple[str, IPFamily], int]:
+        return await self._scan(sqlite_rows.counts)
 
     async def get_many(self, registration_ids: Sequence[str]) -> list[Registration]:
         return await self._find(sqlite_rows.by_ids(registration_ids))

@@ -8,8 +8,8 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ipam_lib.models import IPFamily, Registration, ServiceKey, State
-from ipam_lib.storage.base import DuplicateReport, Filter
+from ipam_lib.models import Filter, IPFamily, Registration, ServiceKey, State
+from ipam_lib.storage.base import DuplicateReport
 from ipam_lib.storage.documents import Document, change, to_document, to_registration
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -18,8 +18,8 @@ _MILLISECOND = timedelta(milliseconds=1)
 Query = tuple[str, Sequence[str | int]]
 
 # Lists are handed over as one JSON value, so that each query has one text, and no limit to its length. A plus keeps the
-# planner from an index (https://www.sqlite.org/optoverview.html#disqualifying_where_clause_terms_using_unary_): pages
-# of a zone are read in the order of the primary key, not sorted; the few that are due are found, not waded to.
+# planner from an index (https://www.sqlite.org/optoverview.html#disqualifying_where_clause_terms_using_unary_): the few
+# that are due are found, not waded to.
 _IN_PAGES = "ORDER BY id LIMIT ?"
 _BY_IDS = "SELECT document FROM registrations WHERE id IN (SELECT value FROM json_each(?))"
 _BY_SERVICE = """
@@ -45,7 +45,7 @@ WHERE id IN (
 AND id > ? AND state = 'live'
 ORDER BY id LIMIT ?"""
 _PAGE = "SELECT document FROM registrations WHERE"
-_OF_REGISTRATION = {"address": "address = ?", "zone": "+zone = ?", "ip_family": "ip_family = ?"}
+_OF_REGISTRATION = {"address": "address = ?", "zone": "{}zone = ?", "ip_family": "ip_family = ?"}
 _OF_SERVICES = "id IN (SELECT registration_id FROM services WHERE "
 _OF_SERVICE = {"service_name": "service_name = ?", "namespace_id": "namespace_id = ?", "cluster_id": "cluster_id = ?"}
 _EXPIRING = "EXISTS (SELECT 1 FROM services WHERE registration_id = registrations.id AND expires_at IS NOT NULL)"
@@ -135,9 +135,11 @@ def by_cluster(cluster_ids: Sequence[str], after: str | None, limit: int) -> Que
 def page(wanted: Filter, after: str | None, limit: int) -> Query:
     """See `Store.page`."""
     conditions, values = ["id > ?"], [after or ""]
+    # An address, or a service, is found by an index of its own, which leaves less to read than the zone's.
+    found_otherwise = any(getattr(wanted, name) is not None for name in ("address", *_OF_SERVICE))
     for column, condition in _OF_REGISTRATION.items():
         if (value := getattr(wanted, column)) is not None:
-            conditions.append(condition)
+            conditions.append(condition.format("+" if found_otherwise else ""))
             values.append(value)
     if wanted.states is not None:
         conditions.append("state IN (SELECT value FROM json_each(?))")
@@ -150,6 +152,12 @@ def page(wanted: Filter, after: str | None, limit: int) -> Query:
     if wanted.expiring is not None:
         conditions.append(_EXPIRING if wanted.expiring else _NOT_EXPIRING)
     return " ".join((_PAGE, " AND ".join(conditions), _IN_PAGES)), (*values, limit)
+
+
+def counts(connection: sqlite3.Connection) -> dict[tuple[str, IPFamily], int]:
+    """See `Store.counts`."""
+    rows = connection.execute("SELECT zone, ip_family, count(*) FROM registrations GROUP BY zone, ip_family")
+    return {(zone, ip_family): number for zone, ip_family, number in rows}
 
 
 def duplicates(connection: sqlite3.Connection) -> list[DuplicateReport]:

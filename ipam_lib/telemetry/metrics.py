@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from ipam_lib.errors import StoreConflict
-from ipam_lib.registry import RecoverReport, ReleaseReport
+from ipam_lib.registry import PoolReport, RecoverReport, ReleaseReport
 from ipam_lib.storage.base import Store
 from ipam_lib.version import __version__
 
@@ -44,6 +44,7 @@ class Metrics:
         self._release_failures = self._counter("cleanup_failures", "Registrations left for the next round of cleanup")
         self._aborted = self._counter("recover_aborted_registrations", "Unfinished registrations undone")
         self._recover_failures = self._counter("recover_failures", "Registrations left for the next recovery")
+        self._pool = self._counter("pool_addresses", "What became of addresses in the pool", "outcome")
         Gauge("ipam_build_info", "Version", ["version"], registry=self._all).labels(__version__).set(1)
 
     def _counter(self, name: str, about: str, *labels: str) -> Counter:
@@ -82,6 +83,11 @@ class Metrics:
         """A round of recovery is over."""
         self._aborted.inc(report.aborted)
         self._recover_failures.inc(report.failed)
+
+    def pool_kept(self, report: PoolReport) -> None:
+        """A round of keeping the pool is over."""
+        for outcome in ("made", "handed_over", "put_back", "dropped"):
+            self._pool.labels(outcome).inc(getattr(report, outcome))
 
     def text(self) -> bytes:
         """All of it, in Prometheus' text format."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from aiohttp import hdrs, web
@@ -123,12 +123,13 @@ def documented(
     done: str = "Done",
     errors: Mapping[int, str] | None = None,
     unready: type[Schema] | None = None,
+    parameters: Sequence[Mapping[str, Any]] = (),
     bearer: bool = False,
 ) -> Callable[[Handler], Handler]:
     """A decorator for a handler: what it takes (validated before it runs, found under `DATA`), answers, and refuses.
 
     `errors` are statuses beside those that every such request can come to, or other words for one of them. `unready` is
-    the shape of a 503 that is not the usual one.
+    the shape of a 503 that is not the usual one. `parameters`: what may stand in the path and the query string.
     """
     texts = {status: _ERRORS[status] for status in (_ALWAYS if takes else (500,))} | dict(errors or {})
     if bearer:
@@ -141,6 +142,8 @@ def documented(
 
     def decorate(handler: Handler) -> Handler:
         notes: dict[str, Any] = {"operationId": name, "summary": summary, "description": description}
+        if parameters:
+            notes["parameters"] = [dict(each) for each in parameters]
         if bearer:
             notes["security"] = [{_BEARER: []}]
             handler.needs_bearer = True  # type: ignore[attr-defined]

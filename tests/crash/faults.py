@@ -6,7 +6,7 @@ What happens at a point is drawn from the schedule's random numbers, so a seed r
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from random import Random
@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 
 from ipam_lib.clock import Clock
 from ipam_lib.errors import NetBoxUnavailable, StorageUnavailable
-from ipam_lib.models import IPFamily, Registration, ServiceKey, State
+from ipam_lib.models import Filter, IPFamily, Registration, ServiceKey, State
 from ipam_lib.netbox.base import Container, NetBox, Prefix, PrefixChange
 from ipam_lib.netbox.coalesce import Coalescer
-from ipam_lib.storage.base import DuplicateReport, Filter, Store
+from ipam_lib.storage.base import DuplicateReport, Store
 from tests.crash.faulty_pool import FaultyPool
 from tests.support.plain_netbox import PlainNetBox
 
@@ -224,6 +224,9 @@ class FaultyStore(FaultyPool, Store):
 
     async def page(self, wanted: Filter, *, after: str | None, limit: int) -> list[Registration]:
         return await self._call("page", lambda: self._inner.page(wanted, after=after, limit=limit))
+
+    async def counts(self) -> Mapping[tuple[str, IPFamily], int]:
+        return await self._call("counts", self._inner.counts)
 
     async def get_many(self, registration_ids: Sequence[str]) -> list[Registration]:
         return await self._call("get_many", lambda: self._inner.get_many(registration_ids))

@@ -26,10 +26,10 @@ from ipam_lib.errors import (
     WrongSecret,
     ZoneFull,
 )
-from ipam_lib.models import PoolEntry, PoolState, Registration, Request, ServiceKey, State
+from ipam_lib.models import Filter, PoolEntry, PoolState, Registration, Request, ServiceKey, State
 from ipam_lib.netbox.base import Container
 from ipam_lib.registry import Context, Registry, RegistrySettings
-from ipam_lib.storage.base import Filter, Store
+from ipam_lib.storage.base import Store
 from tests.crash.faults import CALM, FaultyNetBox, FaultyStore, Instance, Odds
 from tests.support.plain_netbox import PlainNetBox, PlainZones
 from tests.support.virtual_loop import VirtualClock, VirtualLoop

@@ -11,11 +11,11 @@ from random import Random
 from typing import Any
 
 from ipam_lib.crypto import Cipher, KeySet
-from ipam_lib.models import Registration, Request, ServiceKey, State
+from ipam_lib.models import Filter, Registration, Request, ServiceKey, State
 from ipam_lib.netbox.base import Prefix
 from ipam_lib.netbox.zones import ZoneCache
 from ipam_lib.registry import Context, Registry, RegistrySettings
-from ipam_lib.storage.base import Filter, Store
+from ipam_lib.storage.base import Store
 from ipam_lib.storage.documents import Document
 from tests.registry.watched import Watched
 from tests.storage.backends import Backend

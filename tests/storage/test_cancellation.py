@@ -8,8 +8,8 @@ from contextlib import suppress
 
 import pytest
 
-from ipam_lib.models import Registration
-from ipam_lib.storage.base import Filter, Store
+from ipam_lib.models import Filter, Registration
+from ipam_lib.storage.base import Store
 from tests.storage.backends import Backend
 from tests.storage.samples import registration, service
 

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from ipam_lib.errors import StorageUnavailable, StoreConflict
-from ipam_lib.models import Registration, State, placeholder
-from ipam_lib.storage.base import Filter, Store
+from ipam_lib.models import Filter, Registration, State, placeholder
+from ipam_lib.storage.base import Store
 from tests.storage.backends import Backend
 from tests.storage.conftest import OpenStore
 from tests.storage.samples import DAY, NOW, key, object_id, registration, service

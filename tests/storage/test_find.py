@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from ipam_lib.models import Registration, ServiceKey, State
-from ipam_lib.storage.base import Filter, Store
+from ipam_lib.models import Filter, Registration, ServiceKey, State
+from ipam_lib.storage.base import Store
 from tests.storage.samples import DAY, MILLISECOND, NOW, key, object_id, registration, service
 
 Fetch = Callable[[str | None, int], Awaitable[list[Registration]]]

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from ipam_lib.errors import StorageUnavailable
-from ipam_lib.models import PENDING, ServiceKey, State
-from ipam_lib.storage.base import Filter, Store
+from ipam_lib.models import PENDING, Filter, ServiceKey, State
+from ipam_lib.storage.base import Store
 from ipam_lib.storage.documents import Document
 from tests.storage.backends import Backend
 from tests.storage.samples import NOW, key, legacy_documents, object_id, registration, service

@@ -11,9 +11,8 @@ import pytest
 from bson import Int64, ObjectId
 
 from ipam_lib.errors import StorageUnavailable
-from ipam_lib.models import Registration, State
+from ipam_lib.models import Filter, Registration, State
 from ipam_lib.storage import mongo_queries as queries
-from ipam_lib.storage.base import Filter
 from ipam_lib.storage.mongo import MongoStore
 from tests.storage.backends import MongoBackend
 from tests.storage.conftest import OpenStore

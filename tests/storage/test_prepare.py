@@ -8,8 +8,8 @@ from collections.abc import Iterable
 import pytest
 
 from ipam_lib.errors import StoreConflict
-from ipam_lib.models import PENDING, State, placeholder
-from ipam_lib.storage.base import DuplicateReport, Filter, Store
+from ipam_lib.models import PENDING, Filter, State, placeholder
+from ipam_lib.storage.base import DuplicateReport, Store
 from ipam_lib.storage.documents import Document
 from tests.storage.backends import Backend
 from tests.storage.conftest import OpenStore, make_backend

@@ -16,9 +16,8 @@ from pathlib import Path
 import pytest
 
 from ipam_lib.errors import ConfigError, StorageUnavailable
-from ipam_lib.models import Registration, State
+from ipam_lib.models import Filter, Registration, State
 from ipam_lib.storage import sqlite_file, sqlite_rows
-from ipam_lib.storage.base import Filter
 from ipam_lib.storage.sqlite import SQLiteStore
 from tests.storage.samples import NOW, key, object_id, registration, service
 

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ipam_lib.models import Registration
-from ipam_lib.storage.base import Filter
+from ipam_lib.models import Filter, Registration
 from ipam_lib.storage.sqlite import SQLiteStore
 from tests.storage.samples import object_id
 

@@ -6,14 +6,15 @@ Held to the same contract suite as the stores of the program (tests/storage/test
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from ipam_lib.errors import StorageUnavailable, StoreConflict
-from ipam_lib.models import PENDING, IPFamily, Registration, ServiceKey, State
-from ipam_lib.storage.base import DuplicateReport, Filter, Store
+from ipam_lib.models import PENDING, Filter, IPFamily, Registration, ServiceKey, State
+from ipam_lib.storage.base import DuplicateReport, Store
 from ipam_lib.storage.documents import Document, change, read_services, to_document, to_registration, witnessed
 from tests.support.memory_pool import MemoryPool
 
@@ -145,6 +146,11 @@ class MemoryStore(MemoryPool, Store):
 
     async def page(self, wanted: Filter, *, after: str | None, limit: int) -> list[Registration]:
         return self._select(lambda one: _fits(one, wanted), after, limit, any_state=wanted.states is None)
+
+    async def counts(self) -> Mapping[tuple[str, IPFamily], int]:
+        self._check()
+        every = (to_registration(one) for one in self.database.registrations.values())
+        return Counter((one.zone, one.ip_family) for one in every)
 
     async def get_many(self, registration_ids: Sequence[str]) -> list[Registration]:
         return self._select(lambda one: one.id in registration_ids, any_state=True)

@@ -121,10 +121,13 @@ class PlainZones(Zones):
     def __init__(self, containers: Sequence[Container]) -> None:
         self._containers = list(containers)
 
+    @property
+    def names(self) -> Sequence[str]:
+        return list(dict.fromkeys(one.zone for one in self._containers))
+
     async def check(self, zone: str) -> None:
-        known = list(dict.fromkeys(one.zone for one in self._containers))
-        if zone not in known:
-            raise UnknownZone(zone, known)
+        if zone not in self.names:
+            raise UnknownZone(zone, self.names)
 
     def containers(self, zone: str, ip_family: IPFamily) -> Sequence[Container]:
         return [one for one in self._containers if one.zone == zone and one.ip_family == ip_family]

@@ -17,7 +17,7 @@ from ipam_lib.clock import SystemClock
 from ipam_lib.crypto import Secret
 from ipam_lib.lifetimes import Parts
 from ipam_lib.models import ClusterExpired, Registered, Request
-from ipam_lib.registry import RecoverReport, Registry, ReleaseReport
+from ipam_lib.registry import PoolReport, RecoverReport, Registry, ReleaseReport
 from ipam_lib.storage.base import DuplicateReport, Store
 from ipam_lib.web.connection import Limits
 from ipam_lib.web.server import Listen, listening
@@ -124,6 +124,10 @@ class FakeRegistry:
     async def recover(self) -> RecoverReport:
         self.rounds.append("recover")
         return RecoverReport()
+
+    async def keep_pool(self) -> PoolReport:
+        self.rounds.append("pool")
+        return PoolReport()
 
     async def release_expired(self) -> ReleaseReport:
         self.rounds.append("release")
