@@ -19,7 +19,7 @@ Query = tuple[str, Sequence[str | int]]
 
 # Lists are handed over as one JSON value, so that each query has one text, and no limit to its length. A plus keeps the
 # planner from an index (https://www.sqlite.org/optoverview.html#disqualifying_where_clause_terms_using_unary_): the few
-# that are due are found, not waded to.
+# that are due are found, not waded to. INDEXED BY, where it would rather read a whole zone than look a few up.
 _IN_PAGES = "ORDER BY id LIMIT ?"
 _BY_IDS = "SELECT document FROM registrations WHERE id IN (SELECT value FROM json_each(?))"
 _BY_SERVICE = """
@@ -28,7 +28,8 @@ WHERE id IN (SELECT registration_id FROM services WHERE service_name = ? AND nam
 AND zone = ? AND ip_family = ? AND state = 'live' AND secret IN (SELECT value FROM json_each(?))
 ORDER BY id"""
 _BY_ADDRESS = """
-SELECT document FROM registrations WHERE address IN (SELECT value FROM json_each(?)) AND zone = ? ORDER BY id"""
+SELECT document FROM registrations INDEXED BY registrations_address
+WHERE address IN (SELECT value FROM json_each(?)) AND zone = ? ORDER BY id"""
 _DUE = """
 SELECT document FROM registrations
 WHERE id IN (SELECT id FROM registrations WHERE due_at <= ? AND +id > ? ORDER BY +id LIMIT ?)

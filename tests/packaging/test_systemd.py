@@ -40,7 +40,7 @@ def settings(unit: str) -> dict[str, list[str]]:
 def command(unit: str, setting: str, **places: str) -> list[str]:
     """The words of a command line, as systemd makes them: `%S` and `${NAMES}` are `places`."""
     [line] = settings(unit)[setting]
-    line = line.replace("%S", places.get("STATE", "%S")).replace("%%", "%")
+    line = re.sub(r"%(.)", lambda specifier: {"%": "%", "S": places.get("STATE", "%S")}[specifier[1]], line)
     line = re.sub(r"(?<!\$)\$\{(\w+)\}", lambda name: places[name[1]], line)
     return [word.replace("$$", "$") for word in shlex.split(line)]
 
@@ -65,7 +65,7 @@ def test_systemd_finds_nothing_wrong(analyze: str, tmp_path: Path) -> None:
     assert (done.returncode, said) == (0, [])
     broken = tmp_path / "ipam-api.service"
     broken.write_text(broken.read_text().replace("WatchdogSec=30", "WatchdogSec=soon"))
-    assert "WatchdogSec" in subprocess.run([*verify, str(broken)], capture_output=True, text=True).stderr
+    assert "ipam-api.service:" in subprocess.run([*verify, str(broken)], capture_output=True, text=True).stderr
 
 
 @pytest.mark.parametrize("unit", SERVICES)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ipam_lib.errors import ConfigError, StorageUnavailable, StoreConflict
+from ipam_lib.storage import mongo_queries as queries
 from ipam_lib.storage.mongo import MongoStore
 from tests.storage.samples import NOW, key, registration
 from tests.storage.scripted_mongo import Command, Instead, ScriptedMongo
@@ -248,6 +249,11 @@ class TestIndexes:
 
         return reply
 
+    @staticmethod
+    def made(server: ScriptedMongo, collection: str = "addresses") -> list[Command]:
+        """The indexes that the server was told to make."""
+        return [one["indexes"][0] for one in server.commands if one.get("createIndexes") == collection]
+
     @pytest.mark.parametrize("code", [85, 86, 67])
     async def test_an_index_of_another_shape_is_told_with_what_to_do(
         self, server: ScriptedMongo, store: MongoStore, code: int
@@ -263,12 +269,14 @@ class TestIndexes:
         """Whatever their names, and whatever numbers a shell wrote."""
         server.script = self.script([], {"ok": 1})
         await store.prepare()
-        made = [command["indexes"][0] for command in server.commands if "createIndexes" in command]
-        assert len(made) == 5
+        made = self.made(server)
+        assert len(made) == len(queries.INDEXES) + 1
+        of_the_pool = self.made(server, "addresses_pool")
+        assert of_the_pool
         server.commands.clear()
         renamed = [
             {"v": 2, **one, "name": f"of_an_admin_{number}", "key": dict.fromkeys(one["key"], 1.0)}
-            for number, one in enumerate(made)
+            for number, one in enumerate(made + of_the_pool)
         ]
         server.script = self.script(renamed, {"ok": 0, "code": 85, "errmsg": "no"})
         assert await store.prepare() == []
@@ -281,8 +289,7 @@ class TestIndexes:
         key_of_it = {"address": 1, "zone": 1, "duplicate": 1}
         server.script = self.script([{"v": 2, "name": "x", "key": key_of_it, "unique": True, **flaw}], {"ok": 1})
         await store.prepare()
-        made = [command["indexes"][0] for command in server.commands if "createIndexes" in command]
-        assert [one["key"] for one in made if one.get("unique")] == [key_of_it]
+        assert [one["key"] for one in self.made(server) if one.get("unique")] == [key_of_it]
 
     async def test_making_an_index_may_take_longer_than_a_request(self, server: ScriptedMongo) -> None:
         store = MongoStore(server.uri, "ipam", timeout_seconds=2, prepare_seconds=300)
@@ -299,14 +306,7 @@ class TestIndexes:
         duplicate = {"ok": 0, "code": 11000, "codeName": "DuplicateKey", "errmsg": "E11000"}
         ready = [
             {"v": 2, "name": f"there_{number}", "key": dict.fromkeys(fields, 1)}
-            for number, fields in enumerate(
-                (
-                    ("services.service_name", "services.namespace_id", "services.cluster_id", "secret"),
-                    ("services.cluster_id", "_id"),
-                    ("services.expires_at", "_id"),
-                    ("state", "_id"),
-                )
-            )
+            for number, fields in enumerate(index.fields for index in queries.INDEXES)
         ]
         server.script = self.script(ready, duplicate)
         with pytest.raises(StorageUnavailable):
