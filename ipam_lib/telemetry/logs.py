@@ -98,6 +98,6 @@ def set_up(level: str = "INFO", stream: TextIO | None = None) -> None:
     root.addHandler(handler)
     root.setLevel(level.upper())
     # What the libraries have to say at these levels, the program says itself, in its own words.
-    for name in ("asyncio", "aiohttp", "pymongo", "motor", "aiosqlite"):
+    for name in ("asyncio", "aiohttp", "pymongo", "motor"):
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(level.upper())))
     logging.captureWarnings(True)

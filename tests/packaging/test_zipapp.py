@@ -21,7 +21,6 @@ LARGEST = 15_000_000
 HEAVY = {
     "aiohttp",
     "aiohttp_apispec",
-    "aiosqlite",
     "apispec",
     "cryptography",
     "marshmallow",
