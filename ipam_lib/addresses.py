@@ -39,6 +39,25 @@ def host_address(text: str, ip_family: IPFamily | None = None) -> str:
     return f"{address.compressed}/{length}"
 
 
+def spellings(text: str) -> tuple[str, ...]:
+    """The texts under which an address or network may be stored: first the canonical one. The earlier service kept what
+    the client wrote: with or without a mask, in either case, compressed or not.
+
+    Raises ValueError, with a text for the caller, for a zone index or garbage.
+    """
+    try:
+        interface = ipaddress.ip_interface(text)
+    except ValueError:
+        raise ValueError("is not an IP address (expected A, A/32 or A/128, or a network that is registered)") from None
+    if isinstance(interface, ipaddress.IPv6Interface) and interface.scope_id is not None:
+        raise ValueError("has a zone index (give the address without it)")
+    length = interface.network.prefixlen
+    texts = [f"{interface.ip.compressed}/{length}", text, f"{interface.ip.exploded}/{length}"]
+    if length == interface.max_prefixlen:
+        texts += [interface.ip.compressed, interface.ip.exploded]
+    return tuple(dict.fromkeys([*texts, *map(str.upper, texts)]))
+
+
 def network(text: str) -> IPNetwork:
     """The network that `text` (CIDR) names. Raises ValueError for host bits or garbage."""
     return ipaddress.ip_network(text)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from ipam_lib.addresses import contains, family_of, host_address, is_host, network
+from ipam_lib.addresses import contains, family_of, host_address, is_host, network, spellings
 from ipam_lib.models import PENDING
 
 V4 = st.ip_addresses(v=4)
@@ -26,7 +26,7 @@ CIDRS = st.builds(prefix_of, st.ip_addresses(v=4), st.integers(0, 32)) | st.buil
 )
 
 
-def spellings(address: Any) -> list[str]:
+def texts_of(address: Any) -> list[str]:
     """Ways to write one address, without a mask."""
     if address.version == 4:
         return [str(address)]
@@ -41,7 +41,7 @@ def spellings(address: Any) -> list[str]:
 def test_every_spelling_gives_one_canonical_text(address: Any) -> None:
     length = address.max_prefixlen
     family = f"ipv{address.version}"
-    for text in spellings(address):
+    for text in texts_of(address):
         for written in (text, f"{text}/{length}"):
             canonical = host_address(written)
             assert canonical == f"{address}/{length}"
@@ -202,3 +202,48 @@ def test_neither_address_nor_prefix(text: str) -> None:
             function(text)
     with pytest.raises(ValueError):
         contains("10.0.0.0/24", text)
+
+
+@pytest.mark.parametrize(
+    ("text", "texts"),
+    [
+        ("10.0.0.1", {"10.0.0.1/32", "10.0.0.1"}),
+        ("10.0.0.1/32", {"10.0.0.1/32", "10.0.0.1"}),
+        ("10.0.0.0/24", {"10.0.0.0/24"}),
+        (
+            "2001:DB8::0a",
+            {
+                "2001:db8::a/128",
+                "2001:db8::a",
+                "2001:DB8::A/128",
+                "2001:DB8::A",
+                "2001:DB8::0a",
+                "2001:DB8::0A",
+                "2001:0db8:0000:0000:0000:0000:0000:000a",
+                "2001:0db8:0000:0000:0000:0000:0000:000a/128",
+                "2001:0DB8:0000:0000:0000:0000:0000:000A",
+                "2001:0DB8:0000:0000:0000:0000:0000:000A/128",
+            },
+        ),
+        (
+            "2001:db8::/64",
+            {
+                "2001:db8::/64",
+                "2001:DB8::/64",
+                "2001:0db8:0000:0000:0000:0000:0000:0000/64",
+                "2001:0DB8:0000:0000:0000:0000:0000:0000/64",
+            },
+        ),
+    ],
+)
+def test_the_texts_under_which_an_address_may_be_stored(text: str, texts: set[str]) -> None:
+    found = spellings(text)
+    assert len(found) == len(set(found))
+    assert set(found) == texts
+    assert found[0] == min(texts, key=lambda one: (one != one.lower(), "/" not in one, len(one)))
+
+
+@pytest.mark.parametrize("text", ["", "x", "10.0.0.1/33", "10.0.0", "::1%eth0", "::1%eth0/128", "\0", "1", "é"])
+def test_what_is_no_address_has_no_spellings(text: str) -> None:
+    with pytest.raises(ValueError, match=r"is not an IP address|zone index"):
+        spellings(text)

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar
 
+from ipam_lib.addresses import spellings
 from ipam_lib.assembly import make_context, make_netbox, make_store
 from ipam_lib.cli import terminal
 from ipam_lib.cli.outcome import CommandError
@@ -100,17 +101,6 @@ async def _nothing() -> None:
 
 async def _nowhere(_document: dict[str, Any]) -> None:
     return None
-
-
-def spellings(address: str) -> tuple[str, ...]:
-    """The texts under which an address or network may be stored: first the canonical one. The earlier service kept what
-    the client wrote: with or without a mask, in either case, compressed or not."""
-    interface = ipaddress.ip_interface(address)
-    length = interface.network.prefixlen
-    texts = [f"{interface.ip.compressed}/{length}", address, f"{interface.ip.exploded}/{length}"]
-    if length == interface.max_prefixlen:
-        texts += [interface.ip.compressed, interface.ip.exploded]
-    return tuple(dict.fromkeys([*texts, *map(str.upper, texts)]))
 
 
 def family(address: str) -> IPFamily:

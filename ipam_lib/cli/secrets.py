@@ -7,8 +7,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from ipam_lib.addresses import spellings
 from ipam_lib.cli import audit, shapes, terminal
-from ipam_lib.cli.opening import found_on, load_settings, opened_registry, run, spellings
+from ipam_lib.cli.opening import found_on, load_settings, opened_registry, run
 from ipam_lib.cli.outcome import DONE, FAILED, CommandError, UsageError
 from ipam_lib.cli.values import SECRET_LENGTHS
 from ipam_lib.config import Settings

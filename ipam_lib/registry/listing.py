@@ -169,6 +169,6 @@ def _id(cursor: str) -> str:
         raw = base64.b64decode(cursor, altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
         raw = b""
-    if len(raw) != _ID_BYTES:
+    if len(raw) != _ID_BYTES or _cursor(raw.hex()) != cursor:  # b64decode passes over some odd endings
         raise BadRequest("invalid request: cursor is none of ours", {"cursor": ["is not a cursor of an earlier page"]})
     return raw.hex()

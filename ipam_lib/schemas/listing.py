@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from marshmallow import Schema, ValidationError, fields
 
-from ipam_lib.addresses import HOST_LENGTH, host_address
+from ipam_lib.addresses import HOST_LENGTH, spellings
 from ipam_lib.models import Filter
 from ipam_lib.schemas.fields import Family, Name, StrictSchema, UUIDText
 from ipam_lib.schemas.requests import bad_request
@@ -158,16 +158,14 @@ def parse_listing(query: Mapping[str, str]) -> Listing:
 
 
 def parse_address(text: str) -> tuple[str, ...]:
-    """The texts under which an address may be stored: canonical, as given, and without its mask.
+    """The texts under which an address, or a network of the earlier service's, may be stored; the canonical one first.
 
     Raises BadRequest.
     """
     try:
-        canonical = host_address(text)
+        return spellings(text)
     except ValueError as error:
         problem = str(error)
-    else:
-        return tuple(dict.fromkeys((canonical, text, canonical.partition("/")[0], text.partition("/")[0])))
     raise bad_request({"address": [problem]})
 
 

@@ -14,6 +14,7 @@ import json
 import os
 import re
 import warnings
+from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -184,7 +185,12 @@ class MongoStore(MongoPool, Store):
     async def counts(self) -> Mapping[tuple[str, IPFamily], int]:
         async with self._addresses() as collection:
             groups = await collection.aggregate(queries.COUNTS).to_list(None)
-        return {(group["_id"]["zone"], group["_id"]["ip_family"]): group["count"] for group in groups}
+        counted: Counter[tuple[str, IPFamily]] = Counter()
+        for group in groups:
+            # A document of somebody else's may lack either; it is read as one of a nameless zone, and counted so.
+            kind = to_registration({"_id": "", **group["_id"]})
+            counted[kind.zone, kind.ip_family] += group["count"]
+        return counted
 
     async def get_many(self, registration_ids: Sequence[str]) -> list[Registration]:
         return await self._find({"_id": {"$in": [_id(one) for one in registration_ids]}})

@@ -32,6 +32,7 @@ INDEXES = (
     Index("ipam_service", ("services.service_name", "services.namespace_id", "services.cluster_id", "secret")),
     # In the order of the pages; its null entries are the registrations without a service.
     Index("ipam_cluster", ("services.cluster_id", "_id")),
+    Index("ipam_namespace", ("services.namespace_id", "_id")),
     Index("ipam_expiration", ("services.expires_at", "_id")),
     Index("ipam_state", ("state", "_id")),
     # Pages of a zone, and of one family in it; the second is counted by, too.

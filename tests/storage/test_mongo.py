@@ -206,6 +206,13 @@ class TestQueryPlans:
         ("cluster", queries.by_cluster(["c7", "C7"], ObjectId(object_id(5))), {"ipam_cluster"}),
         ("address of any zone", queries.page(Filter(address="10.0.0.70/32"), ObjectId(object_id(5))), {"ipam_address"}),
         ("page of a cluster", queries.page(Filter(cluster_id="c7"), ObjectId(object_id(5))), {"ipam_cluster"}),
+        ("page of a namespace", queries.page(Filter(namespace_id="rare"), ObjectId(object_id(5))), {"ipam_namespace"}),
+        ("page of a zone", queries.page(Filter(zone="rare", states=None), ObjectId(object_id(5))), {"ipam_zone"}),
+        (
+            "page of a zone and family",
+            queries.page(Filter(zone="rare", ip_family="ipv6", states=None), ObjectId(object_id(5))),
+            {"ipam_zone_family"},
+        ),
     )
 
     @pytest.mark.parametrize(("name", "query", "indexes"), PLANS, ids=[plan[0] for plan in PLANS])
@@ -226,15 +233,15 @@ class TestQueryPlans:
             {
                 "_id": object_id(number),
                 "secret": "same",
-                "zone": "inet",
+                "zone": "rare" if number % 100 == 1 else "inet",
                 "address": f"10.0.{number >> 8}.{number & 255}/32",
-                "ip_family": "ipv4",
+                "ip_family": "ipv6" if number % 200 == 1 else "ipv4",
                 "services": []
                 if number % 500 == 0
                 else [
                     {
                         "service_name": f"web-{number}",
-                        "namespace_id": "namespace",
+                        "namespace_id": "rare" if number % 100 == 2 else "namespace",
                         "cluster_id": "cluster" if name == "service" else f"c{number % 100}",
                         **({"expires_at": NOW - DAY} if number % 300 == 0 else {}),
                     }

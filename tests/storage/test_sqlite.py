@@ -329,6 +329,8 @@ class TestQueryPlans:
         Filter(),
         Filter(states=None),
         Filter(zone="inet"),
+        Filter(zone="inet", ip_family="ipv4"),
+        Filter(zone="inet", expiring=True, states=None),
         Filter(address="10.0.0.1/32"),
         Filter(address="10.0.0.1/32", zone="inet"),
         Filter(cluster_id="c"),
@@ -387,8 +389,17 @@ class TestQueryPlans:
             (sqlite_rows.due(NOW, object_id(1), 50), "registrations_due (due_at<?)"),
             (sqlite_rows.by_states({State.CREATING}, None, 50), "registrations_state (state=? AND id>?)"),
             (sqlite_rows.by_cluster(["c"], object_id(1), 50), "services_cluster (cluster_id=? AND registration_id>?)"),
+            (sqlite_rows.page(Filter(zone="z"), object_id(1), 50), "registrations_zone (zone=? AND id>?)"),
+            (
+                sqlite_rows.page(Filter(zone="z", ip_family="ipv4"), object_id(1), 50),
+                "registrations_zone_family (zone=? AND ip_family=? AND id>?)",
+            ),
+            (sqlite_rows.page(Filter(zone="z", cluster_id="c"), None, 50), "services_cluster (cluster_id=?)"),
+            (sqlite_rows.page(Filter(zone="z", namespace_id="n"), None, 50), "services_namespace (namespace_id=?)"),
+            (sqlite_rows.page(Filter(zone="z", service_name="s"), None, 50), "services_name (service_name=?)"),
+            (sqlite_rows.page(Filter(zone="z", address="a"), None, 50), "registrations_address (address=?)"),
         ],
-        ids=["service", "address", "due", "states", "cluster"],
+        ids=str,
     )
     def test_each_query_has_its_index(
         self, statements: tuple[sqlite3.Connection, list[str]], query: sqlite_rows.Query, index: str
@@ -398,6 +409,14 @@ class TestQueryPlans:
         sql, values = query
         lines = plan(connection, sql, *values)
         assert any(f"INDEX {index}" in line for line in lines), lines
+
+    def test_counting_reads_an_index_in_its_order_and_no_document(
+        self, statements: tuple[sqlite3.Connection, list[str]]
+    ) -> None:
+        connection, ran = statements
+        sqlite_rows.counts(connection)
+        connection.set_trace_callback(None)
+        assert plan(connection, ran[-1]) == ["SCAN registrations USING COVERING INDEX registrations_zone_family"]
 
 
 def plan(connection: sqlite3.Connection, sql: str, *values: str | int) -> list[str]:

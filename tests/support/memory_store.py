@@ -149,7 +149,7 @@ class MemoryStore(MemoryPool, Store):
 
     async def counts(self) -> Mapping[tuple[str, IPFamily], int]:
         self._check()
-        every = (to_registration(one) for one in self.database.registrations.values())
+        every = (to_registration(one | {"state": None}) for one in self.database.registrations.values())
         return Counter((one.zone, one.ip_family) for one in every)
 
     async def get_many(self, registration_ids: Sequence[str]) -> list[Registration]:

@@ -184,14 +184,16 @@ async def service(
     listen: Listen | None = None,
     store: FakeStore | None = None,
     zones: FakeZones | None = None,
+    real: Registry | None = None,
 ) -> AsyncIterator[Service]:
-    """The application over doubles, served on a port that the system chose."""
+    """The application over doubles, served on a port that the system chose. `real` does the work of the registry's
+    double."""
     store, netbox, zones, registry = store or FakeStore(), FakeNetBox(), zones or FakeZones(), FakeRegistry()
     parts = Parts(
         store=cast(Store, store),
         netbox=netbox,
         zones=zones,
-        registry=cast(Registry, registry),
+        registry=real or cast(Registry, registry),
         clock=SystemClock(),
         cleanup_seconds=3600,
     )
