@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ipam_lib.cli import parser_registrations as registrations
 from ipam_lib.cli.completion import SHELLS
-from ipam_lib.cli.values import milliseconds, nonempty, port
+from ipam_lib.cli.values import COST_MODELS, milliseconds, nonempty, port, scale
 
 DESCRIPTION = "Hand out IP addresses to services in Kubernetes clusters, and keep NetBox in step."
 EPILOG = "Exit status: 0 done, 1 failed or not found (the reason is on standard error), 2 wrong usage."
@@ -55,6 +55,19 @@ def _simulate(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--latency-ms", type=milliseconds, default=0.0, metavar="MS", help="delay of every answer, in ms (default: 0)"
+    )
+    parser.add_argument(
+        "--cost-model",
+        choices=COST_MODELS,
+        metavar="NAME",
+        help=f"take as long as a NetBox was measured to, by operation and number of children: {', '.join(COST_MODELS)}",
+    )
+    parser.add_argument(
+        "--time-scale",
+        type=scale,
+        default=1.0,
+        metavar="FACTOR",
+        help="what the durations of the cost model are multiplied with (default: 1)",
     )
     parser.add_argument(
         "--state", type=Path, metavar="PATH", help="file that keeps the prefixes between runs (default: memory only)"

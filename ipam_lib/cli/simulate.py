@@ -24,7 +24,8 @@ def run(arguments: argparse.Namespace) -> int:
     token = arguments.token or secrets.token_hex(20)
     with ExitStack() as stack:
         model = build_model(arguments, stack)
-        app = simulator.create_app(model, tokens=[token], latency_ms=arguments.latency_ms)
+        costs = simulator.Costs(model, arguments.time_scale) if arguments.cost_model else None
+        app = simulator.create_app(model, tokens=[token], latency_ms=arguments.latency_ms, costs=costs)
         try:
             asyncio.run(_serve(app, arguments.host, arguments.port, token))
         except OSError as error:

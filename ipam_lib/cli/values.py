@@ -5,9 +5,13 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import re
+from typing import Final
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 SECRET_LENGTHS = (8, 64)
+
+COST_MODELS: Final = ("netbox-4.6",)
+"""What `simulate-netbox --cost-model` takes: whose durations the simulator knows (`netbox.simulator.costs`)."""
 
 
 def port(text: str) -> int:
@@ -25,6 +29,17 @@ def milliseconds(text: str) -> float:
         value = -1.0
     if not 0 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is no number of milliseconds")
+    return value
+
+
+def scale(text: str) -> float:
+    """A factor above 0. Raises ArgumentTypeError."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no factor above 0")
     return value
 
 

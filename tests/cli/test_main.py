@@ -105,6 +105,9 @@ def test_help_names_every_subcommand(capsys: pytest.CaptureFixture[str]) -> None
         ["simulate-netbox", "--latency-ms", "-1"],
         ["simulate-netbox", "--latency-ms", "nan"],
         ["simulate-netbox", "--latency-ms", "x"],
+        ["simulate-netbox", "--cost-model", "netbox-1.0"],
+        ["simulate-netbox", "--time-scale", "0"],
+        ["simulate-netbox", "--time-scale", "x"],
         ["--config"],
     ],
 )

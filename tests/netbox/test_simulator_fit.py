@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -86,6 +87,11 @@ class FirstFit(RuleBasedStateMachine):
             ) == (container.num_addresses)
             assert not any(block.overlaps(each) for block in free for each in inside)
             assert self.space.count_within(int(container.network_address), container.prefixlen) == len(inside)
+            inside.sort(key=lambda each: (int(each.network_address), each.prefixlen))
+            breaks = sum(
+                int(each.network_address) > int(before.broadcast_address) + 1 for before, each in pairwise(inside)
+            )
+            assert self.space.breaks_within(int(container.network_address), container.prefixlen) == breaks
 
 
 class FirstFit6(FirstFit):

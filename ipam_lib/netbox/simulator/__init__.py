@@ -4,6 +4,7 @@
 """
 
 from ipam_lib.netbox.simulator.app import SIMULATOR, Simulator, all_prefixes, create_app, serve
+from ipam_lib.netbox.simulator.costs import Costs
 from ipam_lib.netbox.simulator.faults import Fault, Faults
 from ipam_lib.netbox.simulator.journal import FileJournal, StateInUseError, attach
 from ipam_lib.netbox.simulator.model import NetBoxModel, Staged
@@ -21,6 +22,7 @@ from ipam_lib.netbox.simulator.wire import Request, Response, make_request
 __all__ = [
     "SAMPLE_ZONES",
     "SIMULATOR",
+    "Costs",
     "Fault",
     "Faults",
     "FileJournal",

@@ -24,6 +24,8 @@ class AddressSpace:
         # For (container, length wanted): no free block of that length begins below this address. Insertions can only
         # make that more true; removals take it back.
         self._floors: dict[tuple[int, int, int], int] = {}
+        # For each container that was asked about: what `breaks_within` says, kept up to date.
+        self._breaks: dict[Block, int] = {}
 
     def size(self, length: int) -> int:
         """How many addresses a prefix of that length has."""
@@ -37,6 +39,7 @@ class AddressSpace:
         """Put a prefix in."""
         insort(self.keys, (first, length, prefix_id))
         self._lengths[length] += 1
+        self._count_breaks((first, length, prefix_id), 1)
 
     def remove(self, first: int, length: int, prefix_id: int) -> None:
         """Take a prefix out. Raises KeyError when it is not there."""
@@ -44,6 +47,7 @@ class AddressSpace:
         index = bisect_left(self.keys, key)
         if index == len(self.keys) or self.keys[index] != key:
             raise KeyError(key)
+        self._count_breaks(key, -1)
         del self.keys[index]
         self._lengths[length] -= 1
         if not self._lengths[length]:
@@ -78,6 +82,35 @@ class AddressSpace:
         """How many prefixes lie strictly inside."""
         low, high = self._inside(first, length)
         return high - low
+
+    def breaks_within(self, first: int, length: int) -> int:
+        """How many of the prefixes strictly inside do not begin where the one before them ends (or within it)."""
+        known = self._breaks.get((first, length))
+        if known is None:
+            low, high = self._inside(first, length)
+            known = self._breaks[first, length] = sum(
+                self._is_break(self.keys[index - 1], self.keys[index]) for index in range(low + 1, high)
+            )
+        return known
+
+    def _is_break(self, before: Key, key: Key) -> bool:
+        return key[0] > before[0] + self.size(before[1])
+
+    def _count_breaks(self, key: Key, sign: int) -> None:
+        """Keep `_breaks` up to date when a key has just been put in (1), or is about to be taken out (-1)."""
+        if not self._breaks:
+            return
+        index = bisect_left(self.keys, key)
+        for (container, container_length), breaks in self._breaks.items():
+            low, high = self._inside(container, container_length)
+            if low <= index < high:
+                left = self.keys[index - 1] if index > low else None
+                right = self.keys[index + 1] if index + 1 < high else None
+                more = (left is not None and self._is_break(left, key)) + (
+                    right is not None and self._is_break(key, right)
+                )
+                less = left is not None and right is not None and self._is_break(left, right)
+                self._breaks[container, container_length] = breaks + sign * (more - less)
 
     def around(self, first: int, length: int) -> Iterator[int]:
         """The ids of the prefixes that strictly contain this one, widest first."""

@@ -1,6 +1,6 @@
 """The simulator over HTTP: a thin aiohttp application around `NetBoxModel`.
 
-With latency a write waits between its check and its insert, as it does in NetBox, where two requests for one address
+With latency (the same for each request, or by a cost model) a write waits between its check and its insert, as it does in NetBox, where two requests for one address
 then both succeed. POSTs to available-prefixes hold one lock over both steps. A request whose client hangs up is served
 to its end all the same (aiohttp's default; the handler is not cancelled).
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
@@ -18,6 +18,7 @@ from urllib.parse import parse_qsl
 from aiohttp import web
 
 from ipam_lib.netbox.simulator.access import authenticate
+from ipam_lib.netbox.simulator.costs import Costs
 from ipam_lib.netbox.simulator.faults import Fault, Faults
 from ipam_lib.netbox.simulator.model import NetBoxModel
 from ipam_lib.netbox.simulator.wire import HTML_TYPE, JSON_TYPE, ApiError, Request, Response, Row, html_page
@@ -28,7 +29,8 @@ MAX_BODY = 16 * 1024 * 1024
 
 @dataclass(slots=True)
 class Simulator:
-    """What an application of the simulator is made of. `latency_ms` may be changed while it runs."""
+    """What an application of the simulator is made of. `latency_ms` may be changed while it runs; `costs` come on top
+    of it."""
 
     model: NetBoxModel
     faults: Faults
@@ -36,6 +38,7 @@ class Simulator:
     sleep: Sleep
     start: Row = field(default_factory=dict)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    costs: Costs | None = None
 
     async def answer(self, request: Request) -> Response:
         """Serve a request, slowly if that is wanted."""
@@ -45,10 +48,11 @@ class Simulator:
         return await self._serve(request)
 
     async def _serve(self, request: Request) -> Response:
-        staged = self.model.stage(request)
-        if self.latency_ms:
-            await self.sleep(self.latency_ms / 1000)
-        return staged.commit()
+        with nullcontext(0.0) if self.costs is None else self.costs.serving(request) as cost:
+            staged = self.model.stage(request)
+            if seconds := self.latency_ms / 1000 + cost:
+                await self.sleep(seconds)
+            return staged.commit()
 
     async def faulty(self, fault: Fault, request: Request, transport: asyncio.Transport | None) -> Response:
         """Serve a request with a fault."""
@@ -86,14 +90,15 @@ def create_app(
     latency_ms: float = 0,
     faults: Faults | None = None,
     sleep: Sleep = asyncio.sleep,
+    costs: Costs | None = None,
 ) -> web.Application:
     """The application. `tokens` are let in as the superuser, besides those that the model knows.
 
-    `sleep` is what latency and delays wait with, so that tests can interleave requests without waiting.
+    `costs` says how long each request takes. `sleep` is what latency and delays wait with, so that tests can interleave requests without waiting.
     """
     model.add_tokens(tokens)
     app = web.Application(client_max_size=MAX_BODY)
-    app[SIMULATOR] = Simulator(model, faults or Faults(), latency_ms, sleep, model.dump())
+    app[SIMULATOR] = Simulator(model, faults or Faults(), latency_ms, sleep, model.dump(), costs=costs)
     app.on_shutdown.append(_let_go)
     app.router.add_route("*", "/simulator/{what}", _control)
     app.router.add_route("*", "/{path:.*}", _serve)

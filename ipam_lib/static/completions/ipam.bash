@@ -9,7 +9,7 @@ _shtab_ipam_pyz_subparsers=(serve demo simulate-netbox show-services show-secret
 
 _shtab_ipam_pyz_serve_option_strings=(-h --help --config --host --port --log-dir)
 _shtab_ipam_pyz_demo_option_strings=(-h --help --config --port --data --reset)
-_shtab_ipam_pyz_simulate_netbox_option_strings=(-h --help --config --host --port --token --zones --latency-ms --state)
+_shtab_ipam_pyz_simulate_netbox_option_strings=(-h --help --config --host --port --token --zones --latency-ms --cost-model --time-scale --state)
 _shtab_ipam_pyz_show_services_option_strings=(-h --help --config --zone --address --format)
 _shtab_ipam_pyz_show_secret_option_strings=(-h --help --config --zone --address --format)
 _shtab_ipam_pyz_replace_secret_option_strings=(-h --help --config --zone --address --new --yes --dry-run --format)
@@ -44,6 +44,7 @@ _shtab_ipam_pyz_version___config_COMPGEN=_shtab_compgen_files
 _shtab_ipam_pyz_help___config_COMPGEN=_shtab_compgen_files
 _shtab_ipam_pyz___config_COMPGEN=_shtab_compgen_files
 
+_shtab_ipam_pyz_simulate_netbox___cost_model_choices=(netbox-4.6)
 _shtab_ipam_pyz_show_services___format_choices=(text json)
 _shtab_ipam_pyz_show_secret___format_choices=(text json)
 _shtab_ipam_pyz_replace_secret___format_choices=(text json)

@@ -51,7 +51,7 @@ function _shtab_ipam_pyz_using
 end
 
 set -g _shtab_ipam_pyz_commands serve demo simulate-netbox show-services show-secret replace-secret delete-service delete-cluster list-addresses reconcile rotate-key completion version help
-set -g _shtab_ipam_pyz_opts_with_value --address --cluster --cluster-id --config --data --format --host --ip-family --latency-ms --log-dir --namespace-id --new --new-secrets --port --rounds --secret --service-name --state --token --zone --zones
+set -g _shtab_ipam_pyz_opts_with_value --address --cluster --cluster-id --config --cost-model --data --format --host --ip-family --latency-ms --log-dir --namespace-id --new --new-secrets --port --rounds --secret --service-name --state --time-scale --token --zone --zones
 
 complete -c ipam.pyz -e
 complete -c ipam.pyz -f
@@ -79,6 +79,8 @@ complete -c ipam.pyz -n '_shtab_ipam_pyz_using simulate-netbox' -l port -x -d 'p
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using simulate-netbox' -l token -x -d 'token that clients must send (default: a new one, printed)'
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using simulate-netbox' -l zones -xka "(__fish_complete_path (commandline -ct))" -d 'JSON file of zones and their prefixes (default: three sample zones)'
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using simulate-netbox' -l latency-ms -x -d 'delay of every answer, in ms (default: 0)'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using simulate-netbox' -l cost-model -xka "netbox-4.6" -d 'take as long as a NetBox was measured to, by operation and number of children: netbox-4.6'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using simulate-netbox' -l time-scale -x -d 'what the durations of the cost model are multiplied with (default: 1)'
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using simulate-netbox' -l state -xka "(__fish_complete_path (commandline -ct))" -d 'file that keeps the prefixes between runs (default: memory only)'
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using; and test $_shtab_ipam_pyz_npos -eq 0' -a show-services -d 'Show the services on an address.'
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using show-services' -s h -l help -d 'show this help message and exit'

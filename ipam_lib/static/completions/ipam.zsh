@@ -187,6 +187,8 @@ _shtab_ipam_pyz_simulate_netbox_options=(
   "--token[token that clients must send (default\: a new one, printed)]:TOKEN:"
   "--zones[JSON file of zones and their prefixes (default\: three sample zones)]:PATH:_files"
   "--latency-ms[delay of every answer, in ms (default\: 0)]:MS:"
+  "--cost-model[take as long as a NetBox was measured to, by operation and number of children\: netbox-4.6]:NAME:(netbox-4.6)"
+  "--time-scale[what the durations of the cost model are multiplied with (default\: 1)]:FACTOR:"
   "--state[file that keeps the prefixes between runs (default\: memory only)]:PATH:_files"
 )
 
