@@ -48,7 +48,7 @@ from ipam_lib.web import pages, server
 from ipam_lib.web.activation import passed_sockets
 from ipam_lib.web.answers import json_answer
 from ipam_lib.web.body import LARGEST_BODY, leave_expectation
-from ipam_lib.web.health import HealthSchema, NotReadySchema, ReadySchema, StorageProbe, in_words, readiness
+from ipam_lib.web.health import Condition, HealthSchema, NotReadySchema, ReadySchema, StorageProbe, in_words, readiness
 from ipam_lib.web.inflight import InFlight
 from ipam_lib.web.listing import registration_json, zone_json
 from ipam_lib.web.middlewares import (
@@ -220,7 +220,7 @@ async def healthz(request: web.Request) -> web.Response:
     name="readyz",
     summary="Whether the service can do its work",
     description="Ready when the storage answers and the zones are loaded. NetBox may be away: what is registered is "
-    "served without it.",
+    "served without it; `degraded` says so.",
     answers=ReadySchema,
     errors={503: "Not ready; the message names what is missing"},
     unready=NotReadySchema,
@@ -238,8 +238,17 @@ async def _readiness(app: web.Application) -> tuple[int, dict[str, Any]]:
         storage = "does not answer"
     elif not parts.prepared:
         storage = "is being prepared"
-    zones = (parts.zones.source or "storage") if parts.zones.loaded else None
-    return readiness(storage=storage, zones=zones, netbox_available=parts.netbox.available)
+    return readiness(
+        Condition(
+            storage=storage,
+            zones=(parts.zones.source or "storage") if parts.zones.loaded else None,
+            zones_age_seconds=parts.zones.age_seconds,
+            zones_trouble=parts.zones.trouble,
+            netbox_away=parts.netbox.away,
+            pool=parts.pools,
+            background=parts.alive(),
+        )
+    )
 
 
 async def metrics(request: web.Request) -> web.Response:

@@ -98,6 +98,11 @@ class NetBoxClient(ReadingClient):
     def available(self) -> bool:
         return self.breaker.available
 
+    @property
+    def away(self) -> bool:
+        """Whether it did not answer when it was last asked, several times in a row: also while one call tries again."""
+        return self.breaker.state != "closed"
+
     def set_token(self, token: str) -> None:
         """Use this token from the next request on. Raises ConfigError when it can be none."""
         self._transport.set_token(token)

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Literal, Protocol
 
 from ipam_lib.clock import Clock
-from ipam_lib.errors import NetBoxError, NetBoxUnavailable, StorageUnavailable, UnknownZone
+from ipam_lib.errors import NetBoxError, NetBoxRejected, NetBoxUnavailable, StorageUnavailable, UnknownZone
 from ipam_lib.models import IPFamily
 from ipam_lib.netbox.base import Container, Zones
 from ipam_lib.netbox.payloads import Mismatch
@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 
 Load = Callable[[], Awaitable[dict[str, Any] | None]]
 Save = Callable[[dict[str, Any]], Awaitable[None]]
+
+# NetBox does not answer, refuses (a token or a right is gone), or answers something that is not understood.
+Trouble = Literal["away", "refused", "odd"]
 
 MOST_PROBLEMS_LOGGED = 20
 
@@ -47,6 +50,8 @@ class ZoneCache(Zones):
     `load`, `save`: the document in storage. `refresh_seconds`: time between refreshes in the background, up to a tenth
     more as jitter. `pause_seconds`: the least time between two loads, whoever asks. `limit`: the longest that NetBox
     may take for each of the two parts, in seconds.
+
+    `source` says where the zones are from, `trouble` why the last load from NetBox failed; None where it did not.
     """
 
     def __init__(
@@ -75,6 +80,7 @@ class ZoneCache(Zones):
         self._told: frozenset[str] = frozenset()
         self._failed = True
         self.source: Literal["netbox", "storage"] | None = None
+        self.trouble: Trouble | None = None
 
     @property
     def loaded(self) -> bool:
@@ -177,6 +183,8 @@ class ZoneCache(Zones):
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._loading = None
         self._failed = task.cancelled() or task.exception() is not None
+        if not task.cancelled():
+            self.trouble = _trouble(task.exception())
 
     async def _load_from_netbox(self, limit: float) -> None:
         choices = await self._source.choices(limit=limit)
@@ -220,3 +228,11 @@ class ZoneCache(Zones):
         if len(fresh) > MOST_PROBLEMS_LOGGED:
             log.warning("and %d more such findings about the zones", len(fresh) - MOST_PROBLEMS_LOGGED)
         self._told = frozenset(text for _, text in problems)
+
+
+def _trouble(error: BaseException | None) -> Trouble | None:
+    if error is None:
+        return None
+    if isinstance(error, NetBoxRejected):
+        return "refused"
+    return "away" if isinstance(error, NetBoxUnavailable) else "odd"

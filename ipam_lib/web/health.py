@@ -24,7 +24,7 @@ class HealthSchema(Schema):
 
 
 class ReadySchema(Schema):
-    """The answer of a service that is ready."""
+    """The answer of a service that is ready, in whatever state it otherwise is."""
 
     status = fields.String(required=True, metadata={"description": "`ready` or `not ready`.", "example": "ready"})
     storage = fields.String(required=True, metadata={"description": "`ok`, or what is wrong with it.", "example": "ok"})
@@ -35,9 +35,26 @@ class ReadySchema(Schema):
             "example": "netbox",
         },
     )
-    netbox = fields.String(
+    zones_age_seconds = fields.Integer(
         required=True,
-        metadata={"description": "`ok`, or `away`: then only new addresses cannot be given out.", "example": "ok"},
+        allow_none=True,
+        metadata={
+            "description": "How long ago they were loaded from NetBox, by whichever process; null while there are none.",
+            "example": 42,
+            "x-nullable": True,
+        },
+    )
+    netbox = fields.String(
+        required=True, metadata={"description": "`ok`, or `away`: it does not answer.", "example": "ok"}
+    )
+    degraded = fields.List(
+        fields.String(),
+        required=True,
+        metadata={
+            "description": "What is not as it should be although the service works, and what that means; empty when "
+            "all is well. Each begins with the part that it is about: `netbox`, `zones` or `background`.",
+            "example": [],
+        },
     )
 
 
@@ -84,23 +101,70 @@ class StorageProbe:
         return True
 
 
-def readiness(*, storage: str | None, zones: str | None, netbox_available: bool) -> tuple[int, dict[str, Any]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """How the parts of the service are doing.
+
+    `storage`: what is wrong with it, None when nothing is. `zones`: where they are from (`netbox` or `storage`), None
+    while there are none; `zones_age_seconds`: how long ago they were loaded from NetBox; `zones_trouble`: why the last
+    load failed (see `netbox.zones.ZoneCache`), None when it did not. `netbox_away`: whether NetBox does not answer.
+    `pool`: whether addresses are kept ahead of demand. `background`: whether the workers live.
+    """
+
+    storage: str | None = None
+    zones: str | None = "netbox"
+    zones_age_seconds: float | None = 0.0
+    zones_trouble: str | None = None
+    netbox_away: bool = False
+    pool: bool = False
+    background: bool = True
+
+    def missing(self) -> list[str]:
+        """What keeps the service from its work."""
+        found = [f"storage: {self.storage}"] if self.storage else []
+        if self.zones is None:
+            found.append(f"zones: not loaded from NetBox yet{_REASONS.get(self.zones_trouble or '', '')}")
+        return found
+
+    def degraded(self) -> list[str]:
+        """What is not as it should be, and what that means."""
+        found = []
+        if self.netbox_away:
+            new = "come out of the pool while it lasts" if self.pool else "are not given out until it is back"
+            found.append(f"netbox: away; what is registered is served, new addresses {new}")
+        if self.zones is not None and self.zones_trouble is not None:
+            kept = "those kept in storage" if self.zones == "storage" else "as they were last loaded"
+            found.append(f"zones: {kept}, not refreshed{_REASONS[self.zones_trouble]}")
+        if not self.background:
+            found.append("background: a worker has died; nothing is cleaned up or recovered until the service restarts")
+        return found
+
+
+_REASONS: Final = {
+    "away": ": NetBox does not answer",
+    "refused": ": NetBox refuses; is its token still good, and may it read choice sets and prefixes?",
+    "odd": ": NetBox answers something else than was expected; the log has more",
+}
+
+
+def readiness(condition: Condition) -> tuple[int, dict[str, Any]]:
     """Status and body of the answer.
 
-    `storage`: what is wrong with it, None when nothing is. `zones`: where they are from, None while there are none.
     That NetBox is away is no reason not to be ready: whatever is registered is served without it.
     """
-    netbox = "ok" if netbox_available else "away"
-    missing = [f"storage: {storage}"] if storage else []
-    if zones is None:
-        missing.append("zones: not loaded from NetBox yet")
-    report = {"storage": storage or "ok", "zones": zones or "not loaded", "netbox": netbox}
-    if missing:
+    age = condition.zones_age_seconds
+    report = {
+        "storage": condition.storage or "ok",
+        "zones": condition.zones or "not loaded",
+        "zones_age_seconds": None if age is None else int(age),
+        "netbox": "away" if condition.netbox_away else "ok",
+        "degraded": condition.degraded(),
+    }
+    if missing := condition.missing():
         return 503, {"message": "not ready: " + "; ".join(missing), "status": "not ready", **report}
     return 200, {"status": "ready", **report}
 
 
 def in_words(report: dict[str, Any]) -> str:
     """The body of such an answer as one line, for `systemctl status`."""
-    away = "; NetBox is away" if report["netbox"] != "ok" else ""
-    return f"{report.get('message', report['status'])}{away}"
+    return "; ".join([report.get("message", report["status"]), *report["degraded"]])

@@ -124,7 +124,9 @@ def test_while_netbox_is_away_what_is_registered_is_served(
     with running("serve", "--config", str(config), cwd=tmp_path) as service:
         assert ready(service.url)
         status, content = call("GET", f"{service.url}/readyz")
-        assert (status, content["zones"]) == (200, "storage")
+        assert (status, content["status"], content["zones"]) == (200, "ready", "storage")
+        assert content["zones_age_seconds"] >= 0
+        assert any(told.startswith("zones: those kept in storage") for told in content["degraded"])
         status, content = call("POST", service.url, BODY)
         assert (status, content["address"]) == (200, registered["address"])
         other = BODY | {"service": SERVICE | {"service_name": "another"}}

@@ -30,9 +30,11 @@ async def test_the_breaker_opens_fails_fast_and_lets_one_probe_through(wire: Wir
     async with client_for(wire.url, clock=clock, observe=observed) as client:
         for _ in range(5):
             assert client.available
+            assert not client.away
             with pytest.raises(NetBoxUnavailable):
                 await create(client)
         assert not client.available
+        assert client.away
         assert client.breaker.state == "open"
         with pytest.raises(NetBoxUnavailable) as caught:
             await create(client)
@@ -49,9 +51,11 @@ async def test_the_breaker_opens_fails_fast_and_lets_one_probe_through(wire: Wir
             await MADE(request, writer)
 
         assert client.available
+        assert client.away, "that it may be tried does not mean that it answers"
         wire.then(slow)
         await create(client)
         assert client.breaker.state == "closed"
+        assert not client.away
 
 
 async def test_a_repeated_read_stops_when_the_breaker_opens(wire: WireServer) -> None:

@@ -130,6 +130,7 @@ async def test_a_start_without_netbox_serves_what_is_stored_with_its_age(
     later = cache(source, document, clock)
     await later.start()
     assert (later.loaded, later.source, later.age_seconds) == (True, "storage", 3600.0)
+    assert later.trouble == "away"
     assert later.containers("inet", "ipv4") == (INET,)
     assert later.containers("inet", "ipv4")[0].custom_fields == {"infra": "prod"}
     await later.check("hnet")
@@ -185,12 +186,15 @@ async def test_a_failed_refresh_keeps_the_old_and_is_tried_again_sooner(
     zones: ZoneCache, source: Source, clock: FakeClock
 ) -> None:
     await zones.start()
+    began = clock.monotonic()
     running = asyncio.create_task(zones.run())
     await clock.run(1)
-    for error in (NetBoxUnavailable(), NetBoxRejected("no"), RuntimeError("a bug")):
+    for error, trouble in ((NetBoxUnavailable(), "away"), (NetBoxRejected("no"), "refused"), (RuntimeError(), "odd")):
         source.error = error
         await clock.run(700)
         assert zones.containers("inet", "ipv4") == (INET,)
+        assert (zones.trouble, zones.source) == (trouble, "netbox")
+        assert zones.age_seconds == clock.monotonic() - began
     assert all(30 <= seconds <= 33 for seconds in clock.slept[1:])
     assert not running.done()
     source.error = None
@@ -198,6 +202,7 @@ async def test_a_failed_refresh_keeps_the_old_and_is_tried_again_sooner(
     await clock.run(33)
     assert zones.containers("inet", "ipv4") == ()
     assert zones.loaded
+    assert zones.trouble is None
     running.cancel()
 
 

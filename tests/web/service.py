@@ -61,6 +61,7 @@ class FakeStore:
 @dataclass
 class FakeNetBox:
     available: bool = True
+    away: bool = False
 
     async def open(self) -> None:
         return
@@ -73,6 +74,12 @@ class FakeNetBox:
 class FakeZones:
     names: Sequence[str] = ("inet", "hnet-public")
     source: str | None = "netbox"
+    trouble: str | None = None
+    age: float = 42.9
+
+    @property
+    def age_seconds(self) -> float | None:
+        return self.age if self.loaded else None
 
     @property
     def loaded(self) -> bool:

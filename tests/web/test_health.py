@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from typing import get_args
 
 import pytest
 
 from ipam_lib.errors import StorageUnavailable
-from ipam_lib.web.health import StorageProbe, readiness
+from ipam_lib.netbox.zones import Trouble
+from ipam_lib.web.health import Condition, StorageProbe, in_words, readiness
 from tests.web.service import FakeStore, FakeZones, service
 
 
@@ -16,15 +18,33 @@ async def test_ready() -> None:
         assert (await running.call("GET", "/healthz"))[:2] == (200, {"status": "ok"})
         status, content, _ = await running.call("GET", "/readyz")
         assert status == 200
-        assert content == {"status": "ready", "storage": "ok", "zones": "netbox", "netbox": "ok"}
+        assert content == {
+            "status": "ready",
+            "storage": "ok",
+            "zones": "netbox",
+            "zones_age_seconds": 42,
+            "netbox": "ok",
+            "degraded": [],
+        }
 
 
 async def test_netbox_away_is_ready_and_says_so() -> None:
-    async with service(zones=FakeZones(source="storage")) as running:
-        running.netbox.available = False
-        status, content, _ = await running.call("GET", "/readyz")
+    async with service(zones=FakeZones(source="storage", trouble="away", age=7200.0)) as running:
+        running.netbox.away = True
+        status, content, answer = await running.call("GET", "/readyz")
         assert status == 200
-        assert content == {"status": "ready", "storage": "ok", "zones": "storage", "netbox": "away"}
+        assert "Retry-After" not in answer.headers
+        assert content == {
+            "status": "ready",
+            "storage": "ok",
+            "zones": "storage",
+            "zones_age_seconds": 7200,
+            "netbox": "away",
+            "degraded": [
+                "netbox: away; what is registered is served, new addresses are not given out until it is back",
+                "zones: those kept in storage, not refreshed: NetBox does not answer",
+            ],
+        }
 
 
 async def test_the_socket_listens_while_everything_is_away() -> None:
@@ -87,7 +107,46 @@ async def test_closing_ends_a_question_that_hangs() -> None:
 
 
 def test_readiness_names_everything_that_is_missing() -> None:
-    status, report = readiness(storage="does not answer", zones=None, netbox_available=False)
+    status, report = readiness(
+        Condition(
+            storage="does not answer", zones=None, zones_age_seconds=None, zones_trouble="refused", netbox_away=True
+        )
+    )
     assert status == 503
-    assert report["message"] == "not ready: storage: does not answer; zones: not loaded from NetBox yet"
-    assert report["netbox"] == "away"
+    assert report["message"].startswith(
+        "not ready: storage: does not answer; zones: not loaded from NetBox yet: NetBox refuses"
+    )
+    assert (report["netbox"], report["zones"], report["zones_age_seconds"]) == ("away", "not loaded", None)
+    assert [each.partition(":")[0] for each in report["degraded"]] == ["netbox"]
+
+
+@pytest.mark.parametrize(
+    ("condition", "part", "words"),
+    [
+        (Condition(netbox_away=True), "netbox", "not given out until it is back"),
+        (Condition(netbox_away=True, pool=True), "netbox", "out of the pool while it lasts"),
+        (Condition(zones_trouble="away"), "zones", "as they were last loaded"),
+        (Condition(zones="storage", zones_trouble="away"), "zones", "kept in storage"),
+        (Condition(zones_trouble="refused"), "zones", "is its token still good"),
+        (Condition(zones_trouble="odd"), "zones", "the log has more"),
+        (Condition(background=False), "background", "until the service restarts"),
+    ],
+)
+def test_a_degraded_service_is_ready_and_tells_what_is_the_matter(condition: Condition, part: str, words: str) -> None:
+    status, report = readiness(condition)
+    assert (status, report["status"]) == (200, "ready")
+    [told] = report["degraded"]
+    assert told.startswith(f"{part}: ")
+    assert words in told
+    assert in_words(report) == f"ready; {told}"
+
+
+def test_in_words_all_is_well_or_what_is_missing() -> None:
+    assert in_words(readiness(Condition())[1]) == "ready"
+    report = readiness(Condition(storage="is being prepared", netbox_away=True))[1]
+    assert in_words(report) == f"not ready: storage: is being prepared; {report['degraded'][0]}"
+
+
+def test_every_trouble_of_the_zones_has_its_words() -> None:
+    told = {readiness(Condition(zones_trouble=trouble))[1]["degraded"][0] for trouble in get_args(Trouble)}
+    assert len(told) == len(get_args(Trouble)) == 3
