@@ -58,6 +58,14 @@ def spellings(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*texts, *map(str.upper, texts)]))
 
 
+def canonical(stored: str) -> str:
+    """The canonical text of an address or network as it is stored; what is none stays as it is."""
+    try:
+        return spellings(stored)[0]
+    except ValueError:
+        return stored
+
+
 def network(text: str) -> IPNetwork:
     """The network that `text` (CIDR) names. Raises ValueError for host bits or garbage."""
     return ipaddress.ip_network(text)

@@ -39,16 +39,53 @@ class ServiceKey:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A service on an address. `expires_at` is aware UTC in whole milliseconds; None means that it does not expire."""
+    """A service on an address. `expires_at` is aware UTC in whole milliseconds; None means that it does not expire.
+
+    `since`: when it came to the address; None when that was not written down (the earlier service did not). It tells
+    nothing about what the service wants, so it takes no part in comparisons.
+    """
 
     key: ServiceKey
     retention_period_days: int = 0
     deny_external_cleanup: bool = False
     expires_at: datetime | None = None
+    since: datetime | None = field(default=None, compare=False)
 
     def expired(self, now: datetime) -> bool:
         """Whether its expiration has passed at `now`."""
         return self.expires_at is not None and self.expires_at <= now
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """A service that has left a registration, as it stands in the document until it is in the history.
+
+    `id` is 24 hex digits, the tenure's. `since` as in `Service`; `until`: when it left, aware UTC in whole
+    milliseconds.
+    """
+
+    id: str
+    key: ServiceKey
+    since: datetime | None
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Tenure:
+    """A service held an address, from `since` (None: unknown) to `until` (None: it still does).
+
+    One that has ended is a document of the collection `addresses_history`; what is held now stands in the registrations
+    alone. `address` is canonical, with its mask.
+    """
+
+    id: str
+    registration_id: str
+    zone: str
+    ip_family: IPFamily
+    address: str
+    key: ServiceKey
+    since: datetime | None
+    until: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +94,9 @@ class Registration:
 
     `id` is 24 hex digits (an ObjectId), fresh for each registration and never used twice; it is also the NetBox
     custom field `k8s_uuid` of the prefix. `secret` is sealed (see `crypto`). `revision` is None in documents of the
-    earlier service. `lease_until` says how long whoever is creating it may go on writing to NetBox. `witness` is the
-    store's own (the raw document as it was read) and no part of the value.
+    earlier service. `lease_until` says how long whoever is creating it may go on writing to NetBox.
+    `departed`: the services that have left it and are not in the history yet. `witness` is the store's own (the raw
+    document as it was read) and no part of the value.
     """
 
     id: str
@@ -72,6 +110,7 @@ class Registration:
     revision: int | None = None
     lease_until: datetime | None = None
     duplicate: bool = False
+    departed: tuple[Departure, ...] = ()
     witness: Any = field(default=None, compare=False, repr=False)
 
     def service(self, key: ServiceKey) -> Service | None:

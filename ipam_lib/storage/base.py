@@ -16,6 +16,7 @@ from datetime import datetime
 from typing import Any
 
 from ipam_lib.models import Filter, IPFamily, Registration, ServiceKey, State
+from ipam_lib.storage.history import HistoryStore
 from ipam_lib.storage.pool import PoolStore
 
 
@@ -30,8 +31,9 @@ class DuplicateReport:
     marked: tuple[str, ...]
 
 
-class Store(PoolStore):
-    """Registrations, one document each, and a few small documents beside them; the pool's entries (`PoolStore`)."""
+class Store(PoolStore, HistoryStore):
+    """Registrations, one document each, and a few small documents beside them; the pool's entries (`PoolStore`), and
+    who held an address (`HistoryStore`)."""
 
     @abstractmethod
     async def open(self) -> None:
@@ -79,8 +81,9 @@ class Store(PoolStore):
         in one element), lowest id first. One round trip, by index."""
 
     @abstractmethod
-    async def find_address(self, *, zone: str, addresses: Sequence[str]) -> list[Registration]:
-        """The registrations, in whatever state, on any of these spellings of an address; lowest id first."""
+    async def find_address(self, *, zone: str | None, addresses: Sequence[str]) -> list[Registration]:
+        """The registrations, in whatever state, on any of these spellings of an address, in a zone (None: in any);
+        lowest id first. By index."""
 
     @abstractmethod
     async def replace(self, old: Registration, new: Registration) -> bool:
@@ -100,8 +103,8 @@ class Store(PoolStore):
 
     @abstractmethod
     async def find_due(self, *, now: datetime, after: str | None, limit: int) -> list[Registration]:
-        """Live registrations with a service whose expiration has passed at `now`, or with no service at all; by id,
-        those above `after`, at most `limit`. By index."""
+        """Live registrations with a service whose expiration has passed at `now`, or with no service at all, or with
+        one that has departed and is not in the history yet; by id, those above `after`, at most `limit`. By index."""
 
     @abstractmethod
     async def find_states(self, states: Collection[State], *, after: str | None, limit: int) -> list[Registration]:

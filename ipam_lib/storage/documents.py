@@ -6,12 +6,15 @@ A document is a dict of plain values (dates are aware datetimes):
     services: [{service_name, namespace_id, cluster_id, retention_period_days, deny_external_cleanup, expires_at?}]
 
 as the earlier service writes them, and our own `state` (absent when live, as in its documents), `revision`,
-`lease_until`, `held_secret` (the secret while not live) and `duplicate` (the own id). Reading takes what it can get:
+`lease_until`, `held_secret` (the secret while not live), `duplicate` (the own id), `since` in each service (when it
+came), and `departed` (services that have left, until they are in the history:
+`[{id, service_name, namespace_id, cluster_id, since?, until}]`). Reading takes what it can get:
 fields may be missing, null, in any order, or unknown. Writing never touches what it does not know.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,9 +22,11 @@ from typing import Any
 
 from ipam_lib.clock import whole_milliseconds
 from ipam_lib.errors import StorageUnavailable
-from ipam_lib.models import IPFamily, Registration, Service, ServiceKey, State
+from ipam_lib.models import Departure, IPFamily, Registration, Service, ServiceKey, State
 
 Document = dict[str, Any]
+
+_ID = re.compile("[0-9a-f]{24}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +66,9 @@ def to_registration(document: Mapping[str, Any], *, witness: Any = None) -> Regi
         netbox_id=integer(document.get("netbox_id")),
         state=state,
         revision=integer(document.get("revision")),
-        lease_until=_moment(document.get("lease_until")),
+        lease_until=to_moment(document.get("lease_until")),
         duplicate=bool(document.get("duplicate")),
+        departed=_departures(document.get("departed")),
         witness=witness,
     )
 
@@ -84,6 +90,7 @@ def to_document(registration: Registration, stored_services: Any = None) -> Docu
         "lease_until": one.lease_until and whole_milliseconds(one.lease_until),
         "held_secret": None if live else one.secret,
         "duplicate": one.id if one.duplicate else None,
+        "departed": [_departure_document(each) for each in one.departed] or None,
     }
     return {name: value for name, value in fields.items() if value is not None}
 
@@ -104,7 +111,7 @@ def merge_services(services: Sequence[Service], stored: Any) -> list[Document]:
     present = _services(stored)
     merged = []
     for service in services:
-        same = next((raw for one, raw in present if one == service), None)
+        same = next((raw for one, raw in present if one == service and one.since == service.since), None)
         kin: Document = next((raw for one, raw in present if one.key == service.key), {})
         merged.append(_service_document(service, kin) if same is None else same)
     return merged
@@ -137,25 +144,52 @@ def _services(stored: Any) -> list[tuple[Service, Document]]:
 
 def _service(raw: Document) -> Service:
     return Service(
-        key=ServiceKey(_text(raw.get("service_name")), _text(raw.get("namespace_id")), _text(raw.get("cluster_id"))),
+        key=to_key(raw),
         retention_period_days=integer(raw.get("retention_period_days")) or 0,
         deny_external_cleanup=raw.get("deny_external_cleanup") is True,
-        expires_at=_moment(raw.get("expires_at")),
+        expires_at=to_moment(raw.get("expires_at")),
+        since=to_moment(raw.get("since")),
     )
+
+
+def to_key(raw: Mapping[str, Any]) -> ServiceKey:
+    """The service that a document names."""
+    return ServiceKey(_text(raw.get("service_name")), _text(raw.get("namespace_id")), _text(raw.get("cluster_id")))
+
+
+def key_document(key: ServiceKey) -> Document:
+    """The fields that make a service the same service."""
+    return {"service_name": key.service_name, "namespace_id": key.namespace_id, "cluster_id": key.cluster_id}
 
 
 def _service_document(service: Service, stored: Document) -> Document:
     document = {
         **stored,
-        "service_name": service.key.service_name,
-        "namespace_id": service.key.namespace_id,
-        "cluster_id": service.key.cluster_id,
+        **key_document(service.key),
         "retention_period_days": service.retention_period_days,
         "deny_external_cleanup": service.deny_external_cleanup,
     }
-    document.pop("expires_at", None)
-    if service.expires_at is not None:
-        document["expires_at"] = whole_milliseconds(service.expires_at)
+    for name, moment in (("expires_at", service.expires_at), ("since", service.since)):
+        document.pop(name, None)
+        if moment is not None:
+            document[name] = whole_milliseconds(moment)
+    return document
+
+
+def _departures(stored: Any) -> tuple[Departure, ...]:
+    """What is no departure of our making is passed over."""
+    found = []
+    for raw in stored if isinstance(stored, list) else ():
+        until = to_moment(raw.get("until")) if isinstance(raw, dict) else None
+        if until is not None and _ID.fullmatch(_text(raw.get("id"))):
+            found.append(Departure(raw["id"], to_key(raw), to_moment(raw.get("since")), until))
+    return tuple(found)
+
+
+def _departure_document(one: Departure) -> Document:
+    document = {"id": one.id, **key_document(one.key), "until": whole_milliseconds(one.until)}
+    if one.since is not None:
+        document["since"] = whole_milliseconds(one.since)
     return document
 
 
@@ -163,7 +197,7 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _moment(value: Any) -> datetime | None:
+def to_moment(value: Any) -> datetime | None:
     """A date. Year 1 is the zero of Go's `time.Time`: not set, and certainly not long past."""
     if not isinstance(value, datetime) or value.year == 1:
         return None

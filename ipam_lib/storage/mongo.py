@@ -46,6 +46,8 @@ from ipam_lib.models import Filter, IPFamily, Registration, ServiceKey, State
 from ipam_lib.storage import mongo_queries as queries
 from ipam_lib.storage.base import DuplicateReport, Store
 from ipam_lib.storage.documents import Document, change, read_services, to_document, to_registration, witnessed
+from ipam_lib.storage.mongo_history import INDEXES as HISTORY_INDEXES
+from ipam_lib.storage.mongo_history import MongoHistory
 from ipam_lib.storage.mongo_pool import INDEXES as POOL_INDEXES
 from ipam_lib.storage.mongo_pool import MongoPool
 
@@ -61,7 +63,7 @@ _UNAUTHORIZED = {13, 18, 8000}
 _INDEX_CLASH = {67, 68, 85, 86}
 
 
-class MongoStore(MongoPool, Store):
+class MongoStore(MongoPool, MongoHistory, Store):
     """A store in one collection of a MongoDB database (and `{collection}_documents` for small documents).
 
     uri: a connection string; it may hold every option that is not mentioned here.
@@ -138,6 +140,8 @@ class MongoStore(MongoPool, Store):
                     await self._make_unique_index(collection)
                 async with self._pool(self._prepare_seconds) as pool:
                     await self._make_indexes(pool, POOL_INDEXES)
+                async with self._history(self._prepare_seconds) as history:
+                    await self._make_indexes(history, HISTORY_INDEXES)
                 return await self._duplicates(collection)
 
     async def insert(self, registration: Registration) -> None:
@@ -153,7 +157,7 @@ class MongoStore(MongoPool, Store):
         found = await self._find(queries.by_service(secrets, zone, ip_family, service))
         return [registration for registration in found if registration.state is State.LIVE]
 
-    async def find_address(self, *, zone: str, addresses: Sequence[str]) -> list[Registration]:
+    async def find_address(self, *, zone: str | None, addresses: Sequence[str]) -> list[Registration]:
         return await self._find(queries.by_address(zone, addresses))
 
     async def replace(self, old: Registration, new: Registration) -> bool:
@@ -281,6 +285,11 @@ class MongoStore(MongoPool, Store):
     async def _pool(self, seconds: float | None = None) -> AsyncIterator[_Collection]:
         async with self._calling(seconds) as database:
             yield self._collection(database, f"{self._collection_name}_pool")
+
+    @asynccontextmanager
+    async def _history(self, seconds: float | None = None) -> AsyncIterator[_Collection]:
+        async with self._calling(seconds) as database:
+            yield self._collection(database, f"{self._collection_name}_history")
 
     @asynccontextmanager
     async def _documents(self) -> AsyncIterator[_Collection]:

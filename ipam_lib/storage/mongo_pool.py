@@ -14,7 +14,7 @@ from pymongo.errors import BulkWriteError
 
 from ipam_lib.errors import StoreConflict
 from ipam_lib.models import IPFamily, PoolEntry, PoolState
-from ipam_lib.storage.mongo_queries import Index, above
+from ipam_lib.storage.mongo_queries import DUPLICATE_KEY, Index, above
 from ipam_lib.storage.pool import PoolKey, PoolStore, to_document, to_entry
 
 INDEXES: Final = (
@@ -24,7 +24,6 @@ INDEXES: Final = (
     Index("ipam_by", ("by", "_id")),
 )
 _FIRST_ID: Final = ObjectId(b"\0" * 12)
-_DUPLICATE: Final = 11000
 
 
 class MongoPool(PoolStore):
@@ -40,7 +39,7 @@ class MongoPool(PoolStore):
             try:
                 await collection.insert_many([_encoded(entry) for entry in entries], ordered=True)
             except BulkWriteError as error:
-                if all(one.get("code") == _DUPLICATE for one in error.details.get("writeErrors", [{}])):
+                if all(one.get("code") == DUPLICATE_KEY for one in error.details.get("writeErrors", [{}])):
                     raise StoreConflict("a place in the pool is taken") from error
                 raise
 

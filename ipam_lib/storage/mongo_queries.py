@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from ipam_lib.models import PENDING, Filter, IPFamily, ServiceKey, State
 from ipam_lib.storage.documents import integer
 
 Query = dict[str, Any]
+
+# https://www.mongodb.com/docs/manual/reference/error-codes/
+DUPLICATE_KEY: Final = 11000
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,7 @@ INDEXES = (
     Index("ipam_cluster", ("services.cluster_id", "_id")),
     Index("ipam_namespace", ("services.namespace_id", "_id")),
     Index("ipam_expiration", ("services.expires_at", "_id")),
+    Index("ipam_departed", ("departed.until", "_id")),
     Index("ipam_state", ("state", "_id")),
     # Pages of a zone, and of one family in it; the second is counted by, too.
     Index("ipam_zone", ("zone", "_id")),
@@ -67,9 +71,10 @@ def by_service(secrets: Sequence[str], zone: str, ip_family: IPFamily, service: 
     return {"services": {"$elemMatch": key}, "secret": {"$in": list(secrets)}, "zone": zone, "ip_family": ip_family}
 
 
-def by_address(zone: str, addresses: Sequence[str]) -> Query:
+def by_address(zone: str | None, addresses: Sequence[str]) -> Query:
     """See `Store.find_address`."""
-    return {"address": {"$in": list(addresses)}, "zone": zone}
+    query: Query = {"address": {"$in": list(addresses)}}
+    return query if zone is None else query | {"zone": zone}
 
 
 def due(now: datetime, after: Any) -> Query:
@@ -80,7 +85,8 @@ def due(now: datetime, after: Any) -> Query:
     """
     expired = {"services": {"$elemMatch": {"expires_at": {"$gte": _FIRST_MOMENT, "$lte": now}}}}
     without = {"$nor": [{"services.cluster_id": {"$exists": True}}], "services.0": {"$exists": False}}
-    return {"$or": [{**branch, "state": None, **above(after)} for branch in (expired, without)]}
+    departed = {"departed.until": {"$gte": _FIRST_MOMENT}}
+    return {"$or": [{**branch, "state": None, **above(after)} for branch in (expired, without, departed)]}
 
 
 def by_states(states: Collection[State], after: Any) -> Query:

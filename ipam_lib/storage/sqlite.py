@@ -21,6 +21,7 @@ from ipam_lib.errors import StorageUnavailable
 from ipam_lib.models import Filter, IPFamily, Registration, ServiceKey, State
 from ipam_lib.storage import sqlite_file, sqlite_rows
 from ipam_lib.storage.base import DuplicateReport, Store
+from ipam_lib.storage.sqlite_history import SQLiteHistory
 from ipam_lib.storage.sqlite_pool import SQLitePool
 
 T = TypeVar("T")
@@ -55,7 +56,7 @@ class _Connection:
             self._connection.close()
 
 
-class SQLiteStore(SQLitePool, Store):
+class SQLiteStore(SQLitePool, SQLiteHistory, Store):
     """A store in the file at `path`, which is made when it is not there.
 
     timeout_seconds: how long an operation may take, waiting for other processes' locks included. What is past that is
@@ -107,7 +108,7 @@ class SQLiteStore(SQLitePool, Store):
     ) -> list[Registration]:
         return await self._find(sqlite_rows.by_service(secrets, zone, ip_family, service))
 
-    async def find_address(self, *, zone: str, addresses: Sequence[str]) -> list[Registration]:
+    async def find_address(self, *, zone: str | None, addresses: Sequence[str]) -> list[Registration]:
         return await self._find(sqlite_rows.by_address(zone, addresses))
 
     async def replace(self, old: Registration, new: Registration) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ipam_lib.errors import ConfigError, StorageUnavailable, StoreConflict
-from ipam_lib.storage import sqlite_pool
+from ipam_lib.storage import sqlite_history, sqlite_pool
 
 T = TypeVar("T")
 
@@ -24,7 +24,7 @@ SCHEMA_VERSION = 1
 
 # `document` is the registration; the other columns repeat what the queries look for. `duplicate` is '' where there is
 # none, because a unique index takes NULLs for different. `due_at` (milliseconds since 1970): when the first service of
-# a live registration expires; 0 when it has no service at all; NULL when nothing will.
+# a live registration expires; 0 when it has no service at all, or one has departed; NULL when nothing will.
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS registrations (
     id TEXT PRIMARY KEY NOT NULL,
@@ -142,7 +142,7 @@ def make_schema(connection: sqlite3.Connection, path: Path) -> None:
         if version > SCHEMA_VERSION:
             newer = f"was written by a newer version (schema {version}; this version knows {SCHEMA_VERSION})"
             raise ConfigError([f"storage.sqlite: {path} {newer}; run that version, or name another file"])
-        for statement in filter(str.strip, (SCHEMA + sqlite_pool.SCHEMA).split(";")):
+        for statement in filter(str.strip, (SCHEMA + sqlite_pool.SCHEMA + sqlite_history.SCHEMA).split(";")):
             connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")

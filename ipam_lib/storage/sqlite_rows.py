@@ -30,6 +30,7 @@ ORDER BY id"""
 _BY_ADDRESS = """
 SELECT document FROM registrations INDEXED BY registrations_address
 WHERE address IN (SELECT value FROM json_each(?)) AND zone = ? ORDER BY id"""
+_BY_ADDRESS_IN_ANY_ZONE = _BY_ADDRESS.replace(" AND zone = ?", "")
 _DUE = """
 SELECT document FROM registrations
 WHERE id IN (SELECT id FROM registrations WHERE due_at <= ? AND +id > ? ORDER BY +id LIMIT ?)
@@ -113,8 +114,10 @@ def by_service(secrets: Sequence[str], zone: str, ip_family: IPFamily, service: 
     return _BY_SERVICE, (*key, zone, ip_family, _list(secrets))
 
 
-def by_address(zone: str, addresses: Sequence[str]) -> Query:
+def by_address(zone: str | None, addresses: Sequence[str]) -> Query:
     """See `Store.find_address`."""
+    if zone is None:
+        return _BY_ADDRESS_IN_ANY_ZONE, (_list(addresses),)
     return _BY_ADDRESS, (_list(addresses), zone)
 
 
@@ -198,7 +201,9 @@ def _stored(connection: sqlite3.Connection, old: Registration) -> Document | Non
 def _row(registration: Registration, document: Document) -> dict[str, str | int | None]:
     live = registration.state is State.LIVE
     expirations = [one.expires_at for one in registration.services if one.expires_at is not None]
-    due_at = _milliseconds(min(expirations)) if expirations else None if registration.services else 0
+    due_at = _milliseconds(min(expirations)) if expirations else None
+    if registration.departed or not registration.services:
+        due_at = 0
     return {
         "id": registration.id,
         "zone": registration.zone,

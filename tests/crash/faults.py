@@ -18,6 +18,7 @@ from ipam_lib.models import Filter, IPFamily, Registration, ServiceKey, State
 from ipam_lib.netbox.base import Container, NetBox, Prefix, PrefixChange
 from ipam_lib.netbox.coalesce import Coalescer
 from ipam_lib.storage.base import DuplicateReport, Store
+from tests.crash.faulty_history import FaultyHistory
 from tests.crash.faulty_pool import FaultyPool
 from tests.support.plain_netbox import PlainNetBox
 
@@ -161,7 +162,7 @@ async def _later(seconds: float, apply: Callable[[], Awaitable[Any]]) -> None:
             raise
 
 
-class FaultyStore(FaultyPool, Store):
+class FaultyStore(FaultyPool, FaultyHistory, Store):
     """A store as one instance reaches it."""
 
     def __init__(self, inner: Store, instance: Instance) -> None:
@@ -204,7 +205,7 @@ class FaultyStore(FaultyPool, Store):
             lambda: self._inner.find_service(secrets=secrets, zone=zone, ip_family=ip_family, service=service),
         )
 
-    async def find_address(self, *, zone: str, addresses: Sequence[str]) -> list[Registration]:
+    async def find_address(self, *, zone: str | None, addresses: Sequence[str]) -> list[Registration]:
         return await self._call("find_address", lambda: self._inner.find_address(zone=zone, addresses=addresses))
 
     async def replace(self, old: Registration, new: Registration) -> bool:

@@ -11,8 +11,10 @@ import pytest
 from bson import Int64, ObjectId
 
 from ipam_lib.errors import StorageUnavailable
-from ipam_lib.models import Filter, Registration, State
+from ipam_lib.models import Filter, Registration, State, Tenure
+from ipam_lib.storage import mongo_history
 from ipam_lib.storage import mongo_queries as queries
+from ipam_lib.storage.history import Place
 from ipam_lib.storage.mongo import MongoStore
 from tests.storage.backends import MongoBackend
 from tests.storage.conftest import OpenStore
@@ -96,6 +98,7 @@ async def test_a_collection_of_another_name(backend: MongoBackend, mongodb_admin
     assert sorted(name for name in names if not name.startswith("system.")) == [
         "elsewhere",
         "elsewhere_documents",
+        "elsewhere_history",
         "elsewhere_pool",
     ]
 
@@ -201,7 +204,7 @@ class TestQueryPlans:
     PLANS: tuple[tuple[str, queries.Query, set[str]], ...] = (
         ("service", queries.by_service(["same"], "inet", "ipv4", key("web-70")), {"ipam_service"}),
         ("address", queries.by_address("inet", ["10.0.0.70/32", "x"]), {"ipam_address"}),
-        ("due", queries.due(NOW, ObjectId(object_id(5))), {"ipam_expiration", "ipam_cluster"}),
+        ("due", queries.due(NOW, ObjectId(object_id(5))), {"ipam_expiration", "ipam_cluster", "ipam_departed"}),
         ("states", queries.by_states({State.CREATING}, ObjectId(object_id(5))), {"ipam_state"}),
         ("cluster", queries.by_cluster(["c7", "C7"], ObjectId(object_id(5))), {"ipam_cluster"}),
         ("address of any zone", queries.page(Filter(address="10.0.0.70/32"), ObjectId(object_id(5))), {"ipam_address"}),
@@ -247,6 +250,7 @@ class TestQueryPlans:
                     }
                 ],
                 **({"state": "creating"} if number % 400 == 0 else {}),
+                **({"departed": [{"until": NOW}]} if number % 700 == 0 else {}),
             }
             for number in range(3000)
         )
@@ -257,3 +261,35 @@ class TestQueryPlans:
         assert used == indexes
         assert stats["nReturned"] >= 1
         assert stats["totalDocsExamined"] <= stats["nReturned"] + 5
+
+    @pytest.mark.parametrize("before", [None, Place(NOW + 40 * DAY, object_id(40))])
+    async def test_a_page_of_the_history_reads_only_what_it_returns(
+        self, backend: MongoBackend, open_store: OpenStore, mongodb_admin: Any, before: Place | None
+    ) -> None:
+        if "javascriptEngine" not in mongodb_admin.admin.command("buildInfo"):
+            skip_loudly("MongoDB query plans", "only a real mongod explains them; set IPAM_TEST_MONGODB_URI")
+        store = await open_store()
+        await store.prepare()
+        tenures = [
+            Tenure(
+                object_id(number),
+                object_id(9000 + number),
+                "inet",
+                "ipv4",
+                f"10.0.0.{number % 10}/32",
+                key(),
+                None,
+                NOW + number * DAY,
+            )
+            for number in range(1000)
+        ]
+        await store.history_insert(tenures)
+        command = {"find": "addresses_history", "filter": mongo_history.page("10.0.0.3/32", None, before)}
+        command |= {"limit": 3, "sort": {"until": -1, "_id": -1}}
+        explained = mongodb_admin[backend.database].command("explain", command, verbosity="executionStats")
+        stats = explained["executionStats"]
+        assert set(re.findall(r"'indexName': '(\w+)'", str(explained["queryPlanner"]["winningPlan"]))) == {
+            "ipam_address"
+        }
+        assert stats["nReturned"] == 3
+        assert stats["totalDocsExamined"] <= 4

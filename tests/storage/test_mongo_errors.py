@@ -271,12 +271,12 @@ class TestIndexes:
         await store.prepare()
         made = self.made(server)
         assert len(made) == len(queries.INDEXES) + 1
-        of_the_pool = self.made(server, "addresses_pool")
-        assert of_the_pool
+        beside = [self.made(server, f"addresses_{name}") for name in ("pool", "history")]
+        assert all(beside)
         server.commands.clear()
         renamed = [
             {"v": 2, **one, "name": f"of_an_admin_{number}", "key": dict.fromkeys(one["key"], 1.0)}
-            for number, one in enumerate(made + of_the_pool)
+            for number, one in enumerate(made + beside[0] + beside[1])
         ]
         server.script = self.script(renamed, {"ok": 0, "code": 85, "errmsg": "no"})
         assert await store.prepare() == []

@@ -17,7 +17,8 @@ import pytest
 
 from ipam_lib.errors import ConfigError, StorageUnavailable
 from ipam_lib.models import Filter, Registration, State
-from ipam_lib.storage import sqlite_file, sqlite_rows
+from ipam_lib.storage import sqlite_file, sqlite_history, sqlite_rows
+from ipam_lib.storage.history import Place
 from ipam_lib.storage.sqlite import SQLiteStore
 from tests.storage.samples import NOW, key, object_id, registration, service
 
@@ -352,6 +353,7 @@ class TestQueryPlans:
                 sqlite_rows.by_ids([one.id, object_id(2)]),
                 sqlite_rows.by_service(["a", "b"], "inet", "ipv4", key()),
                 sqlite_rows.by_address("inet", ["10.0.0.1/32", "10.0.0.1"]),
+                sqlite_rows.by_address(None, ["10.0.0.1/32", "10.0.0.1"]),
                 sqlite_rows.due(NOW, after, 50),
                 sqlite_rows.by_states({State.CREATING, State.ABORTING}, after, 50),
                 sqlite_rows.by_cluster(["c", "C"], after, 50),
@@ -386,6 +388,7 @@ class TestQueryPlans:
         [
             (sqlite_rows.by_service(["a"], "inet", "ipv4", key()), "services_name (service_name=? AND namespace_id=?"),
             (sqlite_rows.by_address("inet", ["a"]), "registrations_address (address=? AND zone=?)"),
+            (sqlite_rows.by_address(None, ["a"]), "registrations_address (address=?)"),
             (sqlite_rows.due(NOW, object_id(1), 50), "registrations_due (due_at<?)"),
             (sqlite_rows.by_states({State.CREATING}, None, 50), "registrations_state (state=? AND id>?)"),
             (sqlite_rows.by_cluster(["c"], object_id(1), 50), "services_cluster (cluster_id=? AND registration_id>?)"),
@@ -417,6 +420,34 @@ class TestQueryPlans:
         sqlite_rows.counts(connection)
         connection.set_trace_callback(None)
         assert plan(connection, ran[-1]) == ["SCAN registrations USING COVERING INDEX registrations_zone_family"]
+
+    @pytest.mark.parametrize(
+        ("zone", "before", "searched"),
+        [
+            (None, None, "address=?"),
+            ("inet", None, "address=?"),
+            (None, Place(NOW, object_id(1)), "address=? AND (until,id)<(?,?)"),
+            ("inet", Place(NOW, object_id(1)), "address=? AND (until,id)<(?,?)"),
+        ],
+    )
+    def test_a_page_of_the_history_is_read_in_its_order(
+        self, statements: tuple[sqlite3.Connection, list[str]], zone: str | None, before: Place | None, searched: str
+    ) -> None:
+        connection, _ = statements
+        connection.set_trace_callback(None)
+        sql, values = sqlite_history.page("10.0.0.1/32", zone, before, 50)
+        lines = plan(connection, sql, *values)
+        assert len(lines) == 1, lines
+        assert lines[0].startswith(f"SEARCH history USING INDEX history_address ({searched}"), lines
+
+    def test_the_history_is_pruned_by_an_index(self, statements: tuple[sqlite3.Connection, list[str]]) -> None:
+        connection, ran = statements
+        sqlite_history.prune(connection, NOW, 50)
+        sql = next(one for one in ran if "DELETE" in one)
+        connection.set_trace_callback(None)
+        lines = plan(connection, sql)
+        assert "SEARCH history USING PRIMARY KEY (id=?)" in lines
+        assert "SEARCH history USING COVERING INDEX history_until (until<?)" in lines
 
 
 def plan(connection: sqlite3.Connection, sql: str, *values: str | int) -> list[str]:

@@ -16,6 +16,7 @@ from ipam_lib.errors import StorageUnavailable, StoreConflict
 from ipam_lib.models import PENDING, Filter, IPFamily, Registration, ServiceKey, State
 from ipam_lib.storage.base import DuplicateReport, Store
 from ipam_lib.storage.documents import Document, change, read_services, to_document, to_registration, witnessed
+from tests.support.memory_history import MemoryHistory
 from tests.support.memory_pool import MemoryPool
 
 
@@ -26,6 +27,7 @@ class MemoryDatabase:
     registrations: dict[str, Document] = field(default_factory=dict)
     documents: dict[str, dict[str, Any]] = field(default_factory=dict)
     pool: dict[str, Document] = field(default_factory=dict)
+    history: dict[str, Document] = field(default_factory=dict)
     unique: bool = False
 
     def holder(self, document: Document) -> str | None:
@@ -41,7 +43,7 @@ class MemoryDatabase:
         )
 
 
-class MemoryStore(MemoryPool, Store):
+class MemoryStore(MemoryPool, MemoryHistory, Store):
     """A store over `database`. The unique index is there after `prepare`, as in a database of the earlier service."""
 
     def __init__(self, database: MemoryDatabase | None = None, *, coexist: bool = False) -> None:
@@ -105,8 +107,8 @@ class MemoryStore(MemoryPool, Store):
             )
         )
 
-    async def find_address(self, *, zone: str, addresses: Sequence[str]) -> list[Registration]:
-        return self._select(lambda one: one.zone == zone and one.address in addresses, any_state=True)
+    async def find_address(self, *, zone: str | None, addresses: Sequence[str]) -> list[Registration]:
+        return self._select(lambda one: zone in (None, one.zone) and one.address in addresses, any_state=True)
 
     async def replace(self, old: Registration, new: Registration) -> bool:
         self._check()
@@ -126,7 +128,8 @@ class MemoryStore(MemoryPool, Store):
     async def find_due(self, *, now: datetime, after: str | None, limit: int) -> list[Registration]:
         return self._select(
             lambda one: (
-                one.state is State.LIVE and (not one.services or any(service.expired(now) for service in one.services))
+                one.state is State.LIVE
+                and (not one.services or bool(one.departed) or any(service.expired(now) for service in one.services))
             ),
             after,
             limit,
@@ -166,6 +169,10 @@ class MemoryStore(MemoryPool, Store):
     def _pool(self) -> dict[str, Document]:
         self._check()
         return self.database.pool
+
+    def _history(self) -> dict[str, Document]:
+        self._check()
+        return self.database.history
 
     def _check(self) -> None:
         if self._closed:
