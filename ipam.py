@@ -174,8 +174,22 @@ async def addresses(request: web.Request) -> web.Response:
     answers=AddressesFoundSchema,
     errors=_AWAY | {400: "It is not an address", 404: "It is not registered"},
     parameters=(
-        {"in": "path", "name": "address", "required": True, "type": "string", "description": "`A`, `A/32` or `A/128`."},
-        {"in": "query", "name": "zone", "required": False, "type": "string", "description": "Only of this zone."},
+        {
+            "in": "path",
+            "name": "address",
+            "required": True,
+            "type": "string",
+            "pattern": "^[0-9A-Fa-f:.]{2,45}(/[0-9]{1,3})?$",
+            "description": "`A`, `A/32` or `A/128`.",
+        },
+        {
+            "in": "query",
+            "name": "zone",
+            "required": False,
+            "type": "string",
+            "allowEmptyValue": True,
+            "description": "Only of this zone.",
+        },
     ),
     bearer=True,
 )

@@ -181,6 +181,7 @@ def listing_parameters() -> list[dict[str, Any]]:
             "in": "query",
             "name": name,
             "required": False,
+            "allowEmptyValue": True,
             "description": field.metadata["description"],
             **kinds.get(name, {"type": "string"}),
         }
