@@ -130,8 +130,7 @@ class AddressHeld(Conflict):
     """The address was released a short while ago, and is not handed out again yet."""
 
     def __init__(self, address: str, until: datetime) -> None:
-        moment = until.strftime("%Y-%m-%dT%H:%M:%SZ")
-        super().__init__(f"address {address} was released a short while ago and is held until {moment}")
+        super().__init__(f"address {address} was released a short while ago and is cooling down until {_moment(until)}")
 
 
 class SecretShared(Conflict):
@@ -144,11 +143,15 @@ class SecretShared(Conflict):
 
 
 class ZoneFull(Conflict):
-    """Every container of the zone is exhausted. `held`: how many addresses are free but not to be handed out yet."""
+    """Every container of the zone is exhausted. `cooling`: how many addresses were released but are not to be handed
+    out yet, the first of them from `until` on."""
 
-    def __init__(self, zone: str, ip_family: str, *, held: int = 0) -> None:
-        cooling = f" ({held} released a short while ago are held until their cooldown is over)" if held else ""
-        super().__init__(f"no free {ip_family} address left in zone '{zone}'{cooling}")
+    def __init__(self, zone: str, ip_family: str, *, cooling: int = 0, until: datetime | None = None) -> None:
+        message = f"no free {ip_family} address left in zone '{zone}'"
+        if cooling and until is not None:
+            held = "1 address is cooling down" if cooling == 1 else f"{cooling} addresses are cooling down, the first"
+            message += f"; {held} until {_moment(until)}"
+        super().__init__(message)
 
 
 class StillInFlight(Conflict):
@@ -260,3 +263,7 @@ class ConfigError(Exception):
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = list(problems)
+
+
+def _moment(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

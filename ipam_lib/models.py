@@ -175,7 +175,8 @@ class PoolEntry:
     """One document of the collection `addresses_pool`: a prefix of ours in NetBox, of status `reserved`.
 
     `id` is 24 hex digits, fresh for each entry and never used twice; it is the `k8s_uuid` of the prefix. `by` is the id
-    of a registration. `lease_until`: how long whoever is making it may go on writing to NetBox.
+    of a registration. `lease_until`: how long whoever is making it, or handing it over to its registration, may go on
+    writing to NetBox.
     """
 
     id: str

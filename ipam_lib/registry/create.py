@@ -24,12 +24,11 @@ from ipam_lib.errors import (
     Unavailable,
     ZoneFull,
 )
-from ipam_lib.models import PoolEntry, PoolState, Registered, Registration, State
+from ipam_lib.models import PoolEntry, Registered, Registration, State
 from ipam_lib.netbox.base import Container, Prefix
 from ipam_lib.registry import recover, release, writes
 from ipam_lib.registry.context import Context, Deadline
 from ipam_lib.registry.pool import claims
-from ipam_lib.storage.pool import PoolKey
 
 log = logging.getLogger(__name__)
 
@@ -82,13 +81,12 @@ class Creation:
         await self._delete(self.made.values())
         if (taken := await self._from_pool()) is not Turn.TRY_ANOTHER:
             return taken
-        counts = await self.context.store.pool_counts()
-        held = counts.get(PoolKey(self.own.zone, self.own.ip_family, PoolState.COOLING), 0)
-        raise ZoneFull(self.own.zone, self.own.ip_family, held=held)
+        cooling = await self.context.store.pool_cooling(zone=self.own.zone, ip_family=self.own.ip_family)
+        raise ZoneFull(self.own.zone, self.own.ip_family, cooling=cooling.number, until=cooling.until)
 
     async def _from_pool(self) -> Registered | Turn:
         """Take the lowest address that the pool has ready: no call to NetBox. TRY_ANOTHER when it has none."""
-        while (entry := await claims.claim_next(self.context, self.own)) is not None:
+        while (entry := await writes.pool_claim(self.context, self.own, self.deadline)) is not None:
             settled = await self._settle_entry(entry)
             if settled is not Turn.TRY_ANOTHER:
                 return settled

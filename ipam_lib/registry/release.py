@@ -134,7 +134,7 @@ async def finish(context: Context, registrations: Sequence[Registration], deadli
     for registration in registrations:
         for entry in entries[registration.id]:
             if entry.state is not PoolState.COOLING:
-                await writes.pool_delete(context, entry, deadline)
+                await claims.let_go(context, entry, deadline)
         if await writes.delete(context, registration, deadline):
             done += 1
             log.info("released %s of zone %s", registration.address, registration.zone)

@@ -67,6 +67,23 @@ async def delete(context: Context, old: Registration, deadline: Deadline) -> boo
     raise AssertionError("unreachable")
 
 
+async def pool_claim(context: Context, own: Registration, deadline: Deadline) -> PoolEntry | None:
+    """The lowest ready address of the registration's zone and family, claimed by it; None when there is none. Should a
+    claim that seemed lost arrive later, its entry goes back when the registration has another address, or is gone.
+
+    Raises StorageUnavailable when it cannot be told whether it happened.
+    """
+    _check(deadline)
+    for attempt in range(ATTEMPTS):
+        try:
+            return await context.store.pool_claim(zone=own.zone, ip_family=own.ip_family, by=own.id)
+        except StorageUnavailable as error:
+            if error.applied and (claimed := await context.store.pool_find_by([own.id])):
+                return claimed[0]
+            await _before_another_attempt(context, attempt, deadline, error)
+    raise AssertionError("unreachable")
+
+
 async def pool_replace(context: Context, old: PoolEntry, new: PoolEntry, deadline: Deadline) -> bool:
     """Compare-and-set of a pool entry; False when it is no longer `old`.
 

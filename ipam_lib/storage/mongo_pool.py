@@ -15,7 +15,7 @@ from pymongo.errors import BulkWriteError
 from ipam_lib.errors import StoreConflict
 from ipam_lib.models import IPFamily, PoolEntry, PoolState
 from ipam_lib.storage.mongo_queries import DUPLICATE_KEY, Index, above
-from ipam_lib.storage.pool import PoolKey, PoolStore, to_document, to_entry
+from ipam_lib.storage.pool import Cooling, PoolKey, PoolStore, to_document, to_entry
 
 INDEXES: Final = (
     Index("ipam_address", ("address", "zone"), unique=True),
@@ -87,6 +87,13 @@ class MongoPool(PoolStore):
     async def pool_highest(self, *, zone: str, ip_family: IPFamily, limit: int) -> list[PoolEntry]:
         query = {"zone": zone, "ip_family": ip_family, "state": PoolState.READY.value}
         return await self._entries(query, ("order", DESCENDING), limit)
+
+    async def pool_cooling(self, *, zone: str, ip_family: IPFamily) -> Cooling:
+        match = {"zone": zone, "ip_family": ip_family, "state": PoolState.COOLING.value}
+        group = {"_id": None, "number": {"$sum": 1}, "until": {"$min": "$until"}}
+        async with self._pool() as collection:
+            found = await collection.aggregate([{"$match": match}, {"$group": group}]).to_list(None)
+        return Cooling(found[0]["number"], found[0]["until"]) if found else Cooling()
 
     async def pool_counts(self) -> Mapping[PoolKey, int]:
         kind = {name: f"${name}" for name in ("zone", "ip_family", "state")}

@@ -11,6 +11,7 @@ import ipaddress
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from ipam_lib.clock import whole_milliseconds
@@ -28,6 +29,14 @@ class PoolKey:
     zone: str
     ip_family: IPFamily
     state: PoolState
+
+
+@dataclass(frozen=True, slots=True)
+class Cooling:
+    """How many addresses must cool down, and when the first of them may be handed out again (None: there is none)."""
+
+    number: int = 0
+    until: datetime | None = None
 
 
 class PoolStore(ABC):
@@ -77,6 +86,10 @@ class PoolStore(ABC):
     @abstractmethod
     async def pool_highest(self, *, zone: str, ip_family: IPFamily, limit: int) -> list[PoolEntry]:
         """The `ready` entries of a zone and family, highest address first, at most `limit`."""
+
+    @abstractmethod
+    async def pool_cooling(self, *, zone: str, ip_family: IPFamily) -> Cooling:
+        """What of the zone and family is `cooling`. By index."""
 
     @abstractmethod
     async def pool_counts(self) -> Mapping[PoolKey, int]:

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 
 from ipam_lib.models import IPFamily, PoolEntry, PoolState
 from ipam_lib.storage import sqlite_json
-from ipam_lib.storage.pool import PoolKey, PoolStore, to_document, to_entry
+from ipam_lib.storage.pool import Cooling, PoolKey, PoolStore, to_document, to_entry
 
 T = TypeVar("T")
 Query = tuple[str, Sequence[str | int]]
@@ -82,6 +82,9 @@ class SQLitePool(PoolStore):
     async def pool_highest(self, *, zone: str, ip_family: IPFamily, limit: int) -> list[PoolEntry]:
         return await self._fetch(f"SELECT document {_READY} DESC LIMIT ?", zone, ip_family, limit)
 
+    async def pool_cooling(self, *, zone: str, ip_family: IPFamily) -> Cooling:
+        return await self._read(partial(cooling, zone=zone, ip_family=ip_family))
+
     async def pool_counts(self) -> Mapping[PoolKey, int]:
         return await self._read(count)
 
@@ -122,6 +125,16 @@ def delete(connection: sqlite3.Connection, old: PoolEntry) -> bool:
         return False
     connection.execute("DELETE FROM pool WHERE id = ?", (old.id,))
     return True
+
+
+def cooling(connection: sqlite3.Connection, zone: str, ip_family: IPFamily) -> Cooling:
+    """See `PoolStore.pool_cooling`."""
+    number, first = connection.execute(
+        """SELECT count(*), min(json_extract(document, '$.until."$date"')) FROM pool"""
+        " WHERE zone = ? AND ip_family = ? AND state = 'cooling'",
+        (zone, ip_family),
+    ).fetchone()
+    return Cooling(number, None if first is None else sqlite_json.EPOCH + sqlite_json.MILLISECOND * first)
 
 
 def count(connection: sqlite3.Connection) -> dict[PoolKey, int]:

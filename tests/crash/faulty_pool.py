@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from ipam_lib.models import IPFamily, PoolEntry, PoolState
 from ipam_lib.storage.base import Store
-from ipam_lib.storage.pool import PoolKey, PoolStore
+from ipam_lib.storage.pool import Cooling, PoolKey, PoolStore
 
 T = TypeVar("T")
 
@@ -53,6 +53,10 @@ class FaultyPool(PoolStore):
     async def pool_highest(self, *, zone: str, ip_family: IPFamily, limit: int) -> list[PoolEntry]:
         find = self._inner.pool_highest
         return await self._call("pool_highest", lambda: find(zone=zone, ip_family=ip_family, limit=limit))
+
+    async def pool_cooling(self, *, zone: str, ip_family: IPFamily) -> Cooling:
+        find = self._inner.pool_cooling
+        return await self._call("pool_cooling", lambda: find(zone=zone, ip_family=ip_family))
 
     async def pool_counts(self) -> Mapping[PoolKey, int]:
         return await self._call("pool_counts", self._inner.pool_counts)

@@ -142,6 +142,7 @@ class World:
         self.count = 0
         self._ids = 0
         self.over = False
+        self.at_rest = False
         self.cluster_deletions = 0
         self.cluster_deletions_under_way = 0
         self.lanes = self._lanes()
@@ -230,7 +231,7 @@ class World:
         return instance
 
     async def _worker(self, instance: Instance, work: Callable[[], Coroutine[Any, Any, Any]], interval: float) -> None:
-        while instance.alive:
+        while instance.alive and not self.at_rest:
             task = instance.spawn(work)
             await asyncio.wait([task])
             error = None if task.cancelled() else task.exception()
@@ -360,6 +361,8 @@ class World:
                 async for found in self.registries[self.instances[-1].name].reconcile(fix=True):
                     self.note(f"reconcile: {found}")
                 await asyncio.sleep(60)
+        self.at_rest = True
+        await asyncio.sleep(120)  # the workers end their rounds: nothing is under way
         await self.look()
         await self.store.close()
         return self.summary

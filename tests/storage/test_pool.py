@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -12,7 +12,7 @@ from ipam_lib.errors import StoreConflict
 from ipam_lib.ids import object_ids
 from ipam_lib.models import PoolEntry, PoolState, pool_placeholder
 from ipam_lib.storage.base import Store
-from ipam_lib.storage.pool import PoolKey
+from ipam_lib.storage.pool import Cooling, PoolKey
 
 NEW_ID = object_ids()
 MOMENT = datetime(2026, 11, 24, 12, 30, 15, 123000, tzinfo=UTC)
@@ -145,3 +145,19 @@ async def test_the_highest_and_the_counts(store: Store) -> None:
         PoolKey("inet", "ipv6", PoolState.READY): 1,
         PoolKey("hnet", "ipv4", PoolState.READY): 1,
     }
+
+
+async def test_what_cools_down(store: Store) -> None:
+    cooling = [
+        entry(f"192.0.2.{number}/32", state=PoolState.COOLING, until=MOMENT + timedelta(minutes=number))
+        for number in (7, 3, 5)
+    ]
+    others = [
+        entry("192.0.2.1/32", state=PoolState.DROPPING, until=MOMENT),
+        entry("192.0.2.2/32"),
+        entry("192.0.2.3/32", zone="hnet", state=PoolState.COOLING, until=MOMENT),
+        entry("2001:db8::/128", state=PoolState.COOLING, until=MOMENT),
+    ]
+    assert await store.pool_cooling(zone="inet", ip_family="ipv4") == Cooling(0, None)
+    await store.pool_insert([*cooling, *others])
+    assert await store.pool_cooling(zone="inet", ip_family="ipv4") == Cooling(3, MOMENT + timedelta(minutes=3))

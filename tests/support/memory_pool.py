@@ -5,10 +5,11 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from itertools import islice
 
 from ipam_lib.errors import StoreConflict
 from ipam_lib.models import IPFamily, PoolEntry, PoolState
-from ipam_lib.storage.pool import Document, PoolKey, PoolStore, order, to_document, to_entry
+from ipam_lib.storage.pool import Cooling, Document, PoolKey, PoolStore, order, to_document, to_entry
 
 
 class MemoryPool(PoolStore):
@@ -54,13 +55,20 @@ class MemoryPool(PoolStore):
         return [one for one in self._entries() if one.by in registration_ids]
 
     async def pool_page(self, states: Collection[PoolState], *, after: str | None, limit: int) -> list[PoolEntry]:
-        return [one for one in self._entries() if one.state in states and one.id > (after or "")][:limit]
+        found = (one for key, one in sorted(self._pool().items()) if one["state"] in states and key > (after or ""))
+        return [to_entry(one) for one in islice(found, limit)]
 
     async def pool_highest(self, *, zone: str, ip_family: IPFamily, limit: int) -> list[PoolEntry]:
         return self._ready(zone, ip_family)[::-1][:limit]
 
+    async def pool_cooling(self, *, zone: str, ip_family: IPFamily) -> Cooling:
+        fitting = (zone, ip_family, PoolState.COOLING)
+        found = [one for one in self._entries() if (one.zone, one.ip_family, one.state) == fitting]
+        return Cooling(len(found), min((one.until for one in found if one.until), default=None))
+
     async def pool_counts(self) -> Mapping[PoolKey, int]:
-        return Counter(PoolKey(one.zone, one.ip_family, one.state) for one in self._entries())
+        kinds = ((one["zone"], one["ip_family"], one["state"]) for one in self._pool().values())
+        return {PoolKey(zone, family, PoolState(state)): n for (zone, family, state), n in Counter(kinds).items()}
 
     def _entries(self) -> list[PoolEntry]:
         return [to_entry(document) for _, document in sorted(self._pool().items())]
@@ -72,7 +80,7 @@ class MemoryPool(PoolStore):
 
     def _put_entry(self, entry: PoolEntry) -> None:
         place = (entry.zone, entry.address)
-        if any((one.zone, one.address) == place and one.id != entry.id for one in self._entries()):
+        if any((one["zone"], one["address"]) == place and key != entry.id for key, one in self._pool().items()):
             raise StoreConflict("zone and address are taken")
         self._pool()[entry.id] = to_document(entry)
 

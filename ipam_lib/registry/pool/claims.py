@@ -6,26 +6,13 @@ import logging
 from collections.abc import Iterable, Sequence
 
 from ipam_lib.addresses import same
-from ipam_lib.errors import AddressHeld, StorageUnavailable, StoreConflict, Unavailable
+from ipam_lib.errors import AddressHeld, StoreConflict, Unavailable
 from ipam_lib.models import PoolEntry, PoolState, Registration, State
 from ipam_lib.netbox.base import Prefix
 from ipam_lib.registry import writes
 from ipam_lib.registry.context import Context, Deadline
 
 log = logging.getLogger(__name__)
-
-
-async def claim_next(context: Context, own: Registration) -> PoolEntry | None:
-    """The lowest ready address of the registration's zone and family, claimed by it; None when there is none."""
-    try:
-        return await context.store.pool_claim(zone=own.zone, ip_family=own.ip_family, by=own.id)
-    except StorageUnavailable as error:
-        if not error.applied:
-            raise
-        claimed = await context.store.pool_find_by([own.id])
-        if not claimed:
-            raise
-        return claimed[0]
 
 
 async def claim_exactly(context: Context, own: Registration, deadline: Deadline) -> PoolEntry | None:
@@ -43,12 +30,19 @@ async def claim_exactly(context: Context, own: Registration, deadline: Deadline)
         return entry
     if entry.state is not PoolState.READY and not (entry.state is PoolState.CLAIMED and await is_stray(context, entry)):
         return None
-    claimed = entry.changed(PoolState.CLAIMED, by=own.id)
+    claimed = entry.changed(PoolState.CLAIMED, by=own.id, lease_until=None)
     return claimed if await writes.pool_replace(context, entry, claimed, deadline) else None
+
+
+def is_leased(context: Context, entry: PoolEntry) -> bool:
+    """Whether somebody is writing to the entry's prefix in NetBox at this moment."""
+    return entry.lease_until is not None and entry.lease_until > context.clock.now()
 
 
 async def is_stray(context: Context, entry: PoolEntry) -> bool:
     """Whether the registration that claimed the entry will never have it."""
+    if is_leased(context, entry):
+        return False
     holder = None if entry.by is None else await context.store.get(entry.by)
     return not may_have(holder, entry)
 
@@ -80,6 +74,15 @@ async def entries_of(context: Context, registrations: Sequence[Registration]) ->
     return entries
 
 
+async def let_go(context: Context, entry: PoolEntry, deadline: Deadline) -> None:
+    """Remove an entry whose prefix has been deleted together with its registration's, before that registration goes.
+
+    Raises Unavailable when the entry changed at this moment: left behind, it would go back to be handed out.
+    """
+    if not await writes.pool_delete(context, entry, deadline) and await context.store.pool_get_many([entry.id]):
+        raise Unavailable(f"the pool's entry of {entry.address} has just changed; try again")
+
+
 async def cool_down(
     context: Context, registration: Registration, prefix: Prefix, entries: Iterable[PoolEntry], deadline: Deadline
 ) -> PoolEntry | None:
@@ -95,7 +98,9 @@ async def cool_down(
         if entry.state is PoolState.COOLING:
             return entry
         if entry.state is PoolState.CLAIMED and entry.netbox_id == prefix.id:
-            cooling = entry.changed(PoolState.COOLING, until=until)
+            if is_leased(context, entry):
+                raise Unavailable(f"{registration.address} is being handed over in NetBox; try again")
+            cooling = entry.changed(PoolState.COOLING, until=until, lease_until=None)
             if await writes.pool_replace(context, entry, cooling, deadline):
                 return cooling
             raise Unavailable(f"the pool's entry of {registration.address} has just changed; try again")

@@ -11,8 +11,8 @@ from ipam_lib.errors import IPAMError
 from ipam_lib.models import IPFamily, PoolEntry, PoolState, Registration, State
 from ipam_lib.netbox.base import PrefixChange
 from ipam_lib.registry import release, writes
-from ipam_lib.registry.context import Context
-from ipam_lib.registry.pool import ending, filling
+from ipam_lib.registry.context import Context, Deadline
+from ipam_lib.registry.pool import claims, ending, filling
 from ipam_lib.registry.pool.claims import may_have
 from ipam_lib.storage.pool import PoolKey
 
@@ -82,34 +82,46 @@ class PoolKeeper:
         """Let each claimed prefix bear the id of its registration, in NetBox, and the entry go; put back what nobody
         will come for."""
         async for page in self._pages({PoolState.CLAIMED}):
+            deadline = self.context.deadline()
             holders = await self.context.store.get_many([one.by for one in page if one.by])
             by_id = {one.id: one for one in holders}
             mature: list[tuple[PoolEntry, Registration]] = []
             for entry in page:
                 holder = by_id.get(entry.by or "")
+                if claims.is_leased(self.context, entry):
+                    continue
                 if not may_have(holder, entry):
-                    report.put_back += await self._replace(entry, entry.changed(PoolState.READY, by=None))
-                elif holder is not None and holder.state is State.LIVE and await self._is_theirs(entry, holder):
-                    mature.append((entry, holder))
-            if not mature or not self.context.netbox.available:
+                    ready = entry.changed(PoolState.READY, by=None, lease_until=None)
+                    report.put_back += await writes.pool_replace(self.context, entry, ready, deadline)
+                elif holder is not None and holder.state is State.LIVE and self.context.netbox.available:
+                    held = await self._lease(entry, deadline)
+                    if held is not None and await self._is_theirs(held, holder, deadline):
+                        mature.append((held, holder))
+            if not mature:
                 continue
+            limit = deadline.within(min(one.lease_until for one, _ in mature if one.lease_until))
             changes = [PrefixChange(entry.netbox_id or 0, holder.id, reserved=False) for entry, holder in mature]
-            limit = self.context.deadline().for_reading()
             standing = await self.context.netbox.update_many(changes, limit=limit)
             for entry, holder in mature:
                 if entry.netbox_id not in standing:
                     log.warning("%s is registered, but its prefix has gone from NetBox", holder.address)
-                report.handed_over += await writes.pool_delete(self.context, entry, self.context.deadline())
+                report.handed_over += await writes.pool_delete(self.context, entry, deadline)
 
-    async def _is_theirs(self, entry: PoolEntry, holder: Registration) -> bool:
+    async def _lease(self, entry: PoolEntry, deadline: Deadline) -> PoolEntry | None:
+        """The entry, held by this keeper for the longest request: nobody else writes to its prefix before that is over
+        (unless to delete it), and this keeper does not write afterwards. None when the entry has changed."""
+        held = entry.changed(PoolState.CLAIMED, lease_until=self.context.lease())
+        return held if await writes.pool_replace(self.context, entry, held, deadline) else None
+
+    async def _is_theirs(self, entry: PoolEntry, holder: Registration, deadline: Deadline) -> bool:
         """Whether the live registration names the entry's prefix; where its own has gone from NetBox it is made to.
         Where it has another that stands, the entry is given up."""
         if holder.netbox_id == entry.netbox_id:
             return True
-        deadline = self.context.deadline()
         theirs = (await release.prefixes_of(self.context, [holder], deadline))[holder.id]
         if any(release.is_releasable(one, holder) and one.id != entry.netbox_id for one in theirs):
-            await self._replace(entry, entry.changed(PoolState.DROPPING))
+            dropping = entry.changed(PoolState.DROPPING, lease_until=None)
+            await writes.pool_replace(self.context, entry, dropping, deadline)
             return False
         log.warning("%s is registered, but its prefix was gone from NetBox; giving it a new one", holder.address)
         return await writes.replace(self.context, holder, holder.changed(netbox_id=entry.netbox_id), deadline)
