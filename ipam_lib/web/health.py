@@ -39,7 +39,7 @@ class ReadySchema(Schema):
         required=True,
         allow_none=True,
         metadata={
-            "description": "How long ago they were loaded from NetBox, by whichever process; null while there are none.",
+            "description": "How long ago they were loaded from NetBox, by whichever process; null without any.",
             "example": 42,
             "x-nullable": True,
         },

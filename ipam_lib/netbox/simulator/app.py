@@ -1,8 +1,9 @@
 """The simulator over HTTP: a thin aiohttp application around `NetBoxModel`.
 
-With latency (the same for each request, or by a cost model) a write waits between its check and its insert, as it does in NetBox, where two requests for one address
-then both succeed. POSTs to available-prefixes hold one lock over both steps. A request whose client hangs up is served
-to its end all the same (aiohttp's default; the handler is not cancelled).
+With latency (the same for each request, or by a cost model) a write waits between its check and its insert, as it does
+in NetBox, where two requests for one address then both succeed. POSTs to available-prefixes hold one lock over both
+steps. A request whose client hangs up is served to its end all the same (aiohttp's default; the handler is not
+cancelled).
 """
 
 from __future__ import annotations
@@ -94,7 +95,8 @@ def create_app(
 ) -> web.Application:
     """The application. `tokens` are let in as the superuser, besides those that the model knows.
 
-    `costs` says how long each request takes. `sleep` is what latency and delays wait with, so that tests can interleave requests without waiting.
+    `costs` says how long each request takes. `sleep` is what latency and delays wait with, so that tests can interleave
+    requests without waiting.
     """
     model.add_tokens(tokens)
     app = web.Application(client_max_size=MAX_BODY)
