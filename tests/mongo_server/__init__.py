@@ -19,7 +19,7 @@ SOURCES = (HERE / "pom.xml", HERE / "Server.java")
 BUILD_TIMEOUT_SECONDS = 600
 
 # Small, quick to start, and quiet about the logger that it does not have.
-JVM_OPTIONS = ("-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Dslf4j.internal.verbosity=ERROR")
+JVM_OPTIONS = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Dslf4j.internal.verbosity=ERROR")
 
 
 class BuildError(Exception):
@@ -75,15 +75,16 @@ def _run(*command: str) -> None:
         raise BuildError(f"{command[0]} failed: {said}")
 
 
-def command(port: int = 0, data: Path | None = None) -> list[str]:
+def command(port: int = 0, data: Path | None = None, heap: str = "512m") -> list[str]:
     """The command that runs the server on 127.0.0.1, built first if need be.
 
     port: TCP port; 0 lets the system choose, and the server prints its choice as its first line.
     data: file that keeps the data beyond the process, even beyond `kill -9`; None keeps them in memory.
+    heap: the most memory that it may take for its data, as `java -Xmx` reads it.
 
     The server ends when its standard input does. Raises BuildError as `build` does.
     """
     built = build()
     path = os.pathsep.join((f"{built / 'jars'}/*", str(built / "classes")))
     arguments = [str(port)] if data is None else [str(port), str(data)]
-    return ["java", *JVM_OPTIONS, "-cp", path, "Server", *arguments]
+    return ["java", f"-Xmx{heap}", *JVM_OPTIONS, "-cp", path, "Server", *arguments]

@@ -101,17 +101,18 @@ class MongoServer(ABC):
 class JavaServer(MongoServer):
     """The server of tests/mongo_server.
 
-    data: file that keeps the data; None keeps them in memory, which is faster.
+    data: file that keeps the data; None keeps them in memory, which is faster. heap: as for `mongo_server.command`.
     """
 
-    def __init__(self, data: Path | None = None) -> None:
+    def __init__(self, data: Path | None = None, heap: str = "512m") -> None:
         super().__init__()
         self._data = data
+        self._heap = heap
         self.data_outlive_stop = self.data_outlive_kill = data is not None
 
     def _launch(self, port: int) -> tuple[subprocess.Popen[str], int]:
         try:
-            command = mongo_server.command(port, self._data)
+            command = mongo_server.command(port, self._data, self._heap)
         except mongo_server.BuildError as error:
             raise NoMongoError(
                 f"set {URI_VARIABLE}, or install mongod, or let tests/mongo_server be built: {error}"
@@ -173,15 +174,16 @@ def _free_port() -> int:
         return port
 
 
-def own_server(directory: Path, *, keep_data: bool) -> MongoServer:
+def own_server(directory: Path, *, keep_data: bool, heap: str = "512m") -> MongoServer:
     """A server of one's own (not started): mongod, else that of tests/mongo_server.
 
-    directory: an empty directory for its data. keep_data: whether data must outlive the process.
+    directory: an empty directory for its data. keep_data: whether data must outlive the process. heap: how
+    much memory that of tests/mongo_server may take.
     """
     mongod = shutil.which("mongod")
     if mongod is not None:
         return Mongod(mongod, directory)
-    return JavaServer(directory / "data.mv" if keep_data else None)
+    return JavaServer(directory / "data.mv" if keep_data else None, heap)
 
 
 @pytest.fixture(scope="session")
