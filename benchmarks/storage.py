@@ -183,9 +183,7 @@ class Operations:
                 ip_family=FAMILY,
                 address=f"172.16.{self._made // 256 % 256}.{self._made % 256}/32",
                 secret=self._cipher.seal("a new secret"),
-                services=(
-                    Service(ServiceKey(f"new-{self._made}", self.dataset.namespace(1), self.dataset.cluster(1))),
-                ),
+                services=(Service(key),),
                 state=State.CREATING,
                 revision=1,
                 lease_until=datetime.now(UTC).replace(microsecond=0),
