@@ -24,6 +24,8 @@ class Part(StrEnum):
 
     REGISTRATIONS = ""
     DOCUMENTS = "_documents"
+    POOL = "_pool"
+    HISTORY = "_history"
 
 
 @dataclass(frozen=True, slots=True)

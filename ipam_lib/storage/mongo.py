@@ -15,7 +15,7 @@ import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
@@ -43,12 +43,12 @@ from pymongo.write_concern import WriteConcern
 
 from ipam_lib.errors import ConfigError, StorageUnavailable, StoreConflict
 from ipam_lib.models import Filter, IPFamily, Registration, ServiceKey, State
+from ipam_lib.storage import mongo_indexes
 from ipam_lib.storage import mongo_queries as queries
 from ipam_lib.storage.base import DuplicateReport, Store
+from ipam_lib.storage.copying import Part
 from ipam_lib.storage.documents import Document, change, read_services, to_document, to_registration, witnessed
-from ipam_lib.storage.mongo_history import INDEXES as HISTORY_INDEXES
 from ipam_lib.storage.mongo_history import MongoHistory
-from ipam_lib.storage.mongo_pool import INDEXES as POOL_INDEXES
 from ipam_lib.storage.mongo_pool import MongoPool
 
 _FIRST_ID = ObjectId(b"\0" * 12)
@@ -60,7 +60,6 @@ _Collection = AsyncIOMotorCollection[Document]
 
 # https://www.mongodb.com/docs/manual/reference/error-codes/
 _UNAUTHORIZED = {13, 18, 8000}
-_INDEX_CLASH = {67, 68, 85, 86}
 
 
 class MongoStore(MongoPool, MongoHistory, Store):
@@ -134,15 +133,10 @@ class MongoStore(MongoPool, MongoHistory, Store):
 
     async def prepare(self) -> list[DuplicateReport]:
         with pymongo.timeout(self._prepare_seconds):
-            async with self._addresses(self._prepare_seconds) as collection:
-                standing = await self._make_indexes(collection, queries.INDEXES)
-                if not queries.stands(queries.UNIQUE_INDEX, standing):
-                    await self._make_unique_index(collection)
-                async with self._pool(self._prepare_seconds) as pool:
-                    await self._make_indexes(pool, POOL_INDEXES)
-                async with self._history(self._prepare_seconds) as history:
-                    await self._make_indexes(history, HISTORY_INDEXES)
-                return await self._duplicates(collection)
+            async with self._calling(self._prepare_seconds) as database:
+                for part in Part:
+                    await mongo_indexes.make(self._part(database, part), part)
+                return await mongo_indexes.duplicates(self._part(database, Part.REGISTRATIONS))
 
     async def insert(self, registration: Registration) -> None:
         async with self._addresses() as collection:
@@ -230,71 +224,28 @@ class MongoStore(MongoPool, MongoHistory, Store):
             query |= {"services": {"$eq": services}, "secret": secret}
         return query
 
-    async def _make_indexes(self, collection: _Collection, indexes: Iterable[queries.Index]) -> Mapping[str, Any]:
-        """Make those that are not there; what was there before."""
-        standing = await collection.index_information()
-        for index in indexes:
-            if not queries.stands(index, standing):
-                await self._make_index(collection, index)
-        return standing
-
-    async def _make_index(self, collection: _Collection, index: queries.Index) -> None:
-        fields = [(field, pymongo.ASCENDING) for field in index.fields]
-        try:
-            await collection.create_index(fields, name=index.name, unique=index.unique)
-        except OperationFailure as error:
-            if error.code in _INDEX_CLASH:
-                raise ConfigError([queries.clash(index, collection.name, _words(error))]) from error
-            raise
-
-    async def _make_unique_index(self, collection: _Collection) -> None:
-        """Make it, after what stands twice has been told apart; as often as the earlier service adds another."""
-        for _ in range(10):
-            try:
-                return await self._make_index(collection, queries.UNIQUE_INDEX)
-            except DuplicateKeyError:
-                await self._mark_duplicates(collection)
-        raise StorageUnavailable("storage keeps getting addresses that stand there already; try again")
-
-    async def _mark_duplicates(self, collection: _Collection) -> None:
-        groups = await collection.aggregate(queries.DOUBLED, allowDiskUse=True).to_list(None)
-        for group in groups:
-            query = {"zone": group["_id"].get("zone"), "address": group["_id"].get("address"), "duplicate": None}
-            doubled = await collection.find(query, sort=[("_id", 1)]).to_list(None)
-            for document in doubled[1:]:
-                # Where several processes start at once, each document is marked by the first.
-                await collection.update_one(*queries.mark(document))
-
-    async def _duplicates(self, collection: _Collection) -> list[DuplicateReport]:
-        marked: dict[tuple[str, str], list[str]] = {}
-        for document in await collection.find({"duplicate": {"$ne": None}}, sort=[("_id", 1)]).to_list(None):
-            one = to_registration(document)
-            marked.setdefault((one.zone, one.address), []).append(one.id)
-        reports = []
-        for (zone, address), ids in marked.items():
-            kept = await collection.find_one({"zone": zone, "address": address, "duplicate": None})
-            reports.append(DuplicateReport(zone, address, str(kept["_id"]) if kept else "", tuple(ids)))
-        return reports
+    @asynccontextmanager
+    async def _addresses(self) -> AsyncIterator[_Collection]:
+        async with self._calling() as database:
+            yield self._part(database, Part.REGISTRATIONS)
 
     @asynccontextmanager
-    async def _addresses(self, seconds: float | None = None) -> AsyncIterator[_Collection]:
-        async with self._calling(seconds) as database:
-            yield self._collection(database, self._collection_name)
+    async def _pool(self) -> AsyncIterator[_Collection]:
+        async with self._calling() as database:
+            yield self._part(database, Part.POOL)
 
     @asynccontextmanager
-    async def _pool(self, seconds: float | None = None) -> AsyncIterator[_Collection]:
-        async with self._calling(seconds) as database:
-            yield self._collection(database, f"{self._collection_name}_pool")
-
-    @asynccontextmanager
-    async def _history(self, seconds: float | None = None) -> AsyncIterator[_Collection]:
-        async with self._calling(seconds) as database:
-            yield self._collection(database, f"{self._collection_name}_history")
+    async def _history(self) -> AsyncIterator[_Collection]:
+        async with self._calling() as database:
+            yield self._part(database, Part.HISTORY)
 
     @asynccontextmanager
     async def _documents(self) -> AsyncIterator[_Collection]:
         async with self._calling() as database:
-            yield self._collection(database, f"{self._collection_name}_documents")
+            yield self._part(database, Part.DOCUMENTS)
+
+    def _part(self, database: _Database, part: Part) -> _Collection:
+        return self._collection(database, self._collection_name + part)
 
     def _collection(self, database: _Database, name: str) -> _Collection:
         named = database.client.read_concern
@@ -321,7 +272,7 @@ class MongoStore(MongoPool, MongoHistory, Store):
             async with asyncio.timeout((seconds or self._timeout) + 0.5):
                 yield self._client[self._database_name]
         except DuplicateKeyError as error:
-            raise StoreConflict(_words(error)) from error
+            raise StoreConflict(mongo_indexes.words(error)) from error
         except TimeoutError as error:
             raise StorageUnavailable("storage did not answer in time; try again") from error
         except ServerSelectionTimeoutError as error:
@@ -348,8 +299,3 @@ def _after(registration_id: str | None) -> ObjectId | str:
 
 def _encoded(document: Document) -> Document:
     return {name: _id(value) if name in _ID_FIELDS else value for name, value in document.items()}
-
-
-def _words(error: OperationFailure) -> str:
-    """The server's words, without the values of the document that they may come with."""
-    return str((error.details or {}).get("codeName") or error.code)

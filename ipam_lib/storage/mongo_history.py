@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from bson import ObjectId
 from motor.motor_asyncio import AsyncIOMotorCollection
@@ -15,13 +15,7 @@ from pymongo.errors import BulkWriteError
 
 from ipam_lib.models import Tenure
 from ipam_lib.storage.history import HistoryStore, Place, to_document, to_tenure
-from ipam_lib.storage.mongo_queries import DUPLICATE_KEY, Index, Query
-
-INDEXES: Final = (
-    # In the order of the pages, read backwards.
-    Index("ipam_address", ("address", "until", "_id")),
-    Index("ipam_until", ("until", "_id")),
-)
+from ipam_lib.storage.mongo_queries import DUPLICATE_KEY, Query
 
 
 class MongoHistory(HistoryStore):

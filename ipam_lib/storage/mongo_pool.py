@@ -14,15 +14,9 @@ from pymongo.errors import BulkWriteError
 
 from ipam_lib.errors import StoreConflict
 from ipam_lib.models import IPFamily, PoolEntry, PoolState
-from ipam_lib.storage.mongo_queries import DUPLICATE_KEY, Index, above
+from ipam_lib.storage.mongo_queries import DUPLICATE_KEY, above
 from ipam_lib.storage.pool import Cooling, PoolKey, PoolStore, to_document, to_entry
 
-INDEXES: Final = (
-    Index("ipam_address", ("address", "zone"), unique=True),
-    Index("ipam_order", ("zone", "ip_family", "state", "order")),
-    Index("ipam_state", ("state", "_id")),
-    Index("ipam_by", ("by", "_id")),
-)
 _FIRST_ID: Final = ObjectId(b"\0" * 12)
 
 

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from ipam_lib.models import PENDING, Filter, IPFamily, ServiceKey, State
+from ipam_lib.storage.copying import Part
 from ipam_lib.storage.documents import integer
 
 Query = dict[str, Any]
@@ -43,6 +44,23 @@ INDEXES = (
     Index("ipam_zone", ("zone", "_id")),
     Index("ipam_zone_family", ("zone", "ip_family", "_id")),
 )
+POOL_INDEXES = (
+    Index("ipam_address", ("address", "zone"), unique=True),
+    Index("ipam_order", ("zone", "ip_family", "state", "order")),
+    Index("ipam_state", ("state", "_id")),
+    Index("ipam_by", ("by", "_id")),
+)
+HISTORY_INDEXES = (
+    # In the order of the pages, read backwards.
+    Index("ipam_address", ("address", "until", "_id")),
+    Index("ipam_until", ("until", "_id")),
+)
+PART_INDEXES: Mapping[Part, tuple[Index, ...]] = {
+    Part.REGISTRATIONS: (*INDEXES, UNIQUE_INDEX),
+    Part.DOCUMENTS: (),
+    Part.POOL: POOL_INDEXES,
+    Part.HISTORY: HISTORY_INDEXES,
+}
 
 # The zones and addresses that stand more than once.
 DOUBLED: list[Query] = [

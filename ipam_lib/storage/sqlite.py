@@ -9,9 +9,7 @@ for any more, is why this stands on the standard library's executors and not on 
 from __future__ import annotations
 
 import asyncio
-import sqlite3
-from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -21,39 +19,11 @@ from ipam_lib.errors import StorageUnavailable
 from ipam_lib.models import Filter, IPFamily, Registration, ServiceKey, State
 from ipam_lib.storage import sqlite_file, sqlite_rows
 from ipam_lib.storage.base import DuplicateReport, Store
+from ipam_lib.storage.sqlite_connection import Connection, Work, errors_translated
 from ipam_lib.storage.sqlite_history import SQLiteHistory
 from ipam_lib.storage.sqlite_pool import SQLitePool
 
 T = TypeVar("T")
-Work = Callable[[sqlite3.Connection], T]
-
-
-class _Connection:
-    """A connection on a thread of its own; made by the first call, and again by the next one when that fails."""
-
-    def __init__(self, name: str, connect: Callable[[], sqlite3.Connection]) -> None:
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"sqlite-{name}")
-        self._connect = connect
-        self._connection: sqlite3.Connection | None = None
-
-    async def run(self, work: Work[T]) -> T:
-        """What `work` returns. When the caller is cancelled before it has begun it does not run at all; once begun it
-        runs to its end."""
-        return await asyncio.get_running_loop().run_in_executor(self._executor, self._run, work)
-
-    def _run(self, work: Work[T]) -> T:
-        if self._connection is None:
-            self._connection = self._connect()
-        return work(self._connection)
-
-    def close(self) -> None:
-        """Close, after what is under way. Blocks."""
-        self._executor.submit(self._close)
-        self._executor.shutdown()
-
-    def _close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
 
 
 class SQLiteStore(SQLitePool, SQLiteHistory, Store):
@@ -68,16 +38,16 @@ class SQLiteStore(SQLitePool, SQLiteHistory, Store):
     def __init__(self, path: Path | str, *, timeout_seconds: float = 5.0) -> None:
         self.path = Path(path)
         self._timeout = timeout_seconds
-        self._connections: dict[str, _Connection] = {}
+        self._connections: dict[str, Connection] = {}
 
     async def open(self) -> None:
         if not self._connections:
             # Less than the whole, so that "it is locked" is told from "it did not answer".
             connect = partial(sqlite_file.connect, self.path, busy_seconds=self._timeout * 0.8)
             self._connections = {
-                "finder": _Connection("finder", partial(connect, writable=False)),
-                "pager": _Connection("pager", partial(connect, writable=False)),
-                "writer": _Connection("writer", partial(connect, writable=True)),
+                "finder": Connection("finder", partial(connect, writable=False)),
+                "pager": Connection("pager", partial(connect, writable=False)),
+                "writer": Connection("writer", partial(connect, writable=True)),
             }
 
     async def close(self) -> None:
@@ -162,8 +132,7 @@ class SQLiteStore(SQLitePool, SQLiteHistory, Store):
             raise StorageUnavailable("storage is closed", applied=False)
         try:
             async with asyncio.timeout(self._timeout):
-                return await self._connections[name].run(work)
+                with errors_translated():
+                    return await self._connections[name].run(work)
         except TimeoutError as error:
             raise StorageUnavailable("storage did not answer in time; try again", applied=True) from error
-        except (sqlite3.Error, OSError) as error:
-            raise StorageUnavailable(sqlite_file.describe(error), applied=False) from error

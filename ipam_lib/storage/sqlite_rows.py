@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from ipam_lib.models import Filter, IPFamily, Registration, ServiceKey, State
+from ipam_lib.storage import sqlite_json
 from ipam_lib.storage.base import DuplicateReport
 from ipam_lib.storage.documents import Document, change, to_document, to_registration
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND = timedelta(milliseconds=1)
 
 Query = tuple[str, Sequence[str | int]]
 
@@ -100,7 +98,7 @@ def delete(connection: sqlite3.Connection, old: Registration) -> bool:
 
 def fetch(connection: sqlite3.Connection, query: Query) -> list[Registration]:
     """The registrations that a query of this module finds."""
-    return [to_registration(load(text)) for (text,) in connection.execute(*query)]
+    return [to_registration(sqlite_json.load(text)) for (text,) in connection.execute(*query)]
 
 
 def by_ids(registration_ids: Sequence[str]) -> Query:
@@ -123,7 +121,7 @@ def by_address(zone: str | None, addresses: Sequence[str]) -> Query:
 
 def due(now: datetime, after: str | None, limit: int) -> Query:
     """See `Store.find_due`."""
-    return _DUE, (_milliseconds(now), after or "", limit)
+    return _DUE, (sqlite_json.milliseconds(now), after or "", limit)
 
 
 def by_states(states: Collection[State], after: str | None, limit: int) -> Query:
@@ -194,14 +192,14 @@ def save_document(connection: sqlite3.Connection, name: str, content: Mapping[st
 def _stored(connection: sqlite3.Connection, old: Registration) -> Document | None:
     """The document of `old`, if it still is at its revision."""
     row = connection.execute("SELECT document FROM registrations WHERE id = ?", (old.id,)).fetchone()
-    document = load(row[0]) if row else None
+    document = sqlite_json.load(row[0]) if row else None
     return document if document is not None and to_registration(document).revision == old.revision else None
 
 
 def _row(registration: Registration, document: Document) -> dict[str, str | int | None]:
     live = registration.state is State.LIVE
     expirations = [one.expires_at for one in registration.services if one.expires_at is not None]
-    due_at = _milliseconds(min(expirations)) if expirations else None
+    due_at = sqlite_json.milliseconds(min(expirations)) if expirations else None
     if registration.departed or not registration.services:
         due_at = 0
     return {
@@ -213,7 +211,7 @@ def _row(registration: Registration, document: Document) -> dict[str, str | int 
         "secret": registration.secret if live else None,
         "state": registration.state.value,
         "due_at": due_at if live else None,
-        "document": _dump(document),
+        "document": sqlite_json.dump(document),
     }
 
 
@@ -228,7 +226,7 @@ def _insert_services(connection: sqlite3.Connection, registration: Registration)
                 one.key.service_name,
                 one.key.namespace_id,
                 one.key.cluster_id,
-                None if one.expires_at is None else _milliseconds(one.expires_at),
+                None if one.expires_at is None else sqlite_json.milliseconds(one.expires_at),
             )
             for position, one in enumerate(registration.services)
         ],
@@ -237,26 +235,3 @@ def _insert_services(connection: sqlite3.Connection, registration: Registration)
 
 def _list(values: Collection[str]) -> str:
     return json.dumps(sorted(values))
-
-
-def _milliseconds(moment: datetime) -> int:
-    return (moment - _EPOCH) // _MILLISECOND
-
-
-def _dump(document: Document) -> str:
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":"), default=_date)
-
-
-def _date(value: object) -> dict[str, int]:
-    if isinstance(value, datetime):
-        return {"$date": _milliseconds(value)}
-    raise TypeError(f"a document cannot hold a {type(value).__name__}")
-
-
-def load(text: str) -> Document:
-    """A stored document."""
-    return json.loads(text, object_hook=_undate)  # type: ignore[no-any-return]
-
-
-def _undate(value: Document) -> Document | datetime:
-    return _EPOCH + _MILLISECOND * value["$date"] if value.keys() == {"$date"} else value

@@ -19,7 +19,7 @@ from bson import ObjectId
 from bson.codec_options import CodecOptions
 from pymongo import MongoClient
 
-from ipam_lib.storage import sqlite_file, sqlite_rows
+from ipam_lib.storage import sqlite_file, sqlite_json, sqlite_rows
 from ipam_lib.storage.base import Store
 from ipam_lib.storage.documents import Document
 from ipam_lib.storage.mongo import MongoStore
@@ -100,7 +100,7 @@ class SQLiteBackend(Backend):
     def raw(self, registration_id: str) -> Document | None:
         with closing(self.connect()) as connection:
             row = connection.execute("SELECT document FROM registrations WHERE id = ?", (registration_id,)).fetchone()
-        return sqlite_rows.load(row[0]) if row else None
+        return sqlite_json.load(row[0]) if row else None
 
     def overwrite(self, document: Document) -> None:
         with closing(self.connect()) as connection:

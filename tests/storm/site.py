@@ -17,7 +17,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Final
 
-from ipam_lib.storage import sqlite_rows
+from ipam_lib.storage import sqlite_json
 from tests.storm.proxy import FaultProxy
 from tests.support.mongo import MongoServer
 from tests.support.processes import TOKEN, Process, call, write_config
@@ -86,7 +86,7 @@ class SQLiteStorage(Storage):
     def documents(self) -> list[Document]:
         with closing(sqlite3.connect(self.path, timeout=30)) as connection:
             rows = connection.execute("SELECT document FROM registrations").fetchall()
-        return [sqlite_rows.load(text) for (text,) in rows]
+        return [sqlite_json.load(text) for (text,) in rows]
 
 
 class Server:

@@ -1,0 +1,53 @@
+"""A connection to the embedded database on a thread of its own, so that the event loop never waits for the disk."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+from ipam_lib.errors import StorageUnavailable
+from ipam_lib.storage import sqlite_file
+
+T = TypeVar("T")
+Work = Callable[[sqlite3.Connection], T]
+
+
+class Connection:
+    """A connection on a thread of its own; made by the first call, and again by the next one when that fails."""
+
+    def __init__(self, name: str, connect: Callable[[], sqlite3.Connection]) -> None:
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"sqlite-{name}")
+        self._connect = connect
+        self._connection: sqlite3.Connection | None = None
+
+    async def run(self, work: Work[T]) -> T:
+        """What `work` returns. When the caller is cancelled before it has begun it does not run at all; once begun it
+        runs to its end."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self._run, work)
+
+    def _run(self, work: Work[T]) -> T:
+        if self._connection is None:
+            self._connection = self._connect()
+        return work(self._connection)
+
+    def close(self) -> None:
+        """Close, after what is under way. Blocks."""
+        self._executor.submit(self._close)
+        self._executor.shutdown()
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+
+
+@contextmanager
+def errors_translated() -> Iterator[None]:
+    """The database's errors turned into ours: those after which surely nothing was written."""
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        raise StorageUnavailable(sqlite_file.describe(error), applied=False) from error
