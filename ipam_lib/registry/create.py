@@ -60,7 +60,7 @@ class Creation:
         self.made: dict[int, Prefix] = {}
         """What this holder knows to be in NetBox under the document's id, by NetBox id."""
         self.pooled = context.settings.pools
-        """Whether the requested address may be in the pool."""
+        """Whether the requested address may be in the pool; also where only another instance keeps one."""
 
     async def next_free(self, containers: Sequence[Container]) -> Registered | Turn:
         """Take the lowest address that the pool has ready, or the next free one of the first container that has one;
@@ -93,25 +93,30 @@ class Creation:
         return Turn.TRY_ANOTHER
 
     async def exactly(self, container: Container) -> Registered | Turn:
-        """Take the address that stands in the document.
+        """Take the address that stands in the document: out of the pool, if that has it, else by having NetBox create
+        it where nobody else has it inside the container.
+
+        What was made by a creation or release of ours that is under way is waited for: the unique index has given the
+        address to this document, so the other one will leave it. It leaves NetBox first and the store afterwards, so
+        whatever still stands after a second look is there to stay.
 
         Raises AddressTaken, AddressHeld, Unavailable.
         """
+        stubborn: set[int] = set()
         for attempt in range(10_000):
             if self.pooled and (entry := await claims.claim_exactly(self.context, self.own, self.deadline)) is not None:
                 return await self._settle_entry(entry)
-            prefix = await self._look_before_creating(container)
-            if prefix is None:
-                try:
-                    prefix = await self._create(container, self.own.address)
-                except DuplicatePrefix:
-                    pass  # somebody was faster: the next look tells who
-                else:
-                    if prefix is None:
-                        raise Unavailable(f"container {container.prefix} is gone from NetBox; try again")
-            if prefix is not None:
-                return await self._settle(prefix)
-            await self.context.pause(attempt, self.deadline)
+            mine, others = await self._look_before_creating(container)
+            if not others:
+                prefix = mine or await self._create_exactly(container)
+                if prefix is not None:
+                    return await self._settle(prefix)
+            before, stubborn = stubborn, {one.id for one in others if not await self._will_yield(one)}
+            if stubborn & before:
+                await self._delete(self.made.values())
+                raise AddressTaken(self.own.address, others[0].prefix)
+            if not stubborn:
+                await self.context.pause(attempt, self.deadline)
         raise AssertionError("unreachable")
 
     async def adopt(self) -> Registered | Turn:
@@ -171,38 +176,28 @@ class Creation:
             await self.context.pause(sending + 3, self.deadline)
         raise AssertionError("unreachable")
 
-    async def _look_before_creating(self, container: Container) -> Prefix | None:
-        """Ask NetBox who else holds the address inside the container; containers, and what lies around the container,
-        do not count. Its own uniqueness check has a race and is never relied on. The document's own prefix is
-        returned, should it be there already.
+    async def _create_exactly(self, container: Container) -> Prefix | None:
+        """The requested address in NetBox; None when somebody was faster: the next look tells who."""
+        try:
+            prefix = await self._create(container, self.own.address)
+        except DuplicatePrefix:
+            return None
+        if prefix is None:
+            raise Unavailable(f"container {container.prefix} is gone from NetBox; try again")
+        return prefix
 
-        What was made by a creation or release of ours that is under way is waited for: the unique index has given the
-        address to this document, so the other one will leave it. It leaves NetBox first and the store afterwards, so
-        whatever still stands after a second look is there to stay.
-
-        Raises AddressTaken.
-        """
-        stubborn: set[int] = set()
-        for attempt in range(10_000):
-            covering = await self.context.netbox.covering(
-                container, self.own.address, limit=self.deadline.for_reading()
-            )
-            inside = [
-                one for one in covering if not one.is_container and addresses.contains(container.prefix, one.prefix)
-            ]
-            mine = release.own_prefixes(inside, self.own.id)
-            others = [one for one in inside if one not in mine]
-            self.made.update((one.id, one) for one in mine)
-            if not others:
-                await self._delete(mine[1:])
-                return mine[0] if mine else None
-            seen_before, stubborn = stubborn, {one.id for one in others if not await self._will_yield(one)}
-            if stubborn & seen_before:
-                await self._delete(mine)
-                raise AddressTaken(self.own.address, others[0].prefix)
-            if not stubborn:
-                await self.context.pause(attempt, self.deadline)
-        raise AssertionError("unreachable")
+    async def _look_before_creating(self, container: Container) -> tuple[Prefix | None, list[Prefix]]:
+        """The document's own prefix, should it be in NetBox already, and what else has the address inside the
+        container; containers, and what lies around the container, do not count. NetBox's own uniqueness check has a
+        race and is never relied on."""
+        covering = await self.context.netbox.covering(container, self.own.address, limit=self.deadline.for_reading())
+        inside = [one for one in covering if not one.is_container and addresses.contains(container.prefix, one.prefix)]
+        mine = release.own_prefixes(inside, self.own.id)
+        self.made.update((one.id, one) for one in mine)
+        others = [one for one in inside if one not in mine]
+        if not others:
+            await self._delete(mine[1:])
+        return (mine[0] if mine else None), others
 
     async def _will_yield(self, prefix: Prefix) -> bool:
         """Whether the prefix belongs to a registration that is being made, undone or released, or to the pool."""

@@ -74,6 +74,71 @@ async def test_services_that_come_at_once_share_a_netbox_call(world: World) -> N
     await world.settled()
 
 
+async def test_register_the_next_free_address_from_the_warm_pool_is_five_storage_calls(world: World) -> None:
+    world.configure(warm={"inet": 4})
+    await world.registry.keep_pool()
+    world.forget()
+    assert await world.register() == FIRST
+    assert world.store.calls == ["find_service", "insert", "find_service", "pool_claim", "replace"]
+    assert world.netbox.calls == []
+    world.forget()
+    assert await world.register() == FIRST
+    assert world.store.calls == ["find_service"]
+
+
+async def test_register_a_given_address_from_the_warm_pool_is_five_storage_calls(world: World) -> None:
+    world.configure(warm={"inet": 4})
+    await world.registry.keep_pool()
+    world.forget()
+    assert await world.register(address=SECOND) == SECOND
+    assert world.store.calls == ["find_address", "insert", "pool_find_address", "pool_replace", "replace"]
+    assert world.netbox.calls == []
+
+
+async def test_an_empty_pool_costs_one_storage_call_more(world: World) -> None:
+    world.configure(warm={"inet": 4})
+    await world.register()
+    assert world.store.calls == ["find_service", "insert", "find_service", "pool_claim", "replace"]
+    assert world.netbox.calls == ["create_next"]
+
+
+async def test_filling_and_handing_over_are_one_netbox_call_a_batch(world: World) -> None:
+    world.configure(warm={"office": 4}, batch=50)
+    await world.registry.keep_pool()
+    assert world.netbox.calls == ["create_next_many"]
+    for number in range(4):
+        await world.register(f"service-{number}", zone="office")
+    world.forget()
+    await world.registry.keep_pool()
+    assert world.netbox.calls == ["update_many", "create_next_many"]
+    assert (world.store.counted["pool_replace"], world.store.counted["pool_delete"]) == (4 + 4, 4)
+
+
+async def test_a_round_of_the_pool_with_nothing_to_do_is_one_or_two_reads(world: World) -> None:
+    await world.registry.keep_pool()
+    assert world.store.calls == ["pool_counts", "pool_page"]
+    world.configure(warm={"inet": 4})
+    await world.registry.keep_pool()
+    world.forget()
+    await world.registry.keep_pool()
+    assert world.store.calls == ["pool_counts", "pool_page"]
+    assert world.netbox.calls == []
+
+
+async def test_releasing_into_a_cooldown_is_three_netbox_calls_a_batch(world: World) -> None:
+    world.configure(cooldown=world.cooldown(minutes=1), batch=50)
+    for number in range(6):
+        await world.register(f"service-{number}")
+    await world.registry.expire_cluster(CLUSTER)
+    world.forget()
+    assert (await world.registry.release_expired()).released == 6
+    assert world.netbox.calls == ["get_many", "find_by_uuid", "update_many"]
+    await asyncio.sleep(60)
+    world.forget()
+    assert (await world.registry.keep_pool()).dropped == 6
+    assert world.netbox.calls == ["find_by_uuid", "get_many", "delete_many"]
+
+
 async def test_a_refused_secret_asks_netbox_nothing(world: World) -> None:
     await world.register()
     world.forget()

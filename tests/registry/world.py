@@ -11,12 +11,13 @@ from random import Random
 from typing import Any
 
 from ipam_lib.crypto import Cipher, KeySet
-from ipam_lib.models import Filter, Registration, Request, ServiceKey, State
+from ipam_lib.models import Filter, PoolEntry, PoolState, Registration, Request, ServiceKey, State
 from ipam_lib.netbox.base import Prefix
 from ipam_lib.netbox.zones import ZoneCache
 from ipam_lib.registry import Context, Registry, RegistrySettings
 from ipam_lib.storage.base import Store
 from ipam_lib.storage.documents import Document
+from ipam_lib.storage.pool import order
 from tests.registry.watched import Watched
 from tests.storage.backends import Backend
 from tests.support.simulated_netbox import NetBoxServer
@@ -78,6 +79,7 @@ class World:
         self.server = server
         self.clock = VirtualClock(loop)
         self.netbox = Watched(server.client(self.clock))
+        self.usual: dict[str, Any] = {"longest_request": LONGEST_REQUEST, "netbox_call": NETBOX_CALL, "batch": 5}
         self.zones = ZoneCache(self.netbox, clock=self.clock, load=_nothing, save=_kept_nowhere, rng=Random(0))
         self.registry = self.instance()
         self._numbers = itertools.count(1)
@@ -96,12 +98,15 @@ class World:
                 cipher=cipher,
                 clock=VirtualClock(self.loop, skew) if skew else self.clock,
                 new_id=self.new_id,
-                settings=RegistrySettings(
-                    **{"longest_request": LONGEST_REQUEST, "netbox_call": NETBOX_CALL, "batch": 5} | settings
-                ),
+                settings=RegistrySettings(**self.usual | settings),
                 random=Random(seed),
             )
         )
+
+    def configure(self, **settings: Any) -> None:
+        """From here on every instance has these settings; `registry` is a new one."""
+        self.usual |= settings
+        self.registry = self.instance()
 
     def forget(self) -> None:
         """Count calls from here."""
@@ -118,6 +123,19 @@ class World:
             found += page
             after = page[-1].id
         return found
+
+    async def pool(self, *states: PoolState) -> list[PoolEntry]:
+        """The pool's entries in these states (in any, when none is given), by id."""
+        found: list[PoolEntry] = []
+        after = None
+        while page := await self.store.unseen("pool_page", states or list(PoolState), after=after, limit=100):
+            found += page
+            after = page[-1].id
+        return found
+
+    async def ready(self) -> list[str]:
+        """The addresses that the pool has ready, lowest first."""
+        return [one.address for one in sorted(await self.pool(PoolState.READY), key=lambda one: order(one.address))]
 
     async def only(self) -> Registration:
         """The only registration there is."""
@@ -139,18 +157,28 @@ class World:
         return sorted(self.server.prefixes.values(), key=lambda one: (one.prefix, one.id))
 
     async def settled(self) -> None:
-        """Nothing is under way, and both sides are equal: each registration is live and has its own prefix, and no
-        other prefix carries an id of ours."""
+        """Nothing is under way, and both sides are equal: each registration is live and has its own prefix, so has each
+        entry of the pool, which is ready or has to cool down, and no other prefix carries an id of ours."""
         registrations = await self.registrations()
         assert [one.state for one in registrations] == [State.LIVE] * len(registrations)
-        assert {(one.address, one.netbox_id, one.id) for one in registrations} == {
-            (one.prefix, one.id, one.uuid) for one in self.server.prefixes.values() if one.uuid is not None
+        entries = await self.pool()
+        assert {one.state for one in entries} <= {PoolState.READY, PoolState.COOLING}, entries
+        marked = [one for one in self.server.prefixes.values() if one.uuid is not None]
+        assert {(one.address, one.netbox_id, one.id) for one in (*registrations, *entries)} == {
+            (one.prefix, one.id, one.uuid) for one in marked
         }
+        assert {one.uuid for one in marked if one.status == "reserved"} == {one.id for one in entries}
         assert len({(one.zone, one.address) for one in registrations}) == len(registrations)
 
+    async def settled_after_keeping(self) -> None:
+        """As `settled`, once the pool has been looked after."""
+        assert (await self.registry.keep_pool()).error is None
+        await self.settled()
+
     async def nothing(self) -> None:
-        """Neither a registration nor a prefix is left."""
+        """Neither a registration nor a prefix is left, nor anything in the pool."""
         assert await self.registrations() == []
+        assert await self.pool() == []
         assert self.prefixes == []
 
     # -- what happens ------------------------------------------------------------------------------------------------
@@ -168,6 +196,11 @@ class World:
         self.loop.real += 1
         await asyncio.to_thread(self.backend.seed, documents)
         self.loop.real -= 1
+
+    @staticmethod
+    def cooldown(**long: float) -> timedelta:
+        """How long released addresses must cool down (as timedelta takes it); a setting."""
+        return timedelta(**long)
 
     def now(self, **later: float) -> datetime:
         """The moment, or another (as timedelta takes it)."""
