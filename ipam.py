@@ -64,7 +64,7 @@ from ipam_lib.web.middlewares import (
 )
 from ipam_lib.web.notify import Notifier
 from ipam_lib.web.reload import Reloader
-from ipam_lib.web.spec import DATA, SPECIFICATION, add_specification, documented, validation_middleware
+from ipam_lib.web.spec import DATA, SERVICE, SPECIFICATION, add_specification, documented, validation_middleware
 from ipam_lib.web.tls import Certificate
 
 __all__ = ["create_app", "demo", "main", "serve"]
@@ -222,7 +222,11 @@ async def zones(request: web.Request) -> web.Response:
 
 
 @documented(
-    name="healthz", summary="Whether the process lives", description="Looks at nothing else.", answers=HealthSchema
+    name="healthz",
+    summary="Whether the process lives",
+    description="Looks at nothing else.",
+    answers=HealthSchema,
+    tag=SERVICE,
 )
 async def healthz(request: web.Request) -> web.Response:
     """Say that the process lives."""
@@ -238,6 +242,7 @@ async def healthz(request: web.Request) -> web.Response:
     answers=ReadySchema,
     errors={503: "Not ready; the message names what is missing"},
     unready=NotReadySchema,
+    tag=SERVICE,
 )
 async def readyz(request: web.Request) -> web.Response:
     """Say whether storage answers and zones are loaded."""

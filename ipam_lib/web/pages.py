@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import hashlib
 import html
+import re
 from dataclasses import dataclass
 from importlib import resources
 from typing import Final
@@ -15,18 +16,24 @@ from aiohttp_apispec import docs
 
 from ipam_lib.errors import Unavailable
 from ipam_lib.version import __version__
+from ipam_lib.web.spec import SERVICE
 
 _TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
 
 # No script and no style but our own; nothing may frame the page, and no form of it may lead elsewhere.
 _LOCKED = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
-_POLICY = _LOCKED + "style-src 'self'; img-src data:"
+# Nor may text become markup or code: what the page shows was chosen by strangers.
+_POLICY = _LOCKED + (
+    "script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
+    "require-trusted-types-for 'script'; trusted-types 'none'"
+)
 # Swagger UI sets style attributes, draws with data: images, and calls this service.
 _SWAGGER_POLICY = (
     _LOCKED
     + "script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src data:; connect-src 'self'"
 )
 
+PAGE_ASSETS: Final = ("base.css", "style.css", "page.js", "view.js", "api.js", "swagger.css", "swagger-init.js")
 SWAGGER_ASSETS: Final = ("swagger-ui-bundle.js", "swagger-ui.css")
 
 
@@ -102,6 +109,7 @@ async def index(request: web.Request) -> web.Response:
 # Leaves its notes on the function itself.
 docs(
     operationId="index",
+    tags=[SERVICE],
     summary="The page for people",
     description="What this is, its version, and where to go on.",
     produces=["text/html"],
@@ -138,4 +146,5 @@ def add_routes(app: web.Application) -> None:
     app.router.add_get("/swagger/", to_swagger)
     app.router.add_get("/swagger/index.html", swagger)
     app.router.add_get("/swagger/{name:swagger-ui-bundle\\.js|swagger-ui\\.css}", swagger_asset)
-    app.router.add_get("/assets/{name:style\\.css|swagger-init\\.js}", page_asset)
+    names = "|".join(re.escape(name) for name in PAGE_ASSETS)
+    app.router.add_get(f"/assets/{{name:{names}}}", page_asset)

@@ -22,7 +22,7 @@ from ipam_lib.web.answers import REQUEST_ID_HEADER
 from ipam_lib.web.body import SECONDS_FOR_BODY, read_body
 from ipam_lib.web.middlewares import time_left
 
-__all__ = ["DATA", "SPECIFICATION", "add_specification", "documented", "validation_middleware"]
+__all__ = ["DATA", "SERVICE", "SPECIFICATION", "add_specification", "documented", "validation_middleware"]
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
@@ -39,6 +39,17 @@ services to it, change them, and let them expire. Sending a request again does n
 `Content-Type` is not looked at; a body is one JSON object in UTF-8, at most 64 KiB, not compressed."""
 
 _BEARER: Final = "bearer"
+
+# Under which heading an operation stands, in this order.
+CHANGE: Final = "Register and expire"
+READ: Final = "Read"
+SERVICE: Final = "The service itself"
+_TAGS: Final = {
+    CHANGE: "What operators in clusters ask for",
+    READ: "Who holds what, and how full the zones are; for the bearer token",
+    SERVICE: "Whether it lives and is ready, and its page",
+}
+
 _ID_HEADER: Final = {
     REQUEST_ID_HEADER: {"type": "string", "description": "The id under which the log has more about this request"}
 }
@@ -125,11 +136,13 @@ def documented(
     unready: type[Schema] | None = None,
     parameters: Sequence[Mapping[str, Any]] = (),
     bearer: bool = False,
+    tag: str | None = None,
 ) -> Callable[[Handler], Handler]:
     """A decorator for a handler: what it takes (validated before it runs, found under `DATA`), answers, and refuses.
 
     `errors` are statuses beside those that every such request can come to, or other words for one of them. `unready` is
-    the shape of a 503 that is not the usual one. `parameters`: what may stand in the path and the query string.
+    the shape of a 503 that is not the usual one. `parameters`: what may stand in the path and the query string. `tag`:
+    the heading it stands under; when not given, by whether it changes anything.
     """
     texts = {status: _ERRORS[status] for status in (_ALWAYS if takes else (500,))} | dict(errors or {})
     if bearer:
@@ -142,6 +155,7 @@ def documented(
 
     def decorate(handler: Handler) -> Handler:
         notes: dict[str, Any] = {"operationId": name, "summary": summary, "description": description}
+        notes["tags"] = [tag or (CHANGE if takes else READ)]
         if parameters:
             notes["parameters"] = [dict(each) for each in parameters]
         if bearer:
@@ -168,6 +182,7 @@ def add_specification(app: web.Application) -> None:
             info={"description": _DESCRIPTION},
             consumes=["application/json"],
             produces=["application/json"],
+            tags=[{"name": name, "description": text} for name, text in _TAGS.items()],
             securityDefinitions={
                 _BEARER: {
                     "type": "apiKey",

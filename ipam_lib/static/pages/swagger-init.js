@@ -10,3 +10,9 @@ SwaggerUIBundle({
   displayRequestDuration: true,
   persistAuthorization: false,
 });
+
+// Swagger UI is dark where it is told to be, not where the reader prefers that.
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const follow = () => document.documentElement.classList.toggle("dark-mode", dark.matches);
+dark.addEventListener("change", follow);
+follow();

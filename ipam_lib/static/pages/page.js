@@ -1,0 +1,431 @@
+// The page: what is asked for stands in the fragment of its address (which no server ever sees), the token in the
+// storage of this tab, and nothing anywhere else.
+
+import { Problem, read } from "/assets/api.js";
+import { fromNow, historyTable, nothing, problemBox, registrationsTable, zonesTable } from "/assets/view.js";
+
+const TOKEN = "ipam-api.token";
+const FILTERS = ["address", "zone", "ip_family", "service_name", "cluster_id", "namespace_id", "expiring"];
+const ROWS = "50";
+const SECONDS_BETWEEN_STATES = 30;
+
+const at = (id) => document.getElementById(id);
+
+// ---- What is asked for
+
+function wanted() {
+  const given = new URLSearchParams(location.hash.slice(1));
+  const take = (name) => given.get(name)?.trim() ?? "";
+  const limits = [...at("limit").options].map((option) => option.value);
+  return {
+    ...Object.fromEntries(FILTERS.map((name) => [name, take(name)])),
+    limit: limits.includes(take("limit")) ? take("limit") : ROWS,
+    cursor: take("cursor"),
+    history: take("history"),
+  };
+}
+
+function fragment(state) {
+  const kept = Object.entries(state).filter(([name, value]) => value && !(name === "limit" && value === ROWS));
+  return `#${new URLSearchParams(kept)}`;
+}
+
+// Links within the page. Another search begins at its first page; an address' history leaves the search as it is.
+function linkTo(changes) {
+  if ("history" in changes) return fragment({ ...wanted(), ...changes });
+  return fragment({ limit: wanted().limit, ...changes });
+}
+
+// `trail`: the cursors of the pages before this one, for the way back.
+function go(state, trail = []) {
+  history.pushState({ trail }, "", fragment(state) === "#" ? location.pathname : fragment(state));
+  show();
+}
+
+// ---- Regions: each is loaded by itself, shows its own trouble, and forgets an answer that comes too late
+
+class Region {
+  #waiting = null;
+  #timer = null;
+
+  constructor(name, working) {
+    this.content = at(name);
+    this.told = at(`${name}-told`);
+    this.trouble = at(`${name}-problem`);
+    this.working = working;
+  }
+
+  // Ask and show. `ask(signal)` gives what `show` gets; `refused(problem)` may deal with a problem and say so.
+  async load(ask, show, refused = () => false) {
+    this.stop();
+    const mine = new AbortController();
+    this.#waiting = mine;
+    const again = () => this.load(ask, show, refused);
+    this.content.setAttribute("aria-busy", "true");
+    this.told.textContent = this.working;
+    try {
+      const found = await ask(mine.signal);
+      if (this.#waiting !== mine) return;
+      this.trouble.replaceChildren();
+      this.told.textContent = "";
+      show(found);
+    } catch (error) {
+      if (this.#waiting !== mine) return;
+      if (!(error instanceof Problem)) throw error;
+      this.told.textContent = "";
+      if (refused(error)) return;
+      this.trouble.replaceChildren(problemBox(error, again));
+      if (error.retryAfter !== null) this.#timer = setTimeout(again, error.retryAfter * 1000);
+    } finally {
+      if (this.#waiting === mine) this.content.removeAttribute("aria-busy");
+    }
+  }
+
+  // Wait for nothing any more.
+  stop() {
+    clearTimeout(this.#timer);
+    this.#waiting?.abort();
+    this.#waiting = null;
+    this.content.removeAttribute("aria-busy");
+  }
+
+  empty() {
+    this.stop();
+    for (const each of [this.content, this.told, this.trouble]) each.replaceChildren();
+  }
+}
+
+const regions = {
+  zones: new Region("zones", "Loading the zones…"),
+  registrations: new Region("registrations", "Loading registrations…"),
+  history: new Region("history-entries", "Loading the history…"),
+};
+
+// ---- The token
+
+const token = () => sessionStorage.getItem(TOKEN) ?? "";
+
+function lock(problem = null) {
+  sessionStorage.removeItem(TOKEN);
+  for (const region of Object.values(regions)) region.empty();
+  shown = null;
+  offer([]);
+  at("history").close();
+  at("token").value = "";
+  present();
+  at("token-problem").replaceChildren(problem ? problemBox(problem) : "");
+  at("token").toggleAttribute("aria-invalid", problem !== null);
+  at("token").focus();
+}
+
+function present() {
+  const open = token() !== "";
+  at("within").hidden = !open;
+  at("token-form").hidden = open;
+  at("token-kept").hidden = !open;
+}
+
+// What stands between this tab and every answer: a wrong token, or a server that has none.
+function barred(problem) {
+  if (problem.status === 401) {
+    lock(problem);
+    return true;
+  }
+  if (problem.status === 404) {
+    lock(
+      new Problem("This server shows zones and registrations to nobody.", {
+        more: "No token is configured on it: auth.token_path in its config.json names the file with one.",
+      }),
+    );
+    return true;
+  }
+  return false;
+}
+
+at("token-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const given = at("token").value.trim();
+  if (!given) return;
+  sessionStorage.setItem(TOKEN, given);
+  at("token").value = "";
+  at("token").removeAttribute("aria-invalid");
+  at("token-problem").replaceChildren();
+  present();
+  at("zones-title").focus({ preventScroll: true });
+  show();
+});
+at("forget").addEventListener("click", () => lock());
+
+// ---- Zones
+
+function loadZones() {
+  return regions.zones.load(
+    (signal) => read("/v2/zones", { token: token(), signal }),
+    ({ zones }) => {
+      const open = new Set([...at("zones").querySelectorAll("details")].map((each, i) => (each.open ? i : -1)));
+      at("zones").replaceChildren(
+        zones.length ? zonesTable(zones, linkTo) : nothing("NetBox has no zones: its choice set is empty."),
+      );
+      at("zones").querySelectorAll("details").forEach((each, i) => (each.open = open.has(i)));
+      at("zones-told").textContent = zones.length ? `${many(zones.length, "zone")}, as of ${clock()}` : "";
+      offer(zones.map((one) => one.zone));
+    },
+    barred,
+  );
+}
+
+at("refresh").addEventListener("click", () => {
+  loadZones();
+  loadState();
+});
+
+// The zones to choose from; one that is chosen stays, whether it is there or not.
+function offer(names = [...at("f-zone").options].map((option) => option.value)) {
+  const select = at("f-zone");
+  const chosen = wanted().zone;
+  const options = [...new Set([...names, chosen])].filter(Boolean).map((name) => new Option(name, name));
+  select.replaceChildren(new Option("any", ""), ...options);
+  select.value = chosen;
+}
+
+const clock = () => new Date().toLocaleTimeString("sv");
+const many = (number, one, several = `${one}s`) => `${number} ${number === 1 ? one : several}`;
+
+// ---- Registrations
+
+let next = null;
+
+async function ask(state, signal) {
+  const { address, limit, cursor, history: _, ...filters } = state;
+  if (!address) return read("/v2/addresses", { token: token(), query: { ...filters, limit, cursor }, signal });
+  const path = `/v2/addresses/${encodeURIComponent(address)}`;
+  try {
+    const { addresses } = await read(path, { token: token(), query: { zone: filters.zone }, signal });
+    return { addresses: addresses.filter((one) => fits(one, filters)), cursor: null };
+  } catch (error) {
+    if (error instanceof Problem && error.status === 404) return { addresses: [], cursor: null };
+    throw error;
+  }
+}
+
+// Whether a registration fits filters of which the path of one address knows nothing; as that of many does it, one and
+// the same service must fit all that are about services.
+function fits(one, { ip_family, service_name, cluster_id, namespace_id, expiring }) {
+  const same = (given, value) => !given || given.toLowerCase() === value.toLowerCase();
+  const service = (each) =>
+    (!service_name || service_name === each.service_name) &&
+    same(cluster_id, each.cluster_id) &&
+    same(namespace_id, each.namespace_id) &&
+    (expiring !== "true" || each.expires_at !== null);
+  const about = service_name || cluster_id || namespace_id || expiring === "true";
+  return (
+    (!ip_family || ip_family === one.ip_family) &&
+    (!about || one.services.some(service)) &&
+    (expiring !== "false" || one.services.every((each) => each.expires_at === null))
+  );
+}
+
+function loadRegistrations(state) {
+  return regions.registrations.load(
+    (signal) => ask(state, signal),
+    (page) => {
+      mark({});
+      next = page.cursor;
+      const found = page.addresses.length;
+      at("registrations").replaceChildren(found ? registrationsTable(page.addresses, linkTo) : emptiness(state));
+      const before = trail().length;
+      const where = before || next ? `, page ${before ? before + 1 : state.cursor ? "further on" : 1}` : "";
+      at("registrations-told").textContent = found ? many(found, "registration") + where : "";
+      turnable(state);
+    },
+    (problem) => {
+      mark(problem.fields);
+      // An address that is not there is no problem; a path that is not there is one of the server.
+      return barred(problem);
+    },
+  );
+}
+
+function emptiness(state) {
+  if (state.address) {
+    return nothing(
+      `${state.address} is not registered here. `,
+      anchor("Who held it before?", linkTo({ history: state.address })),
+    );
+  }
+  if (state.cursor) return nothing("No more registrations. ", anchor("To the first page", linkTo(filtersOf(state))));
+  if (FILTERS.some((name) => state[name])) return nothing("No registration fits. ", anchor("Show all", linkTo({})));
+  return nothing("Nothing is registered yet. ", anchor("Register an address in Swagger UI", "/swagger/index.html"));
+}
+
+function anchor(text, href) {
+  const element = document.createElement("a");
+  element.href = href;
+  element.textContent = text;
+  return element;
+}
+
+// Show at each field what is wrong with it.
+function mark(fields) {
+  for (const name of FILTERS) at("search").elements[name].toggleAttribute("aria-invalid", name in fields);
+}
+
+const trail = () => history.state?.trail ?? [];
+const filtersOf = (state) => Object.fromEntries(FILTERS.map((name) => [name, state[name]]));
+
+function turnable(state) {
+  const focused = document.activeElement;
+  at("pager").hidden = Boolean(state.address);
+  at("first").disabled = !state.cursor;
+  at("previous").disabled = !state.cursor || !trail().length;
+  at("next").disabled = next === null;
+  // A button that cannot be pressed any more loses the focus: the list gets it.
+  if (focused?.disabled) at("registrations-title").focus({ preventScroll: true });
+}
+
+at("next").addEventListener("click", () => {
+  const state = wanted();
+  if (next !== null) go({ ...state, cursor: next }, [...trail(), state.cursor]);
+});
+at("previous").addEventListener("click", () => {
+  const before = [...trail()];
+  const cursor = before.pop() ?? "";
+  go({ ...wanted(), cursor }, before);
+});
+at("first").addEventListener("click", () => go({ ...wanted(), cursor: "" }));
+at("limit").addEventListener("change", () => go({ ...wanted(), cursor: "", limit: at("limit").value }));
+at("search").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const given = Object.fromEntries(new FormData(at("search")));
+  go({ ...wanted(), ...given, cursor: "" });
+});
+at("clear").addEventListener("click", () => {
+  go({ limit: wanted().limit });
+  at("f-address").focus();
+});
+// A link to other registrations leads there also for whoever does not see the page.
+document.addEventListener("click", (event) => {
+  const link = event.target.closest?.('a[href^="#"]');
+  if (!link || link.classList.contains("skip") || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  const before = wanted();
+  history.pushState({ trail: link.hash.includes("history=") ? trail() : [] }, "", link.getAttribute("href"));
+  show();
+  if (!wanted().history && !before.history) {
+    at("registrations-title").focus({ preventScroll: true });
+    at("registrations-title").scrollIntoView({ block: "start" });
+  }
+});
+
+// ---- History of an address
+
+let older = null;
+let entries = [];
+
+function loadHistory(address, cursor = "") {
+  if (!cursor) {
+    entries = [];
+    regions.history.empty();
+  }
+  at("history-older").hidden = true;
+  at("history-title").textContent = `History of ${address}`;
+  return regions.history.load(
+    (signal) =>
+      read(`/v2/addresses/${encodeURIComponent(address)}/history`, { token: token(), query: { cursor }, signal }),
+    (page) => {
+      entries = [...entries, ...page.history];
+      older = page.cursor;
+      at("history-entries").replaceChildren(
+        entries.length ? historyTable(address, entries, linkTo) : nothing(`Nobody is known to have held ${address}.`),
+      );
+      at("history-entries-told").textContent = entries.length ? many(entries.length, "entry", "entries") : "";
+      at("history-older").hidden = older === null;
+    },
+    (problem) => {
+      if (problem.status !== 404) return problem.status === 401 && barred(problem);
+      at("history-entries").replaceChildren(nothing(`This server has no history of ${address}.`));
+      return true;
+    },
+  );
+}
+
+at("history-older").addEventListener("click", () => loadHistory(wanted().history, older));
+at("history-close").addEventListener("click", () => at("history").close());
+at("history").addEventListener("close", () => {
+  regions.history.stop();
+  if (token() && wanted().history) go({ ...wanted(), history: "" }, trail());
+});
+// A click beside it closes it, as Escape does.
+at("history").addEventListener("click", (event) => {
+  if (event.target === at("history")) at("history").close();
+});
+
+// ---- The state of the service
+
+async function loadState() {
+  let verdict;
+  let words;
+  let report = {};
+  try {
+    report = await read("/readyz", { accept: [503] });
+    const well = report.status === "ready";
+    const degraded = report.degraded ?? [];
+    verdict = !well ? "bad" : degraded.length ? "warn" : "good";
+    words = !well ? "Not ready" : degraded.length ? "Ready, with less than it should have" : "Ready";
+  } catch (error) {
+    if (!(error instanceof Problem)) throw error;
+    verdict = "bad";
+    words = error.message;
+  }
+  const said = at("verdict");
+  // Told again only when it has changed: it is read aloud.
+  if (said.textContent !== words) said.textContent = words;
+  said.className = `verdict ${verdict}`;
+  at("parts").replaceChildren(...parts(report));
+  at("degraded").replaceChildren(
+    ...[...(report.degraded ?? [])].map((text) => Object.assign(document.createElement("li"), { textContent: text })),
+  );
+}
+
+function parts({ storage, zones, zones_age_seconds: age, netbox }) {
+  if (storage === undefined) return [];
+  const from = { netbox: "from NetBox", storage: "kept in storage" }[zones] ?? zones;
+  const old = Number.isFinite(age) ? `, ${age < 1 ? "just now" : fromNow(-age)}` : "";
+  const told = { Storage: storage, Zones: `${from}${old}`, NetBox: netbox };
+  return Object.entries(told).flatMap(([name, text]) => [
+    Object.assign(document.createElement("dt"), { textContent: name }),
+    Object.assign(document.createElement("dd"), { textContent: text }),
+  ]);
+}
+
+// ---- All of it
+
+let shown = null;
+
+// Bring the page to what its address asks for.
+function show() {
+  const state = wanted();
+  offer();
+  for (const name of FILTERS) at("search").elements[name].value = state[name];
+  at("limit").value = state.limit;
+  if (!token()) return;
+  const first = shown === null;
+  const { history: address, ...listing } = state;
+  const key = JSON.stringify(listing);
+  if (first) loadZones();
+  if (first || shown.key !== key) loadRegistrations(state);
+  if (address && (first || shown.address !== address)) loadHistory(address);
+  shown = { key, address };
+  if (address && !at("history").open) at("history").showModal();
+  if (!address && at("history").open) at("history").close();
+}
+
+addEventListener("popstate", () => {
+  // The link that skips to the content asks for nothing.
+  if (!location.hash || location.hash.includes("=")) show();
+});
+setInterval(() => document.hidden || loadState(), SECONDS_BETWEEN_STATES * 1000);
+
+present();
+loadState();
+show();

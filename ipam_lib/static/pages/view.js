@@ -1,0 +1,313 @@
+// Making what is shown. Whatever comes from the service becomes text, never markup: names are chosen by strangers.
+
+// An element. `properties`: attributes, and `class`; null and false are left out. `children`: elements or text.
+export function make(tag, properties = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (value !== null && value !== false) element.setAttribute(name, value === true ? "" : value);
+  }
+  element.append(...children.flat().filter((child) => child !== null && child !== false && child !== ""));
+  return element;
+}
+
+const GROUPED = new Intl.NumberFormat("en");
+const LONGEST_IN_FULL = 9;
+
+// An integer of any size, in full: 18,446,744,073,709,551,616.
+export function inFull(value) {
+  return GROUPED.format(BigInt(value));
+}
+
+// Mantissa and exponent of a large integer, rounded to one digit behind the point: ["1.8", 19].
+export function rounded(value) {
+  const digits = BigInt(value).toString();
+  let exponent = digits.length - 1;
+  let tenths = Math.round(Number(digits.slice(0, 4)) / 100);
+  if (tenths === 100) {
+    tenths = 10;
+    exponent += 1;
+  }
+  return [`${Math.floor(tenths / 10)}.${tenths % 10}`, exponent];
+}
+
+// A count to look at: in full while it is short, else rounded, with the exact number for whoever points or listens.
+export function count(value) {
+  const full = inFull(value);
+  if (BigInt(value).toString().length <= LONGEST_IN_FULL) return make("span", { class: "number" }, full);
+  const [mantissa, exponent] = rounded(value);
+  return make(
+    "span",
+    { class: "number", title: full },
+    make("span", { "aria-hidden": "true" }, `${mantissa} × 10`, make("sup", {}, String(exponent))),
+    make("span", { class: "spoken" }, full),
+  );
+}
+
+// How much of the whole a part is, in percent, however large both are.
+export function percent(part, whole) {
+  return BigInt(whole) === 0n ? 0 : Number((BigInt(part) * 1000000n) / BigInt(whole)) / 10000;
+}
+
+function percentInWords(part, whole) {
+  const share = percent(part, whole);
+  if (BigInt(part) === 0n) return "0 %";
+  if (share < 0.1) return "< 0.1 %";
+  if (share > 99.9 && BigInt(part) < BigInt(whole)) return "> 99.9 %";
+  return `${share.toFixed(share < 10 ? 1 : 0)} %`;
+}
+
+// How full it is, in a word; nothing while there is room.
+export function fullness({ used, reserved, free, size }) {
+  if (BigInt(size) === 0n) return "no prefixes";
+  if (BigInt(free) === 0n) return "full";
+  return percent(BigInt(used) + BigInt(reserved), size) >= 90 ? "nearly full" : "";
+}
+
+export const familyName = (family) => ({ ipv4: "IPv4", ipv6: "IPv6" })[family] ?? family;
+
+// The numbers stand beside it, so that nobody needs to see it.
+function bar(use) {
+  const part = (name, value) => {
+    const element = make("span", { class: name });
+    // The least that can be seen, for what is there at all.
+    element.style.width = BigInt(value) > 0n ? `max(3px, ${percent(value, use.size)}%)` : "0";
+    return element;
+  };
+  return make("span", { class: "bar", "aria-hidden": "true" }, part("used", use.used), part("reserved", use.reserved));
+}
+
+// Cells name their column for narrow screens, where a row is a block; the roles keep it a table for listeners even so.
+const cell = (label, ...children) => make("td", { role: "cell", "data-label": label }, ...children);
+const numberCell = (label, value) => make("td", { role: "cell", "data-label": label, class: "count" }, count(value));
+const row = (...cells) => make("tr", { role: "row" }, ...cells);
+
+function table(caption, columns, bodies, kind) {
+  return make(
+    "table",
+    { role: "table", class: kind },
+    make("caption", { class: "spoken" }, caption),
+    make(
+      "thead",
+      { role: "rowgroup" },
+      row(...columns.map(([name, kind]) => make("th", { role: "columnheader", scope: "col", class: kind }, name))),
+    ),
+    ...bodies,
+  );
+}
+
+// How full the zones are. `linkTo({zone, ip_family})`: where their registrations are.
+export function zonesTable(zones, linkTo) {
+  const bodies = zones.map(({ zone, families }) => {
+    const link = make("a", { href: linkTo({ zone }) }, zone);
+    const name = (rows) =>
+      make("th", { role: "rowheader", scope: "rowgroup", rowspan: rows > 1 && String(rows), class: "zone" }, link);
+    const rows = families.length
+      ? families.map((use, at) => row(at === 0 ? name(families.length) : null, ...familyCells(zone, use, linkTo)))
+      : [row(name(1), make("td", { role: "cell", colspan: "6", class: "none" }, "no container prefixes"))];
+    return make("tbody", { role: "rowgroup" }, ...rows);
+  });
+  const columns = [
+    ["Zone"],
+    ["Family"],
+    ["Use"],
+    ["Used", "count"],
+    ["Reserved", "count"],
+    ["Free", "count"],
+    ["Size", "count"],
+  ];
+  return table("How full the zones are, in addresses of each family", columns, bodies, "zones");
+}
+
+function familyCells(zone, use, linkTo) {
+  const state = fullness(use);
+  const taken = BigInt(use.used) + BigInt(use.reserved);
+  return [
+    make(
+      "td",
+      { role: "cell", class: "family" },
+      make(
+        "a",
+        { href: linkTo({ zone, ip_family: use.ip_family }), "aria-label": `${familyName(use.ip_family)} of ${zone}` },
+        familyName(use.ip_family),
+      ),
+      prefixes(use),
+    ),
+    make(
+      "td",
+      { role: "cell", "data-label": "Use", class: "use" },
+      bar(use),
+      make("span", { class: "share" }, `${percentInWords(taken, use.size)} taken`),
+      state && make("strong", { class: `badge ${state === "full" ? "bad" : "warn"}` }, state),
+    ),
+    numberCell("Used", use.used),
+    numberCell("Reserved", use.reserved),
+    numberCell("Free", use.free),
+    numberCell("Size", use.size),
+  ];
+}
+
+function prefixes({ containers }) {
+  if (!containers.length) return null;
+  const many = containers.length > 1 ? `${containers.length} prefixes` : "1 prefix";
+  return make(
+    "details",
+    {},
+    make("summary", {}, many),
+    make(
+      "ul",
+      {},
+      containers.map(({ prefix, size, vrf_id }) =>
+        make(
+          "li",
+          { title: `${inFull(size)} addresses` },
+          make("code", {}, prefix),
+          vrf_id === null ? " global table" : ` VRF ${vrf_id}`,
+        ),
+      ),
+    ),
+  );
+}
+
+const RELATIVE = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
+const UNITS = [
+  ["year", 31557600],
+  ["month", 2629800],
+  ["day", 86400],
+  ["hour", 3600],
+  ["minute", 60],
+  ["second", 1],
+];
+
+// A number of seconds from now, in words: "in 3 days", "2 hours ago".
+export function fromNow(seconds) {
+  const [unit, length] = UNITS.find(([, each]) => Math.abs(seconds) >= each) ?? UNITS.at(-1);
+  return RELATIVE.format(Math.round(seconds / length), unit);
+}
+
+// A moment of the service in the time of this browser, to the minute. The exact one is its title.
+function moment(text) {
+  const date = new Date(text);
+  const two = (value) => String(value).padStart(2, "0");
+  const day = `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
+  const shown = `${day} ${two(date.getHours())}:${two(date.getMinutes())}`;
+  return make("time", { datetime: text, title: text }, shown);
+}
+
+// A page of registrations: a group of rows each, one row for each service on the address.
+export function registrationsTable(registrations, linkTo) {
+  const bodies = registrations.map((one) => {
+    const services = one.services.length ? one.services : [null];
+    const rows = services.map((service, at) =>
+      row(...(at === 0 ? addressCells(one, services.length, linkTo) : []), ...serviceCells(service, linkTo)),
+    );
+    return make("tbody", { role: "rowgroup" }, ...rows);
+  });
+  const columns = [["Address"], ["Zone"], ["Service"], ["Cluster and namespace"], ["Expires"]];
+  return table("Registrations and the services on them", columns, bodies, "registrations");
+}
+
+// An address that may go on in the next line after each of its colons.
+function breakable(address) {
+  return address.split(/(?<=:)/).flatMap((part, at) => (at ? [make("wbr"), part] : [part]));
+}
+
+function addressCells(one, rows, linkTo) {
+  const span = rows > 1 && String(rows);
+  return [
+    make(
+      "th",
+      { role: "rowheader", scope: "rowgroup", rowspan: span, class: "address" },
+      make("code", {}, breakable(one.address)),
+      make(
+        "span",
+        { class: "under" },
+        make("a", { href: linkTo({ history: one.address }), "aria-label": `History of ${one.address}` }, "History"),
+        one.state === "releasing" && make("strong", { class: "badge warn" }, "being released"),
+      ),
+    ),
+    make(
+      "td",
+      { role: "cell", "data-label": "Zone", rowspan: span },
+      make("span", {}, one.zone, make("span", { class: "under" }, familyName(one.ip_family))),
+    ),
+  ];
+}
+
+function serviceCells(service, linkTo) {
+  if (service === null) return [make("td", { role: "cell", colspan: "3", class: "none" }, "no service any more")];
+  const notes = [
+    service.retention_period_days > 0 && `keeps it for ${service.retention_period_days} d after its release`,
+    service.deny_external_cleanup && "stays when its cluster is cleaned up",
+  ].filter(Boolean);
+  return [
+    make(
+      "td",
+      { role: "cell", "data-label": "Service", class: "service" },
+      make("a", { href: linkTo({ service_name: service.service_name }) }, service.service_name),
+      notes.length ? make("span", { class: "under" }, notes.join("; ")) : null,
+    ),
+    identityCell(service, linkTo),
+    cell("Expires", expiration(service.expires_at)),
+  ];
+}
+
+function identityCell(service, linkTo) {
+  const one = (name, key) =>
+    make(
+      "span",
+      { class: "identity" },
+      make("span", { class: "name" }, name),
+      make("a", { href: linkTo({ [key]: service[key] }) }, make("code", {}, service[key])),
+    );
+  return make(
+    "td",
+    { role: "cell", "data-label": "Cluster and namespace", class: "identities" },
+    one("cluster", "cluster_id"),
+    one("namespace", "namespace_id"),
+  );
+}
+
+function expiration(text) {
+  if (text === null) return make("span", { class: "none" }, "not set");
+  const seconds = (Date.parse(text) - Date.now()) / 1000;
+  return make("span", {}, moment(text), make("span", { class: "under" }, fromNow(seconds)));
+}
+
+// Who held an address, the latest first.
+export function historyTable(address, entries, linkTo) {
+  const rows = entries.map((one) =>
+    row(
+      cell("From", one.from === null ? make("span", { class: "none" }, "before records") : moment(one.from)),
+      cell("Until", one.until === null ? make("strong", { class: "badge good" }, "still held") : moment(one.until)),
+      cell("Service", make("span", { class: "service" }, one.service_name, make("span", { class: "under" }, one.zone))),
+      identityCell(one, linkTo),
+    ),
+  );
+  const columns = [["From"], ["Until"], ["Service"], ["Cluster and namespace"]];
+  const body = make("tbody", { role: "rowgroup" }, ...rows);
+  return table(`Who held ${address}, the latest first`, columns, [body], "history");
+}
+
+// What went wrong. `again`: what a button does about it; without it there is no button.
+export function problemBox(problem, again) {
+  const button = again && make("button", { type: "button" }, "Try again");
+  button?.addEventListener("click", again);
+  const fields = Object.entries(problem.fields ?? {}).map(([name, texts]) =>
+    make("li", {}, `${name.replaceAll("_", " ")}: ${[texts].flat().join("; ")}`),
+  );
+  const soon =
+    problem.retryAfter && again ? ` It is asked again by itself in ${problem.retryAfter} s.` : "";
+  return make(
+    "div",
+    { class: "problem" },
+    make("p", {}, make("strong", {}, problem.message), ` ${problem.more ?? ""}${soon}`),
+    fields.length ? make("ul", {}, fields) : null,
+    problem.requestId ? make("p", { class: "hint" }, "Id of the request: ", make("code", {}, problem.requestId)) : null,
+    button,
+  );
+}
+
+// An empty place, and why it is empty.
+export function nothing(text, ...more) {
+  return make("p", { class: "nothing" }, text, ...more);
+}
