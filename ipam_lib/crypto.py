@@ -39,6 +39,8 @@ _HKDF_INFO = b"ipam-api stored secrets siv1"
 _SIV_KEY_BYTES = 64  # AES-256-SIV takes two keys of 32 bytes (RFC 5297, section 2.2)
 _KEY_BYTES = (16, 24, 32)
 _IV_BYTES = 16
+# 64 characters of four bytes each: the longest secret.
+_CTR_STREAM_BYTES = 256
 
 
 class SecretUnreadable(IPAMError):
@@ -153,10 +155,18 @@ class _Ctr:
 
     def __init__(self, keys: KeySet) -> None:
         self._cipher = BlockCipher(AES(keys.enc_key), CTR(keys.enc_iv))
+        # The same for every secret (which is what is wrong with this scheme), so it is made once.
+        self._stream = self._encrypt(bytes(_CTR_STREAM_BYTES))
 
-    def _xor(self, content: bytes) -> bytes:
+    def _encrypt(self, content: bytes) -> bytes:
         stream = self._cipher.encryptor()
         return stream.update(content) + stream.finalize()
+
+    def _xor(self, content: bytes) -> bytes:
+        length = len(content)
+        if length > _CTR_STREAM_BYTES:
+            return self._encrypt(content)
+        return (int.from_bytes(content) ^ int.from_bytes(self._stream[:length])).to_bytes(length)
 
     def seal(self, secret: str) -> str:
         return b64encode(self._xor(secret.encode())).decode("ascii")

@@ -20,6 +20,8 @@ BODY: Final = web.RequestKey("body", bytes)
 # What clients may put into our logs: no spaces, no quotes, nothing that any log viewer would obey.
 _SAFE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}", re.ASCII)
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
+
 _MESSAGES = {
     400: "the request is not valid HTTP",
     404: "there is nothing at this path",
@@ -45,7 +47,7 @@ def json_answer(
 ) -> web.Response:
     """One JSON object as an answer."""
     return web.Response(
-        body=json.dumps(content, ensure_ascii=False).encode("utf-8", "replace") + b"\n",
+        body=_ENCODER.encode(content).encode("utf-8", "replace") + b"\n",
         status=status,
         headers=headers,
         content_type="application/json",
