@@ -18,6 +18,7 @@ from typing import Any
 from ipam_lib.models import Filter, IPFamily, Registration, ServiceKey, State
 from ipam_lib.storage.history import HistoryStore
 from ipam_lib.storage.pool import PoolStore
+from ipam_lib.storage.usage import Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +125,12 @@ class Store(PoolStore, HistoryStore):
     async def counts(self) -> Mapping[tuple[str, IPFamily], int]:
         """How many registrations there are, in whatever state, by zone and family; none are left out. Reads an index,
         not the documents, but all of it: not for every request."""
+
+    @abstractmethod
+    async def usage(self) -> Mapping[tuple[str, IPFamily], Usage]:
+        """What there is of each zone and family. Reads every registration, which takes seconds where there are a
+        million: for a worker, not for requests. It holds up no other operation, and may take
+        `usage.SECONDS_TO_COUNT`."""
 
     @abstractmethod
     async def get_many(self, registration_ids: Sequence[str]) -> list[Registration]:

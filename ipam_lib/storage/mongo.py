@@ -50,6 +50,7 @@ from ipam_lib.storage.copying import Part
 from ipam_lib.storage.documents import Document, change, read_services, to_document, to_registration, witnessed
 from ipam_lib.storage.mongo_history import MongoHistory
 from ipam_lib.storage.mongo_pool import MongoPool
+from ipam_lib.storage.usage import SECONDS_TO_COUNT, Usage, UsageCounting
 
 _FIRST_ID = ObjectId(b"\0" * 12)
 _OBJECT_ID = re.compile("[0-9a-f]{24}")
@@ -189,6 +190,23 @@ class MongoStore(MongoPool, MongoHistory, Store):
             kind = to_registration({"_id": "", **group["_id"]})
             counted[kind.zone, kind.ip_family] += group["count"]
         return counted
+
+    async def usage(self) -> Mapping[tuple[str, IPFamily], Usage]:
+        with pymongo.timeout(SECONDS_TO_COUNT):
+            async with self._calling(SECONDS_TO_COUNT) as database:
+                groups = await self._part(database, Part.REGISTRATIONS).aggregate(queries.USAGE).to_list(None)
+        counting = UsageCounting()
+        for group in groups:
+            kind = to_registration({"_id": "", **group["_id"], "state": None})
+            counting.add(
+                kind.zone,
+                kind.ip_family,
+                group["_id"].get("state"),
+                registrations=group["registrations"],
+                services=group["services"],
+                expiring=group["expiring"],
+            )
+        return counting.result()
 
     async def get_many(self, registration_ids: Sequence[str]) -> list[Registration]:
         return await self._find({"_id": {"$in": [_id(one) for one in registration_ids]}})

@@ -75,8 +75,24 @@ COUNTS: list[Query] = [
     {"$group": {"_id": {"zone": "$zone", "ip_family": "$ip_family"}, "count": {"$sum": 1}}},
 ]
 
+_SERVICES: Query = {"$cond": [{"$isArray": "$services"}, "$services", []]}
+
 # Year 1 is the zero of Go's `time.Time`: no expiration.
 _FIRST_MOMENT = datetime(2, 1, 1, tzinfo=UTC)
+
+_EXPIRING: Query = {"$filter": {"input": _SERVICES, "as": "one", "cond": {"$gte": ["$$one.expires_at", _FIRST_MOMENT]}}}
+
+# What `Store.usage` counts.
+USAGE: list[Query] = [
+    {
+        "$group": {
+            "_id": {"zone": "$zone", "ip_family": "$ip_family", "state": "$state"},
+            "registrations": {"$sum": 1},
+            "services": {"$sum": {"$size": _SERVICES}},
+            "expiring": {"$sum": {"$size": _EXPIRING}},
+        }
+    }
+]
 
 
 def by_service(secrets: Sequence[str], zone: str, ip_family: IPFamily, service: ServiceKey) -> Query:

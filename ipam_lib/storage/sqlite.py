@@ -1,9 +1,10 @@
 """The embedded store: one SQLite file, in write-ahead mode, safe for several processes on one machine.
 
 Each connection has a thread of its own, so the event loop never waits for the disk: one connection writes, one looks
-up, and one pages through many rows, so that a long listing holds up neither. A write is one call on the writing thread,
-from BEGIN to COMMIT: cancelling whoever waits for it does not split it. (That, and withdrawing a call that nobody waits
-for any more, is why this stands on the standard library's executors and not on aiosqlite, which offers neither.)
+up, one pages through many rows, and one counts, so that a long listing or count holds up nothing else. A write is one
+call on the writing thread, from BEGIN to COMMIT: cancelling whoever waits for it does not split it. (That, and
+withdrawing a call that nobody waits for any more, is why this stands on the standard library's executors and not on
+aiosqlite, which offers neither.)
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from ipam_lib.storage.base import DuplicateReport, Store
 from ipam_lib.storage.sqlite_connection import Connection, Work, errors_translated
 from ipam_lib.storage.sqlite_history import SQLiteHistory
 from ipam_lib.storage.sqlite_pool import SQLitePool
+from ipam_lib.storage.usage import SECONDS_TO_COUNT, Usage
 
 T = TypeVar("T")
 
@@ -47,6 +49,7 @@ class SQLiteStore(SQLitePool, SQLiteHistory, Store):
             self._connections = {
                 "finder": Connection("finder", partial(connect, writable=False)),
                 "pager": Connection("pager", partial(connect, writable=False)),
+                "counter": Connection("counter", partial(connect, writable=False)),
                 "writer": Connection("writer", partial(connect, writable=True)),
             }
 
@@ -102,6 +105,9 @@ class SQLiteStore(SQLitePool, SQLiteHistory, Store):
     async def counts(self) -> Mapping[tuple[str, IPFamily], int]:
         return await self._scan(sqlite_rows.counts)
 
+    async def usage(self) -> Mapping[tuple[str, IPFamily], Usage]:
+        return await self._run("counter", sqlite_rows.usage, seconds=SECONDS_TO_COUNT)
+
     async def get_many(self, registration_ids: Sequence[str]) -> list[Registration]:
         return await self._find(sqlite_rows.by_ids(registration_ids))
 
@@ -126,12 +132,13 @@ class SQLiteStore(SQLitePool, SQLiteHistory, Store):
     async def _write(self, work: Work[T]) -> T:
         return await self._run("writer", partial(sqlite_file.transaction, work=work))
 
-    async def _run(self, name: str, work: Work[T]) -> T:
-        """Run on the connection of this name, within the time limit, with the database's errors turned into ours."""
+    async def _run(self, name: str, work: Work[T], seconds: float | None = None) -> T:
+        """Run on the connection of this name, within the time limit (the usual one, if no other is given), with the
+        database's errors turned into ours."""
         if name not in self._connections:
             raise StorageUnavailable("storage is closed", applied=False)
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(seconds or self._timeout):
                 with errors_translated():
                     return await self._connections[name].run(work)
         except TimeoutError as error:

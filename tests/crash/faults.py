@@ -18,6 +18,7 @@ from ipam_lib.models import Filter, IPFamily, Registration, ServiceKey, State
 from ipam_lib.netbox.base import Container, NetBox, Prefix, PrefixChange
 from ipam_lib.netbox.coalesce import Coalescer
 from ipam_lib.storage.base import DuplicateReport, Store
+from ipam_lib.storage.usage import Usage
 from tests.crash.faulty_history import FaultyHistory
 from tests.crash.faulty_pool import FaultyPool
 from tests.support.plain_netbox import PlainNetBox
@@ -228,6 +229,9 @@ class FaultyStore(FaultyPool, FaultyHistory, Store):
 
     async def counts(self) -> Mapping[tuple[str, IPFamily], int]:
         return await self._call("counts", self._inner.counts)
+
+    async def usage(self) -> Mapping[tuple[str, IPFamily], Usage]:
+        return await self._call("usage", self._inner.usage)
 
     async def get_many(self, registration_ids: Sequence[str]) -> list[Registration]:
         return await self._call("get_many", lambda: self._inner.get_many(registration_ids))

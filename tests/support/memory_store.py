@@ -16,6 +16,7 @@ from ipam_lib.errors import StorageUnavailable, StoreConflict
 from ipam_lib.models import PENDING, Filter, IPFamily, Registration, ServiceKey, State
 from ipam_lib.storage.base import DuplicateReport, Store
 from ipam_lib.storage.documents import Document, change, read_services, to_document, to_registration, witnessed
+from ipam_lib.storage.usage import Usage, UsageCounting
 from tests.support.memory_history import MemoryHistory
 from tests.support.memory_pool import MemoryPool
 
@@ -154,6 +155,21 @@ class MemoryStore(MemoryPool, MemoryHistory, Store):
         self._check()
         every = (to_registration(one | {"state": None}) for one in self.database.registrations.values())
         return Counter((one.zone, one.ip_family) for one in every)
+
+    async def usage(self) -> Mapping[tuple[str, IPFamily], Usage]:
+        self._check()
+        counting = UsageCounting()
+        for document in self.database.registrations.values():
+            one = to_registration(document | {"state": None})
+            counting.add(
+                one.zone,
+                one.ip_family,
+                document.get("state"),
+                registrations=1,
+                services=len(one.services),
+                expiring=sum(service.expires_at is not None for service in one.services),
+            )
+        return counting.result()
 
     async def get_many(self, registration_ids: Sequence[str]) -> list[Registration]:
         return self._select(lambda one: one.id in registration_ids, any_state=True)
