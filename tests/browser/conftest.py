@@ -48,6 +48,8 @@ def look(chrome: Chrome, place: Site) -> Iterator[Looking]:
     yield looking
     chrome.set_network_conditions(offline=False, latency=0, throughput=-1)
     assert looking.complaints() == []
+    shown = looking.text("body")
+    assert not [slip for slip in ("undefined", "null", "NaN", "[object") if slip in shown], shown
 
 
 @pytest.fixture(scope="session")

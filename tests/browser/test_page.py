@@ -386,7 +386,7 @@ def test_the_state_of_a_degraded_service_and_of_one_that_is_not_ready(look: Look
     place.running.netbox.away = True
     place.running.zones.source, place.running.zones.trouble = "storage", "away"
     look.open()
-    look.wait_for("#verdict", "Ready, with less")
+    look.wait_for("#verdict", "Ready, but degraded")
     assert look.texts("#parts dd") == ["ok", "kept in storage, 42 seconds ago", "away"]
     netbox, zones = look.texts("#degraded li")
     assert "what is registered is served" in netbox

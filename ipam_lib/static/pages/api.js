@@ -93,14 +93,16 @@ const IN_WORDS = {
 
 function refusal(answer, content) {
   const [text, more] = IN_WORDS[answer.status] ?? [`The service answered with status ${answer.status}.`, null];
-  const message = typeof content.message === "string" ? content.message : "";
+  const fields = content.errors ?? {};
+  // What is said about the fields says it all.
+  const message = typeof content.message === "string" && !Object.keys(fields).length ? content.message : "";
   const seconds = Number.parseInt(answer.headers.get("Retry-After") ?? "", 10);
   return new Problem(text, {
     more: more ?? sentence(message),
     status: answer.status,
     retryAfter: Number.isInteger(seconds) ? Math.max(1, seconds) : null,
     requestId: answer.headers.get("X-Request-ID") ?? "",
-    fields: content.errors ?? {},
+    fields,
   });
 }
 

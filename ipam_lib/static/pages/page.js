@@ -2,7 +2,16 @@
 // storage of this tab, and nothing anywhere else.
 
 import { Problem, read } from "/assets/api.js";
-import { fromNow, historyTable, nothing, problemBox, registrationsTable, zonesTable } from "/assets/view.js";
+import {
+  degradation,
+  fromNow,
+  historyTable,
+  make,
+  nothing,
+  problemBox,
+  registrationsTable,
+  zonesTable,
+} from "/assets/view.js";
 
 const TOKEN = "ipam-api.token";
 const FILTERS = ["address", "zone", "ip_family", "service_name", "cluster_id", "namespace_id", "expiring"];
@@ -10,6 +19,7 @@ const ROWS = "50";
 const SECONDS_BETWEEN_STATES = 30;
 
 const at = (id) => document.getElementById(id);
+const invalid = (field, is) => (is ? field.setAttribute("aria-invalid", "true") : field.removeAttribute("aria-invalid"));
 
 // ---- What is asked for
 
@@ -114,7 +124,7 @@ function lock(problem = null) {
   at("token").value = "";
   present();
   at("token-problem").replaceChildren(problem ? problemBox(problem) : "");
-  at("token").toggleAttribute("aria-invalid", problem !== null);
+  invalid(at("token"), problem !== null);
   at("token").focus();
 }
 
@@ -148,7 +158,7 @@ at("token-form").addEventListener("submit", (event) => {
   if (!given) return;
   sessionStorage.setItem(TOKEN, given);
   at("token").value = "";
-  at("token").removeAttribute("aria-invalid");
+  invalid(at("token"), false);
   at("token-problem").replaceChildren();
   present();
   at("zones-title").focus({ preventScroll: true });
@@ -258,16 +268,11 @@ function emptiness(state) {
   return nothing("Nothing is registered yet. ", anchor("Register an address in Swagger UI", "/swagger/index.html"));
 }
 
-function anchor(text, href) {
-  const element = document.createElement("a");
-  element.href = href;
-  element.textContent = text;
-  return element;
-}
+const anchor = (text, href) => make("a", { href }, text);
 
 // Show at each field what is wrong with it.
 function mark(fields) {
-  for (const name of FILTERS) at("search").elements[name].toggleAttribute("aria-invalid", name in fields);
+  for (const name of FILTERS) invalid(at("search").elements[name], name in fields);
 }
 
 const trail = () => history.state?.trail ?? [];
@@ -371,7 +376,7 @@ async function loadState() {
     const well = report.status === "ready";
     const degraded = report.degraded ?? [];
     verdict = !well ? "bad" : degraded.length ? "warn" : "good";
-    words = !well ? "Not ready" : degraded.length ? "Ready, with less than it should have" : "Ready";
+    words = !well ? "Not ready" : degraded.length ? "Ready, but degraded" : "Ready";
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
     verdict = "bad";
@@ -382,9 +387,7 @@ async function loadState() {
   if (said.textContent !== words) said.textContent = words;
   said.className = `verdict ${verdict}`;
   at("parts").replaceChildren(...parts(report));
-  at("degraded").replaceChildren(
-    ...[...(report.degraded ?? [])].map((text) => Object.assign(document.createElement("li"), { textContent: text })),
-  );
+  at("degraded").replaceChildren(...(report.degraded ?? []).map(degradation));
 }
 
 function parts({ storage, zones, zones_age_seconds: age, netbox }) {
@@ -392,10 +395,7 @@ function parts({ storage, zones, zones_age_seconds: age, netbox }) {
   const from = { netbox: "from NetBox", storage: "kept in storage" }[zones] ?? zones;
   const old = Number.isFinite(age) ? `, ${age < 1 ? "just now" : fromNow(-age)}` : "";
   const told = { Storage: storage, Zones: `${from}${old}`, NetBox: netbox };
-  return Object.entries(told).flatMap(([name, text]) => [
-    Object.assign(document.createElement("dt"), { textContent: name }),
-    Object.assign(document.createElement("dd"), { textContent: text }),
-  ]);
+  return Object.entries(told).flatMap(([name, text]) => [make("dt", {}, name), make("dd", {}, text)]);
 }
 
 // ---- All of it

@@ -1,12 +1,13 @@
 // Making what is shown. Whatever comes from the service becomes text, never markup: names are chosen by strangers.
 
-// An element. `properties`: attributes, and `class`; null and false are left out. `children`: elements or text.
+// An element. `properties`: attributes; null and false are left out. `children`: elements or text; what is empty is left
+// out.
 export function make(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
     if (value !== null && value !== false) element.setAttribute(name, value === true ? "" : value);
   }
-  element.append(...children.flat().filter((child) => child !== null && child !== false && child !== ""));
+  element.append(...children.flat().filter(Boolean));
   return element;
 }
 
@@ -243,8 +244,12 @@ function serviceCells(service, linkTo) {
     make(
       "td",
       { role: "cell", "data-label": "Service", class: "service" },
-      make("a", { href: linkTo({ service_name: service.service_name }) }, service.service_name),
-      notes.length ? make("span", { class: "under" }, notes.join("; ")) : null,
+      make(
+        "span",
+        {},
+        make("a", { href: linkTo({ service_name: service.service_name }) }, service.service_name),
+        notes.length > 0 && make("span", { class: "under" }, notes.join("; ")),
+      ),
     ),
     identityCell(service, linkTo),
     cell("Expires", expiration(service.expires_at)),
@@ -288,8 +293,16 @@ export function historyTable(address, entries, linkTo) {
   return table(`Who held ${address}, the latest first`, columns, [body], "history");
 }
 
+const PARTS = { netbox: "NetBox", zones: "Zones", background: "Background" };
+
+// What is the matter with a part of the service: "netbox: away", with the part made out.
+export function degradation(text) {
+  const [part, ...rest] = text.split(": ");
+  return PARTS[part] ? make("li", {}, make("strong", {}, PARTS[part]), `: ${rest.join(": ")}`) : make("li", {}, text);
+}
+
 // What went wrong. `again`: what a button does about it; without it there is no button.
-export function problemBox(problem, again) {
+export function problemBox(problem, again = null) {
   const button = again && make("button", { type: "button" }, "Try again");
   button?.addEventListener("click", again);
   const fields = Object.entries(problem.fields ?? {}).map(([name, texts]) =>
@@ -301,8 +314,8 @@ export function problemBox(problem, again) {
     "div",
     { class: "problem" },
     make("p", {}, make("strong", {}, problem.message), ` ${problem.more ?? ""}${soon}`),
-    fields.length ? make("ul", {}, fields) : null,
-    problem.requestId ? make("p", { class: "hint" }, "Id of the request: ", make("code", {}, problem.requestId)) : null,
+    fields.length > 0 && make("ul", {}, fields),
+    problem.requestId && make("p", { class: "hint" }, "Id of the request: ", make("code", {}, problem.requestId)),
     button,
   );
 }
