@@ -15,13 +15,14 @@ from ipam_lib.netbox.client import NetBoxClient, NetBoxSettings
 from ipam_lib.netbox.zones import ZoneCache
 from ipam_lib.registry import Context, Registry, RegistrySettings
 from ipam_lib.storage.base import Store
+from ipam_lib.storage.copying import CopyableStore
 from ipam_lib.telemetry.metrics import BREAKER_STATES, Metrics, Observe, metered
 from ipam_lib.version import __version__
 
 ZONES_DOCUMENT: Final = "zones"
 
 
-def make_store(settings: Settings) -> Store:
+def make_store(settings: Settings) -> CopyableStore:
     """The store that is configured. Raises ConfigError."""
     # Only the engine that is used is imported: the other's driver costs time and memory.
     storage = settings.storage

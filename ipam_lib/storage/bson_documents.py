@@ -13,8 +13,11 @@ import bson
 from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.errors import BSONError
 
-from ipam_lib.storage.copying import UnfitDocument
-from ipam_lib.storage.documents import Document
+from ipam_lib.errors import StorageUnavailable
+from ipam_lib.models import Registration
+from ipam_lib.storage import history, pool
+from ipam_lib.storage.copying import Part, UnfitDocument
+from ipam_lib.storage.documents import Document, to_registration
 
 _OPTIONS: Final[CodecOptions[Document]] = CodecOptions(
     tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_AUTO
@@ -32,18 +35,51 @@ def from_bson(data: bytes) -> Document:
     """A document of MongoDB. Raises UnfitDocument when it would not come back as it is."""
     try:
         decoded = bson.decode(data, codec_options=_OPTIONS)
+        document = {name: _from_id(value) if name in _ID_FIELDS else value for name, value in decoded.items()}
+        same = to_bson(document) == data
     except (BSONError, ValueError, OverflowError, RecursionError) as error:
-        raise UnfitDocument(f"a document is no valid BSON ({error})") from None
+        raise no_bson(error) from None
     identity = decoded.get("_id")
     if not isinstance(identity, bson.ObjectId | str):
         raise UnfitDocument(f"the document with _id {identity!r} is no registration: expected an ObjectId")
-    document = {name: _from_id(value) if name in _ID_FIELDS else value for name, value in decoded.items()}
-    if to_bson(document) != data:
+    if not same:
         raise UnfitDocument(
             f"the document with _id {identity} holds something that only MongoDB can hold (a kind of value of old, a"
             " field twice, text that is not UTF-8)"
         )
     return document
+
+
+def no_bson(error: Exception) -> UnfitDocument:
+    """What to raise for what cannot be decoded."""
+    return UnfitDocument(f"a document is no valid BSON ({error})")
+
+
+def read(part: Part, document: Document) -> Registration | None:
+    """Read a document of a part as the service will: the registration that it is, None in other parts.
+
+    Raises UnfitDocument.
+    """
+    if "_id" not in document:
+        raise UnfitDocument("a document has no _id")
+    try:
+        match part:
+            case Part.REGISTRATIONS:
+                return to_registration(document)
+            case Part.POOL:
+                pool.to_document(pool.to_entry(document))
+            case Part.HISTORY:
+                history.to_document(history.to_tenure(document))
+            case Part.DOCUMENTS:
+                name, content = document["_id"], document["content"]
+                if len(document) > 2 or not isinstance(content, str) or _OBJECT_ID.fullmatch(name):
+                    raise ValueError
+    except StorageUnavailable as error:
+        raise UnfitDocument(error.message) from None
+    except (KeyError, TypeError, ValueError, AttributeError, AssertionError):
+        identity = document.get("_id")
+        raise UnfitDocument(f"the document with _id {identity!r} is none that this program writes there") from None
+    return None
 
 
 def to_value(data: bytes) -> Any:

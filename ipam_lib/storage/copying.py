@@ -6,12 +6,14 @@ ObjectId, a date is a date, and fields that this version does not know are there
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
+from ipam_lib.models import Registration
 from ipam_lib.storage.base import DuplicateReport, Store
 
 # The most that a page of documents should hold: many enough to be fast, few enough to be small.
@@ -27,9 +29,20 @@ class Part(StrEnum):
     POOL = "_pool"
     HISTORY = "_history"
 
+    @property
+    def can_be_made_again(self) -> bool:
+        """Whether it holds only what the service finds out anew."""
+        return self is Part.DOCUMENTS
+
+    @property
+    def belongs_to_registrations(self) -> bool:
+        """Whether it means something only beside the registrations that it was copied with: an address must not stand
+        in both."""
+        return self is Part.POOL
+
 
 @dataclass(frozen=True, slots=True)
-class Collection:
+class Held:
     """A part as MongoDB has it, or would have it.
 
     options, indexes: as `listCollections` and `listIndexes` give them; `uuid` in hex, empty where there is none.
@@ -44,52 +57,89 @@ class Collection:
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What a store holds now. `collections` has the parts that exist; `place` is for people."""
+    """What a store holds. `parts` has those that exist; `place` is for people.
+
+    unfinished: whether a `load` was cut off while it changed over, so that this is neither the one nor the other.
+    """
 
     database: str
+    collection: str
     server_version: str
     place: str
-    collections: Mapping[Part, Collection]
+    parts: Mapping[Part, Held]
+    unfinished: bool = False
 
-    @property
-    def registrations(self) -> int:
-        """How many registrations there are, in whatever state."""
-        found = self.collections.get(Part.REGISTRATIONS)
-        return found.documents if found else 0
+    def count(self, part: Part) -> int:
+        """How many documents there are in a part."""
+        held = self.parts.get(part)
+        return held.documents if held else 0
 
 
 class UnfitDocument(Exception):
-    """The store cannot hold a document as it is. The text says which one and why."""
+    """The store cannot hold a document as it is, or not read it. The text says which one and why."""
+
+
+class Snapshot(ABC):
+    """A store being read as a whole."""
+
+    contents: Contents
+
+    @abstractmethod
+    def dump(self, part: Part) -> AsyncIterator[list[bytes]]:
+        """Every document of a part by its id, in pages; none where the part does not exist."""
 
 
 class CopyableStore(Store):
     """A store that can be copied as a whole."""
 
     @abstractmethod
-    async def contents(self) -> Contents:
-        """What there is. Changes nothing, also where the store was never made ready."""
+    def snapshot(self) -> AbstractAsyncContextManager[Snapshot]:
+        """Read the store, and change nothing, also where it was never made ready.
 
-    @abstractmethod
-    def dump(self, part: Part) -> AsyncIterator[list[bytes]]:
-        """Every document of a part, in pages; none where the part does not exist. Registrations come by id, lowest
-        first, those with an id that is none of ours before them.
+        Where the store can do so, all is as it was at one moment. Where it cannot, what is inserted, changed or removed
+        meanwhile is there or not, as it was or as it is; but each document is whole, comes once, and a part that is
+        dumped later is newer.
 
-        What is inserted, changed or removed meanwhile is in it or not, as it was or as it is; each document is whole,
-        and comes once.
+        Raises ConfigError where a newer version made the store.
         """
 
     @abstractmethod
-    async def load(self, pages: AsyncIterable[tuple[Part, list[bytes]]], *, replace: bool) -> list[DuplicateReport]:
-        """Put these documents in the place of all that the store holds, and make it ready, as `prepare` does (whose
-        report this returns).
+    def fit(self, part: Part, data: bytes) -> Registration | None:
+        """Make sure that the store can hold a document of another one, and read it then: the registration that it is,
+        None in other parts. No input or output.
 
-        The registrations are always replaced, by none where there are none in `pages`; another part only where it has
-        documents there. The store shows what it held until `pages` has ended and everything is in: then it changes at
-        once. When anything goes wrong before, `pages` raising an error included, and when the process dies, it still
-        holds what it held, and what was left lying about is removed by the next `load`.
+        Raises UnfitDocument.
+        """
+
+    @abstractmethod
+    async def load(
+        self, pages: AsyncIterable[tuple[Part, list[bytes]]], *, parts: Collection[Part], replace: bool
+    ) -> list[DuplicateReport]:
+        """Put these documents, which fit, in the place of all that `parts` hold, and make the store ready, as `prepare`
+        does (whose report this returns). Other parts stay as they are.
+
+        The store shows what it held until `pages` has ended and everything is in; then it changes over. When anything
+        goes wrong before that, `pages` raising an error included, and when the process dies, it still holds what it
+        held, and what was left lying about is removed by the next `load`. Where it cannot change over in one step, one
+        that is cut off meanwhile leaves it `unfinished`: `prepare` then raises ConfigError until a `load` has ended.
 
         Nobody else may write meanwhile: what others write may be lost.
 
-        Raises StoreConflict when there are registrations and `replace` is False, or two of the documents have one id;
-        UnfitDocument.
+        Raises StoreConflict when one of the `parts` holds what cannot be made again and `replace` is False (a store
+        that is unfinished may always be replaced), or two of the documents have one id, or one place; ConfigError as
+        `prepare` does.
         """
+
+
+def paged(documents: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """Documents in pages."""
+    page: list[bytes] = []
+    size = 0
+    for document in documents:
+        page.append(document)
+        size += len(document)
+        if len(page) == PAGE_DOCUMENTS or size >= PAGE_BYTES:
+            yield page
+            page, size = [], 0
+    if page:
+        yield page

@@ -22,7 +22,7 @@ from typing import Any
 
 from ipam_lib.clock import whole_milliseconds
 from ipam_lib.errors import StorageUnavailable
-from ipam_lib.models import Departure, IPFamily, Registration, Service, ServiceKey, State
+from ipam_lib.models import PENDING, Departure, IPFamily, Registration, Service, ServiceKey, State
 
 Document = dict[str, Any]
 
@@ -128,6 +128,21 @@ def witnessed(old: Registration) -> tuple[Any, str | None]:
     if old.witness and integer(old.witness.get("revision")) == old.revision:
         return old.witness.get("services"), old.witness.get("secret")
     return merge_services(old.services, read_services(old)), old.secret if old.state is State.LIVE else None
+
+
+def told_apart(document: Mapping[str, Any]) -> Document:
+    """The document told apart from the one that keeps its zone and address; as a revision of its own, so that whoever
+    is at it reads it anew.
+
+    A creation that still has a placeholder is not marked: the placeholder lets one creation through at a time, so a
+    second one is none. It gets a placeholder that nobody else asks for, and is given up.
+    """
+    changed: Document = {"revision": (integer(document.get("revision")) or 0) + 1}
+    if str(document.get("address")).startswith(PENDING):
+        changed |= {"address": f"{PENDING}{document['_id']}", "state": State.ABORTING.value}
+    else:
+        changed["duplicate"] = document["_id"]
+    return {**document, **changed}
 
 
 def integer(value: Any) -> int | None:

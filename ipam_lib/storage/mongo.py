@@ -24,7 +24,6 @@ from typing import Any
 # threads per core that it would take by itself are soon used up.
 os.environ.setdefault("MOTOR_MAX_WORKERS", "64")
 
-import pymongo
 from bson import ObjectId
 from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.errors import BSONError
@@ -45,9 +44,10 @@ from ipam_lib.errors import ConfigError, StorageUnavailable, StoreConflict
 from ipam_lib.models import Filter, IPFamily, Registration, ServiceKey, State
 from ipam_lib.storage import mongo_indexes
 from ipam_lib.storage import mongo_queries as queries
-from ipam_lib.storage.base import DuplicateReport, Store
+from ipam_lib.storage.base import DuplicateReport
 from ipam_lib.storage.copying import Part
 from ipam_lib.storage.documents import Document, change, read_services, to_document, to_registration, witnessed
+from ipam_lib.storage.mongo_copying import MongoCopying
 from ipam_lib.storage.mongo_history import MongoHistory
 from ipam_lib.storage.mongo_pool import MongoPool
 from ipam_lib.storage.usage import SECONDS_TO_COUNT, Usage, UsageCounting
@@ -63,7 +63,7 @@ _Collection = AsyncIOMotorCollection[Document]
 _UNAUTHORIZED = {13, 18, 8000}
 
 
-class MongoStore(MongoPool, MongoHistory, Store):
+class MongoStore(MongoPool, MongoHistory, MongoCopying):
     """A store in one collection of a MongoDB database (and `{collection}_documents` for small documents).
 
     uri: a connection string; it may hold every option that is not mentioned here.
@@ -133,11 +133,11 @@ class MongoStore(MongoPool, MongoHistory, Store):
             return dict(await database.command("buildInfo"))
 
     async def prepare(self) -> list[DuplicateReport]:
-        with pymongo.timeout(self._prepare_seconds):
-            async with self._calling(self._prepare_seconds) as database:
-                for part in Part:
-                    await mongo_indexes.make(self._part(database, part), part)
-                return await mongo_indexes.duplicates(self._part(database, Part.REGISTRATIONS))
+        async with self._taking_long() as database:
+            await self._refuse_unfinished(database)
+            for part in Part:
+                await mongo_indexes.make(self._part(database, part), part)
+            return await mongo_indexes.duplicates(self._part(database, Part.REGISTRATIONS))
 
     async def insert(self, registration: Registration) -> None:
         async with self._addresses() as collection:
@@ -261,9 +261,6 @@ class MongoStore(MongoPool, MongoHistory, Store):
     async def _documents(self) -> AsyncIterator[_Collection]:
         async with self._calling() as database:
             yield self._part(database, Part.DOCUMENTS)
-
-    def _part(self, database: _Database, part: Part) -> _Collection:
-        return self._collection(database, self._collection_name + part)
 
     def _collection(self, database: _Database, name: str) -> _Collection:
         named = database.client.read_concern

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from ipam_lib.models import PENDING, Filter, IPFamily, ServiceKey, State
+from ipam_lib.models import Filter, IPFamily, ServiceKey, State
 from ipam_lib.storage.copying import Part
-from ipam_lib.storage.documents import integer
+from ipam_lib.storage.documents import told_apart
 
 Query = dict[str, Any]
 
@@ -157,18 +157,10 @@ def above(after: Any) -> Query:
 
 
 def mark(document: Mapping[str, Any]) -> tuple[Query, Query]:
-    """Condition and update that tell a document apart from the one that keeps its zone and address; as a revision of
-    its own, so that whoever is at it reads it anew.
-
-    A creation that still has a placeholder is not marked: the placeholder lets one creation through at a time, so a
-    second one is none. It gets a placeholder that nobody else asks for, and is given up.
-    """
+    """Condition and update that tell a document apart from the one that keeps its zone and address (`told_apart`)."""
     fields = ("_id", "zone", "address", "duplicate", "revision")
-    changed: Query = {"revision": (integer(document.get("revision")) or 0) + 1}
-    if str(document.get("address")).startswith(PENDING):
-        changed |= {"address": f"{PENDING}{document['_id']}", "state": State.ABORTING.value}
-    else:
-        changed["duplicate"] = document["_id"]
+    apart = told_apart(document)
+    changed = {field: value for field, value in apart.items() if field not in document or document[field] != value}
     return {field: document.get(field) for field in fields}, {"$set": changed}
 
 

@@ -10,7 +10,8 @@ aiosqlite, which offers neither.)
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -19,8 +20,9 @@ from typing import Any, TypeVar
 from ipam_lib.errors import StorageUnavailable
 from ipam_lib.models import Filter, IPFamily, Registration, ServiceKey, State
 from ipam_lib.storage import sqlite_file, sqlite_rows
-from ipam_lib.storage.base import DuplicateReport, Store
-from ipam_lib.storage.sqlite_connection import Connection, Work, errors_translated
+from ipam_lib.storage.base import DuplicateReport
+from ipam_lib.storage.copying import CopyableStore, Part, Snapshot
+from ipam_lib.storage.sqlite_connection import Connection, Work
 from ipam_lib.storage.sqlite_history import SQLiteHistory
 from ipam_lib.storage.sqlite_pool import SQLitePool
 from ipam_lib.storage.usage import SECONDS_TO_COUNT, Usage
@@ -28,7 +30,7 @@ from ipam_lib.storage.usage import SECONDS_TO_COUNT, Usage
 T = TypeVar("T")
 
 
-class SQLiteStore(SQLitePool, SQLiteHistory, Store):
+class SQLiteStore(SQLitePool, SQLiteHistory, CopyableStore):
     """A store in the file at `path`, which is made when it is not there.
 
     timeout_seconds: how long an operation may take, waiting for other processes' locks included. What is past that is
@@ -44,14 +46,17 @@ class SQLiteStore(SQLitePool, SQLiteHistory, Store):
 
     async def open(self) -> None:
         if not self._connections:
-            # Less than the whole, so that "it is locked" is told from "it did not answer".
-            connect = partial(sqlite_file.connect, self.path, busy_seconds=self._timeout * 0.8)
             self._connections = {
-                "finder": Connection("finder", partial(connect, writable=False)),
-                "pager": Connection("pager", partial(connect, writable=False)),
-                "counter": Connection("counter", partial(connect, writable=False)),
-                "writer": Connection("writer", partial(connect, writable=True)),
+                "finder": self._connection("finder"),
+                "pager": self._connection("pager"),
+                "counter": self._connection("counter"),
+                "writer": self._connection("writer", writable=True),
             }
+
+    def _connection(self, name: str, *, writable: bool = False) -> Connection:
+        # Less than the whole, so that "it is locked" is told from "it did not answer".
+        busy_seconds = self._timeout * 0.8
+        return Connection(name, partial(sqlite_file.connect, self.path, busy_seconds=busy_seconds, writable=writable))
 
     async def close(self) -> None:
         connections, self._connections = self._connections, {}
@@ -117,6 +122,25 @@ class SQLiteStore(SQLitePool, SQLiteHistory, Store):
     async def save_document(self, name: str, content: dict[str, Any]) -> None:
         await self._write(partial(sqlite_rows.save_document, name=name, content=content))
 
+    def snapshot(self) -> AbstractAsyncContextManager[Snapshot]:
+        # Imported where it is needed: what speaks BSON costs time and memory, and the service does not.
+        from ipam_lib.storage import sqlite_copying
+
+        return sqlite_copying.snapshot(self.path, self._connection("copier"))
+
+    def fit(self, part: Part, data: bytes) -> Registration | None:
+        from ipam_lib.storage import bson_documents
+
+        return bson_documents.read(part, bson_documents.from_bson(data))
+
+    async def load(
+        self, pages: AsyncIterable[tuple[Part, list[bytes]]], *, parts: Collection[Part], replace: bool
+    ) -> list[DuplicateReport]:
+        from ipam_lib.storage import sqlite_copying
+
+        loader = self._connection("loader", writable=True)
+        return await sqlite_copying.load(self.path, loader, pages, parts=parts, replace=replace)
+
     async def _find(self, query: sqlite_rows.Query) -> list[Registration]:
         return await self._read(partial(sqlite_rows.fetch, query=query))
 
@@ -139,7 +163,6 @@ class SQLiteStore(SQLitePool, SQLiteHistory, Store):
             raise StorageUnavailable("storage is closed", applied=False)
         try:
             async with asyncio.timeout(seconds or self._timeout):
-                with errors_translated():
-                    return await self._connections[name].run(work)
+                return await self._connections[name].run(work)
         except TimeoutError as error:
             raise StorageUnavailable("storage did not answer in time; try again", applied=True) from error

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import TypeVar
 
 from ipam_lib.errors import StorageUnavailable
@@ -26,8 +25,15 @@ class Connection:
 
     async def run(self, work: Work[T]) -> T:
         """What `work` returns. When the caller is cancelled before it has begun it does not run at all; once begun it
-        runs to its end."""
-        return await asyncio.get_running_loop().run_in_executor(self._executor, self._run, work)
+        runs to its end.
+
+        Raises StorageUnavailable where the database cannot be used, after which surely nothing was written; and what
+        `work` raises.
+        """
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._executor, self._run, work)
+        except (sqlite3.Error, OSError) as error:
+            raise StorageUnavailable(sqlite_file.describe(error), applied=False) from error
 
     def _run(self, work: Work[T]) -> T:
         if self._connection is None:
@@ -42,12 +48,3 @@ class Connection:
     def _close(self) -> None:
         if self._connection is not None:
             self._connection.close()
-
-
-@contextmanager
-def errors_translated() -> Iterator[None]:
-    """The database's errors turned into ours: those after which surely nothing was written."""
-    try:
-        yield
-    except (sqlite3.Error, OSError) as error:
-        raise StorageUnavailable(sqlite_file.describe(error), applied=False) from error

@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -137,17 +137,24 @@ def make_schema(connection: sqlite3.Connection, path: Path) -> None:
     Raises ConfigError for one of a newer version.
     """
 
-    def make(connection: sqlite3.Connection) -> None:
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version > SCHEMA_VERSION:
-            newer = f"was written by a newer version (schema {version}; this version knows {SCHEMA_VERSION})"
-            raise ConfigError([f"storage.sqlite: {path} {newer}; run that version, or name another file"])
-        for statement in filter(str.strip, (SCHEMA + sqlite_pool.SCHEMA + sqlite_history.SCHEMA).split(";")):
-            connection.execute(statement)
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    transaction(connection, lambda connection: make_tables(connection, path))
 
-    transaction(connection, make)
+
+def make_tables(connection: sqlite3.Connection, path: Path) -> None:
+    """What `make_schema` does, inside a transaction of the caller's."""
+    check_version(connection, path)
+    for statement in filter(str.strip, (SCHEMA + sqlite_pool.SCHEMA + sqlite_history.SCHEMA).split(";")):
+        connection.execute(statement)
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def check_version(connection: sqlite3.Connection, path: Path) -> None:
+    """Raises ConfigError for a database of a newer version."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > SCHEMA_VERSION:
+        newer = f"was written by a newer version (schema {version}; this version knows {SCHEMA_VERSION})"
+        raise ConfigError([f"storage.sqlite: {path} {newer}; run that version, or name another file"])
 
 
 def transaction(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -159,22 +166,37 @@ def transaction(connection: sqlite3.Connection, work: Callable[[sqlite3.Connecti
     """
     connection.execute("BEGIN IMMEDIATE")
     try:
-        result = work(connection)
-    except sqlite3.IntegrityError as error:
-        connection.rollback()
-        if error.sqlite_errorcode in _UNIQUE:
-            raise StoreConflict(str(error)) from error
-        raise
+        with conflicts_translated():
+            result = work(connection)
     except BaseException:
         connection.rollback()
         raise
+    commit(connection)
+    return result
+
+
+@contextmanager
+def conflicts_translated() -> Iterator[None]:
+    """Raises StoreConflict where a unique index refuses a write."""
+    try:
+        yield
+    except sqlite3.IntegrityError as error:
+        if error.sqlite_errorcode in _UNIQUE:
+            raise StoreConflict(str(error)) from error
+        raise
+
+
+def commit(connection: sqlite3.Connection) -> None:
+    """End the transaction: what it wrote is on the disk then.
+
+    Raises StorageUnavailable when that fails, and whether it happened is unknown.
+    """
     try:
         connection.execute("COMMIT")
     except sqlite3.Error as error:
         with suppress(sqlite3.Error):
             connection.rollback()
         raise StorageUnavailable(describe(error), applied=True) from error
-    return result
 
 
 def describe(error: Exception) -> str:

@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 
 from ipam_lib.models import Tenure
 from ipam_lib.storage import sqlite_json
+from ipam_lib.storage.documents import Document
 from ipam_lib.storage.history import HistoryStore, Place, to_document, to_tenure
 
 T = TypeVar("T")
@@ -30,6 +31,7 @@ CREATE INDEX IF NOT EXISTS history_address ON history (address, until, id);
 CREATE INDEX IF NOT EXISTS history_until ON history (until, id);
 """
 
+_INSERT: Final = "INSERT INTO history (id, zone, address, until, document) VALUES (?, ?, ?, ?, ?)"
 _PAGE: Final = "SELECT document FROM history WHERE address = ?"
 _IN_ORDER: Final = "ORDER BY until DESC, id DESC LIMIT ?"
 _PRUNE: Final = """
@@ -60,13 +62,12 @@ class SQLiteHistory(HistoryStore):
 
 def insert(connection: sqlite3.Connection, tenures: Sequence[Tenure]) -> None:
     """See `HistoryStore.history_insert`."""
-    connection.executemany(
-        "INSERT INTO history (id, zone, address, until, document) VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
-        [
-            (one.id, one.zone, one.address, sqlite_json.milliseconds(document["until"]), sqlite_json.dump(document))
-            for one, document in ((one, to_document(one)) for one in tenures)
-        ],
-    )
+    connection.executemany(f"{_INSERT} ON CONFLICT (id) DO NOTHING", [_row(to_document(one)) for one in tenures])
+
+
+def insert_document(connection: sqlite3.Connection, document: Document) -> None:
+    """Store the document of a tenure as it is. Raises sqlite3.IntegrityError when its id is taken."""
+    connection.execute(_INSERT, _row(document))
 
 
 def page(address: str, zone: str | None, before: Place | None, limit: int) -> Query:
@@ -89,3 +90,8 @@ def fetch(connection: sqlite3.Connection, query: Query) -> list[Tenure]:
 def prune(connection: sqlite3.Connection, before: datetime, limit: int) -> int:
     """See `HistoryStore.history_prune`."""
     return connection.execute(_PRUNE, (sqlite_json.milliseconds(before), limit)).rowcount
+
+
+def _row(document: Document) -> tuple[str | int, ...]:
+    until = sqlite_json.milliseconds(document["until"])
+    return document["_id"], document["zone"], document["address"], until, sqlite_json.dump(document)

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 
 from ipam_lib.models import IPFamily, PoolEntry, PoolState
 from ipam_lib.storage import sqlite_json
+from ipam_lib.storage.documents import Document
 from ipam_lib.storage.pool import Cooling, PoolKey, PoolStore, to_document, to_entry
 
 T = TypeVar("T")
@@ -35,6 +36,10 @@ CREATE INDEX IF NOT EXISTS pool_state ON pool (state, id);
 CREATE INDEX IF NOT EXISTS pool_registration ON pool (registration_id, id) WHERE registration_id IS NOT NULL;
 """
 
+_INSERT = (
+    "INSERT INTO pool (id, zone, ip_family, address, place, state, registration_id, document)"
+    " VALUES (:id, :zone, :ip_family, :address, :place, :state, :registration_id, :document)"
+)
 _READY = "FROM pool WHERE zone = ? AND ip_family = ? AND state = 'ready' ORDER BY place"
 
 
@@ -94,11 +99,12 @@ class SQLitePool(PoolStore):
 
 def insert_all(connection: sqlite3.Connection, entries: Sequence[PoolEntry]) -> None:
     """Store new entries; none of them when one has no place."""
-    connection.executemany(
-        "INSERT INTO pool (id, zone, ip_family, address, place, state, registration_id, document)"
-        " VALUES (:id, :zone, :ip_family, :address, :place, :state, :registration_id, :document)",
-        [_row(entry) for entry in entries],
-    )
+    connection.executemany(_INSERT, [_row(entry) for entry in entries])
+
+
+def insert_document(connection: sqlite3.Connection, document: Document) -> None:
+    """Store the document of an entry as it is. Raises sqlite3.IntegrityError when its place is taken."""
+    connection.execute(_INSERT, {**_row(to_entry(document)), "document": sqlite_json.dump(document)})
 
 
 def claim(connection: sqlite3.Connection, zone: str, ip_family: IPFamily, by: str) -> PoolEntry | None:

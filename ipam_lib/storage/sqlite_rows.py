@@ -12,7 +12,7 @@ from typing import Any
 from ipam_lib.models import Filter, IPFamily, Registration, ServiceKey, State
 from ipam_lib.storage import sqlite_json
 from ipam_lib.storage.base import DuplicateReport
-from ipam_lib.storage.documents import Document, change, to_document, to_registration
+from ipam_lib.storage.documents import Document, change, to_document, to_registration, told_apart
 from ipam_lib.storage.usage import Usage, UsageCounting
 
 Query = tuple[str, Sequence[str | int]]
@@ -71,18 +71,33 @@ def insert_document(connection: sqlite3.Connection, document: Document) -> None:
     _insert_services(connection, registration)
 
 
+def insert_apart(connection: sqlite3.Connection, document: Document) -> None:
+    """The same for a document of a database without the unique index: where another one has its zone and address, the
+    one with the lower id keeps its place, and the other is told apart from it (see `Store.prepare`).
+
+    Raises sqlite3.IntegrityError when the id is taken.
+    """
+    registration = to_registration(document)
+    row = connection.execute(
+        "SELECT document FROM registrations WHERE address = ? AND zone = ? AND duplicate = ''",
+        (registration.address, registration.zone),
+    ).fetchone()
+    if row is not None and not registration.duplicate:
+        other = sqlite_json.load(row[0])
+        if other["_id"] < document["_id"]:
+            document = told_apart(document)
+        elif other["_id"] > document["_id"]:
+            _update(connection, told_apart(other))
+    insert_document(connection, document)
+
+
 def replace(connection: sqlite3.Connection, old: Registration, new: Registration) -> bool:
     """Compare-and-set, inside a transaction of the caller's. Raises sqlite3.IntegrityError when the new address is
     taken."""
     stored = _stored(connection, old)
     if stored is None:
         return False
-    document = change(old, new, stored.get("services")).apply(stored)
-    connection.execute(
-        "UPDATE registrations SET zone = :zone, address = :address, duplicate = :duplicate, ip_family = :ip_family,"
-        " secret = :secret, state = :state, due_at = :due_at, document = :document WHERE id = :id",
-        _row(to_registration(document), document),
-    )
+    _update(connection, change(old, new, stored.get("services")).apply(stored))
     if old.services != new.services:
         connection.execute("DELETE FROM services WHERE registration_id = ?", (old.id,))
         _insert_services(connection, new)
@@ -216,6 +231,14 @@ def _stored(connection: sqlite3.Connection, old: Registration) -> Document | Non
     row = connection.execute("SELECT document FROM registrations WHERE id = ?", (old.id,)).fetchone()
     document = sqlite_json.load(row[0]) if row else None
     return document if document is not None and to_registration(document).revision == old.revision else None
+
+
+def _update(connection: sqlite3.Connection, document: Document) -> None:
+    connection.execute(
+        "UPDATE registrations SET zone = :zone, address = :address, duplicate = :duplicate, ip_family = :ip_family,"
+        " secret = :secret, state = :state, due_at = :due_at, document = :document WHERE id = :id",
+        _row(to_registration(document), document),
+    )
 
 
 def _row(registration: Registration, document: Document) -> dict[str, str | int | None]:
