@@ -192,9 +192,8 @@ class MongoStore(MongoPool, MongoHistory, MongoCopying):
         return counted
 
     async def usage(self) -> Mapping[tuple[str, IPFamily], Usage]:
-        with pymongo.timeout(SECONDS_TO_COUNT):
-            async with self._calling(SECONDS_TO_COUNT) as database:
-                groups = await self._part(database, Part.REGISTRATIONS).aggregate(queries.USAGE).to_list(None)
+        async with self._taking_long(SECONDS_TO_COUNT) as database:
+            groups = await self._part(database, Part.REGISTRATIONS).aggregate(queries.USAGE).to_list(None)
         counting = UsageCounting()
         for group in groups:
             kind = to_registration({"_id": "", **group["_id"], "state": None})

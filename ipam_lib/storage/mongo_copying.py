@@ -58,9 +58,11 @@ class MongoCopying(CopyableStore):
         return self._collection(database, self._collection_name + part)
 
     @asynccontextmanager
-    async def _taking_long(self) -> AsyncIterator[_Database]:
-        with pymongo.timeout(self._prepare_seconds):
-            async with self._calling(self._prepare_seconds) as database:
+    async def _taking_long(self, seconds: float | None = None) -> AsyncIterator[_Database]:
+        """The same for what may take so many seconds (as long as making the store ready may), each call of it."""
+        seconds = seconds or self._prepare_seconds
+        with pymongo.timeout(seconds):
+            async with self._calling(seconds) as database:
                 yield database
 
     @asynccontextmanager
