@@ -6,7 +6,9 @@ import json
 import re
 from collections.abc import Iterator
 from datetime import datetime
+from itertools import product
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from selenium.webdriver import Chrome, Keys
@@ -17,6 +19,7 @@ from tests.browser.looking import Looking
 from tests.browser.site import Site, site
 from tests.storage.samples import DAY, NOW, registration, service
 from tests.support.browser import resize
+from tests.support.processes import call
 from tests.web.service import SERVICE, TOKEN
 
 CLUSTER, NAMESPACE = SERVICE["cluster_id"], SERVICE["namespace_id"]
@@ -202,20 +205,41 @@ def test_a_search_is_found_again_by_its_address(look: Looking, place: Site) -> N
             assert look.script("const e = arguments[0]; return e.selectedOptions?.[0]?.text ?? e.value", field) == text
 
 
-def test_an_address_that_fits_no_other_filter_is_not_shown(look: Looking, place: Site) -> None:
-    place.add(sample(1, services=(service("web", cluster=CLUSTER), service("db", cluster=OTHER_CLUSTER))))
-    for query, shown in (
-        ("service_name=web", True),
-        ("service_name=web&cluster_id=" + CLUSTER.upper(), True),
-        # Of one service each, and both of none.
-        ("service_name=web&cluster_id=" + OTHER_CLUSTER, False),
-        ("ip_family=ipv6", False),
-        ("expiring=false", True),
-        ("expiring=true", False),
-    ):
+def test_the_filters_of_one_address_are_those_of_many(look: Looking, place: Site) -> None:
+    web, db = service("web", cluster=CLUSTER, namespace=NAMESPACE), service("db", cluster=OTHER_CLUSTER)
+    going = service("web", cluster=OTHER_CLUSTER, namespace=NAMESPACE, expires_at=NOW + DAY)
+    for number, services in enumerate(((), (web,), (db,), (web, db), (going,), (db, going), (web, going))):
+        place.add(sample(number, services=services))
+        place.add(
+            sample(100 + number, services=services, ip_family="ipv6", address=f"2001:db8::{number}/128"),
+        )
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    choices = {
+        "ip_family": ("", "ipv4"),
+        "service_name": ("", "web", "db"),
+        "cluster_id": ("", CLUSTER, OTHER_CLUSTER.upper()),
+        "namespace_id": ("", NAMESPACE),
+        "expiring": ("", "true", "false"),
+    }
+    filters = [dict(zip(choices, chosen, strict=True)) for chosen in product(*choices.values())]
+
+    def listed(query: dict[str, str]) -> list[dict[str, Any]]:
+        status, content = call("GET", f"{place.url}/v2/addresses?{urlencode(query)}", headers=headers)
+        assert status == 200
+        return list(content["addresses"])
+
+    everything = listed({})
+    assert len(everything) == 14
+    look.open()
+    script = "return given[1].map((each) => given[0].filter((one) => api.fits(one, each)))"
+    assert look.module(script, everything, filters) == [listed(each) for each in filters]
+
+
+def test_an_address_is_filtered_too(look: Looking, place: Site) -> None:
+    place.add(sample(1))
+    for query, shown in (("service_name=web", True), ("service_name=db", False), ("zone=lab", False)):
         opened(look, f"/#address=83.118.168.1&{query}")
         look.find(".registrations" if shown else "#registrations .nothing")
-        look.open("/healthz")
 
 
 def test_who_does_not_hold_an_address_leads_to_who_held_it(look: Looking) -> None:

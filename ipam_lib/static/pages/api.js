@@ -109,3 +109,19 @@ function refusal(answer, content) {
 function sentence(text) {
   return text && `${text[0].toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`;
 }
+
+// Whether a registration fits filters, as the path of many judges it; that of one address knows only the zone. Those about
+// a service must all fit one and the same.
+export function fits(one, { ip_family, service_name, cluster_id, namespace_id, expiring }) {
+  const same = (given, value) => !given || given.toLowerCase() === value.toLowerCase();
+  const service = (each) =>
+    (!service_name || service_name === each.service_name) &&
+    same(cluster_id, each.cluster_id) &&
+    same(namespace_id, each.namespace_id);
+  const expires = one.services.some((each) => each.expires_at !== null);
+  return (
+    (!ip_family || ip_family === one.ip_family) &&
+    (!(service_name || cluster_id || namespace_id) || one.services.some(service)) &&
+    (!expiring || expiring === String(expires))
+  );
+}

@@ -1,7 +1,7 @@
 // The page: what is asked for stands in the fragment of its address (which no server ever sees), the token in the
 // storage of this tab, and nothing anywhere else.
 
-import { Problem, read } from "/assets/api.js";
+import { Problem, fits, read } from "/assets/api.js";
 import {
   degradation,
   fromNow,
@@ -216,23 +216,6 @@ async function ask(state, signal) {
     if (error instanceof Problem && error.status === 404) return { addresses: [], cursor: null };
     throw error;
   }
-}
-
-// Whether a registration fits filters of which the path of one address knows nothing; as that of many does it, one and
-// the same service must fit all that are about services.
-function fits(one, { ip_family, service_name, cluster_id, namespace_id, expiring }) {
-  const same = (given, value) => !given || given.toLowerCase() === value.toLowerCase();
-  const service = (each) =>
-    (!service_name || service_name === each.service_name) &&
-    same(cluster_id, each.cluster_id) &&
-    same(namespace_id, each.namespace_id) &&
-    (expiring !== "true" || each.expires_at !== null);
-  const about = service_name || cluster_id || namespace_id || expiring === "true";
-  return (
-    (!ip_family || ip_family === one.ip_family) &&
-    (!about || one.services.some(service)) &&
-    (expiring !== "false" || one.services.every((each) => each.expires_at === null))
-  );
 }
 
 function loadRegistrations(state) {
