@@ -34,10 +34,13 @@ class Kind(StrEnum):
     DUPLICATE_REGISTRATION = "duplicate registration"
     """A zone and address is registered more than once (by the earlier service)."""
     STUCK = "stuck"
-    """A registration that is creating, aborting or releasing, or an address that the pool is making, for longer than
-    that can take."""
+    """A registration that is creating, aborting or releasing for longer than that can take."""
     POOL_ENTRY_WITHOUT_PREFIX = "pool entry without prefix"
-    """An address that the pool holds is not, or no longer, reserved in NetBox under the entry's id."""
+    """An address that the pool holds does not, or no longer, stand in NetBox under the entry's id."""
+    POOL_STATUS_DIFFERS = "status of a pool entry's prefix differs"
+    """Somebody changed it: the pool's prefixes are `reserved`."""
+    POOL_ENTRY_STUCK = "pool entry stuck"
+    """An address that the pool is making, dropping or handing over for longer than that can take."""
 
 
 REPAIRED = frozenset(
@@ -48,6 +51,7 @@ REPAIRED = frozenset(
         Kind.NETBOX_ID_DIFFERS,
         Kind.UUID_MISSING,
         Kind.POOL_ENTRY_WITHOUT_PREFIX,
+        Kind.POOL_ENTRY_STUCK,
     }
 )
 

@@ -12,6 +12,7 @@ import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from datetime import timedelta
+from functools import partial
 
 from ipam_lib import addresses
 from ipam_lib.errors import ContainerGone, DuplicatePrefix, IPAMError, NetBoxUnavailable
@@ -20,13 +21,12 @@ from ipam_lib.netbox.base import Container, Prefix
 from ipam_lib.registry import release, writes
 from ipam_lib.registry.context import Context
 from ipam_lib.registry.drift import REPAIRED, SIGHTINGS, Drift, Found, Kind, Sightings
-from ipam_lib.registry.pool import claims, ending
+from ipam_lib.registry.pool import claims, comparing
 
 log = logging.getLogger(__name__)
 
 DOCUMENT = "reconcile"
 MOST_DELETIONS = 100
-_HELD = (PoolState.READY, PoolState.COOLING)
 _OUR_ID = re.compile(r"[0-9a-f]{24}")
 
 
@@ -42,7 +42,7 @@ async def reconcile(
     reconciler.sightings = Sightings.from_document(await context.store.load_document(DOCUMENT) if fix else None)
     async for drift in reconciler.from_registrations():
         yield await reconciler.deal_with(drift)
-    async for drift in reconciler.from_pool():
+    async for drift in comparing.drifts(context):
         yield await reconciler.deal_with(drift)
     async for drift in reconciler.from_prefixes():
         yield await reconciler.deal_with(drift)
@@ -63,7 +63,8 @@ class _Round:
             Kind.REGISTRATION_WITHOUT_PREFIX: self._create_prefix,
             Kind.NETBOX_ID_DIFFERS: self._name_prefix,
             Kind.UUID_MISSING: self._mark_prefix,
-            Kind.POOL_ENTRY_WITHOUT_PREFIX: self._drop_entry,
+            Kind.POOL_ENTRY_WITHOUT_PREFIX: partial(comparing.end, context),
+            Kind.POOL_ENTRY_STUCK: partial(comparing.end, context),
         }
         assert self._repairs.keys() == REPAIRED
 
@@ -95,23 +96,6 @@ class _Round:
         patience = timedelta(seconds=4 * self.context.settings.longest_request)
         lease = registration.lease_until
         return lease is None or lease + patience < self.context.clock.now()
-
-    async def from_pool(self) -> AsyncIterator[Drift]:
-        """What is wrong with each address that the pool holds."""
-        after: str | None = None
-        limit = self.context.settings.netbox_call
-        while page := await self.context.store.pool_page(
-            list(PoolState), after=after, limit=self.context.settings.batch
-        ):
-            held = {one.netbox_id: one for one in page if one.netbox_id and one.state in _HELD}
-            standing = {one.id: one.uuid for one in await self.context.netbox.get_many(list(held), limit=limit)}
-            for entry in page:
-                if entry.netbox_id in held and standing.get(entry.netbox_id) != entry.id:
-                    detail = f"the pool holds it, {entry.state}"
-                    yield Drift(Kind.POOL_ENTRY_WITHOUT_PREFIX, entry.zone, entry.address, entry.id, None, detail)
-                elif entry.state is PoolState.MAKING and ending.is_overdue(self.context, entry):
-                    yield Drift(Kind.STUCK, entry.zone, entry.address, entry.id, None, "the pool is making it")
-            after = page[-1].id
 
     async def from_prefixes(self) -> AsyncIterator[Drift]:
         """What is wrong with the prefixes inside the zones' containers."""
@@ -255,18 +239,6 @@ class _Round:
         limit = self.context.settings.netbox_call
         done = await self.context.netbox.assign(prefix.id, registration.id, limit=limit)
         return "" if done else "the prefix has gone"
-
-    async def _drop_entry(self, drift: Drift) -> str:
-        """Give up an address of the pool whose prefix somebody deleted in NetBox."""
-        entries = await self.context.store.pool_get_many([drift.registration_id or ""])
-        if not entries or entries[0].state not in _HELD:
-            return "the pool has changed"
-        prefix = await self._prefix(entries[0].netbox_id or 0)
-        if prefix is not None and prefix.uuid == entries[0].id:
-            return "the prefix is back"
-        dropping = entries[0].changed(PoolState.DROPPING)
-        done = await writes.pool_replace(self.context, entries[0], dropping, self.context.deadline())
-        return "" if done else "the pool has changed"
 
     async def _live(self, drift: Drift) -> Registration | None:
         registration = await self.context.store.get(drift.registration_id or "")

@@ -145,9 +145,12 @@ class World:
         self.at_rest = False
         self.cluster_deletions = 0
         self.cluster_deletions_under_way = 0
+        self.released: dict[tuple[str, str], float] = {}
+        self._watch_cooldowns()
         self.lanes = self._lanes()
         self.robbed: set[str] = set()
         self.robbed_ids: set[int] = set()
+        self.robbed_addresses: set[str] = set()
         self.strangers = self._strangers()
 
     # -- the parts ---------------------------------------------------------------------------------------------------
@@ -202,7 +205,30 @@ class World:
             self.note(f"somebody deletes {victim}")
             self.robbed.add(victim.uuid or "")
             self.robbed_ids.add(victim.id)
+            self.robbed_addresses.add(victim.prefix)
             del self.netbox.prefixes[victim.id]
+
+    def _watch_cooldowns(self) -> None:
+        """Hold every address that becomes a registration's against the moment at which it was released."""
+        delete, put = self.store.delete, self.store.replace
+
+        async def deleting(old: Registration) -> bool:
+            done = await delete(old)
+            if done and old.state is State.RELEASING:
+                self.released[old.zone, old.address] = self.loop.time()
+            return done
+
+        async def replacing(old: Registration, new: Registration) -> bool:
+            done = await put(old, new)
+            place = (new.zone, new.address)
+            if done and old.state is State.CREATING and new.state is State.LIVE and place in self.released:
+                cool = self.released[place] + self.settings.cooldown.total_seconds()
+                # Clocks differ. Where the prefix was stolen there was nothing to hold.
+                if self.loop.time() < cool - 5 and new.address not in self.robbed_addresses:
+                    self.problem(f"cooldown: {new.address} was released at {self.released[place]:.3f}")
+            return done
+
+        vars(self.store).update(delete=deleting, replace=replacing)
 
     def start_instance(self) -> Instance:
         """A new process on the same data, with its workers."""

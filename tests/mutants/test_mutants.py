@@ -28,6 +28,7 @@ class Mutant:
     seed: int = 0
     schedules: int = 1500
     latecomers: bool = False
+    warm: bool = False
 
 
 MUTANTS = [
@@ -165,6 +166,146 @@ MUTANTS = [
         "        self.deletions += 1\n",
         latecomers=True,
     ),
+    Mutant(
+        "a creation in a list whose reply was lost taken for one that was not sent",
+        "netbox/coalesce.py",
+        "        except NetBoxError as error:\n            for waiter in batch:\n                waiter.fail(error)\n",
+        "        except NetBoxError as error:\n            for waiter in batch:\n"
+        "                waiter.fail(NetBoxUnavailable(applied=False))\n",
+    ),
+    Mutant(
+        "one prefix of a list for all that wait",
+        "netbox/coalesce.py",
+        "waiter.succeed(prefix)",
+        "waiter.succeed(made[0])",
+    ),
+    Mutant(
+        "an address claimed without the compare-and-set",
+        "registry/pool/claims.py",
+        "    return claimed if await writes.pool_replace(context, entry, claimed, deadline) else None",
+        "    await writes.pool_replace(context, entry, claimed, deadline)\n    return claimed",
+        warm=True,
+    ),
+    Mutant(
+        "a claim forgotten once its registration is live",
+        "registry/create.py",
+        "state=State.LIVE, address=entry.address, netbox_id=entry.netbox_id, lease_until=None",
+        "state=State.LIVE, address=entry.address, netbox_id=entry.netbox_id + 1, lease_until=None",
+        warm=True,
+    ),
+    Mutant(
+        "a refused registration of a claimed address taken for success",
+        "registry/create.py",
+        "                if await claims.pass_on(self.context, entry, self.deadline):\n"
+        "                    return Turn.TRY_ANOTHER",
+        "                return Registered(live.address, created=True)",
+        warm=True,
+    ),
+    Mutant(
+        "handing over before the registration is live",
+        "registry/pool/keeping.py",
+        "elif holder is not None and holder.state is State.LIVE and self.context.netbox.available:",
+        "elif holder is not None and self.context.netbox.available:",
+        warm=True,
+    ),
+    Mutant(
+        "putting back what a creation has claimed that is under way",
+        "registry/pool/claims.py",
+        "holder is not None and (holder.state is not State.LIVE or same(holder.address, entry.address))",
+        "holder is not None and holder.state is not State.CREATING and same(holder.address, entry.address)",
+        warm=True,
+    ),
+    Mutant(
+        "never putting back",
+        "registry/pool/keeping.py",
+        "report.put_back += await writes.pool_replace(self.context, entry, ready, deadline)",
+        "pass",
+        warm=True,
+    ),
+    Mutant(
+        "handing over without a lease",
+        "registry/pool/claims.py",
+        "return entry.lease_until is not None and entry.lease_until > context.clock.now()",
+        "return False",
+        warm=True,
+    ),
+    Mutant(
+        "handing over past the lease",
+        "registry/pool/keeping.py",
+        "limit = deadline.within(min(entry.lease_until for entry, _ in held if entry.lease_until))",
+        "limit = self.context.settings.netbox_call",
+        warm=True,
+    ),
+    Mutant(
+        "an entry left behind by the release of its registration",
+        "registry/pool/claims.py",
+        "    if not await writes.pool_delete(context, entry, deadline) and await",
+        "    if not await writes.pool_delete(context, entry, deadline) and False and await",
+        warm=True,
+    ),
+    Mutant(
+        "a release that does not know the pool",
+        "registry/release.py",
+        "    entries = await claims.entries_of(context, registrations)",
+        "    entries = {one.id: [] for one in registrations}",
+        warm=True,
+    ),
+    Mutant(
+        "draining without the state that says so",
+        "registry/pool/keeping.py",
+        "                await self._replace(entry, entry.changed(PoolState.DROPPING))\n        elif",
+        "                await ending.drop(self.context, [entry], self.context.deadline())\n        elif",
+        warm=True,
+    ),
+    Mutant(
+        "an entry dropped before its prefix",
+        "registry/pool/ending.py",
+        "    if doomed:\n",
+        "    for entry in going:\n        await writes.pool_delete(context, entry, deadline)\n    if doomed:\n",
+        warm=True,
+    ),
+    Mutant(
+        "a list whose reply was lost taken for one that was not made",
+        "registry/pool/filling.py",
+        "        if error.applied:\n",
+        "        if False:\n",
+        warm=True,
+    ),
+    Mutant(
+        "no look-up of what the pool was making",
+        "registry/pool/ending.py",
+        "found = await context.netbox.find_by_uuid([one.id for one in entries], limit=deadline.for_reading())",
+        "found = []",
+        warm=True,
+    ),
+    Mutant(
+        "giving up what the pool is making at this moment",
+        "registry/pool/ending.py",
+        "entry.lease_until + patience < now",
+        "entry.lease_until - patience < now",
+        warm=True,
+    ),
+    Mutant(
+        "a cooldown that is over at once",
+        "registry/pool/ending.py",
+        "return entry.until is None or entry.until <= now",
+        "return True",
+        warm=True,
+    ),
+    Mutant(
+        "a given address out of its cooldown",
+        "registry/pool/claims.py",
+        "        raise AddressHeld(own.address, entry.until)",
+        "        entry = entry.changed(PoolState.READY, until=None)",
+        warm=True,
+    ),
+    Mutant(
+        "an address that cools down without its entry's id on the prefix",
+        "registry/release.py",
+        "        await context.netbox.update_many(held, limit=deadline.for_reading())",
+        "        pass",
+        warm=True,
+    ),
 ]
 
 
@@ -184,6 +325,7 @@ def run(tree: Path, mutant: Mutant) -> subprocess.CompletedProcess[str]:
     """Schedules over the tree as it stands, up to the first bad one."""
     command = [sys.executable, "-B", "-m", "tests.crash", "--first", f"--schedules={mutant.schedules}"]
     command += [f"--seed={mutant.seed}", *(["--latecomers"] if mutant.latecomers else [])]
+    command += ["--warm"] if mutant.warm else []
     return subprocess.run(command, cwd=tree, capture_output=True, text=True, timeout=300, check=False)
 
 

@@ -102,7 +102,7 @@ async def test_an_empty_pool_costs_one_storage_call_more(world: World) -> None:
     assert world.netbox.calls == ["create_next"]
 
 
-async def test_filling_and_handing_over_are_one_netbox_call_a_batch(world: World) -> None:
+async def test_filling_is_one_netbox_call_a_batch_and_handing_over_two(world: World) -> None:
     world.configure(warm={"office": 4}, batch=50)
     await world.registry.keep_pool()
     assert world.netbox.calls == ["create_next_many"]
@@ -110,7 +110,7 @@ async def test_filling_and_handing_over_are_one_netbox_call_a_batch(world: World
         await world.register(f"service-{number}", zone="office")
     world.forget()
     await world.registry.keep_pool()
-    assert world.netbox.calls == ["update_many", "create_next_many"]
+    assert world.netbox.calls == ["get_many", "update_many", "create_next_many"]
     assert (world.store.counted["pool_replace"], world.store.counted["pool_delete"]) == (4 + 4, 4)
 
 

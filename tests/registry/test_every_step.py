@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pytest
@@ -32,13 +33,14 @@ async def nothing(_world: World) -> None:
 @dataclass(frozen=True)
 class Case:
     """A use case: what there is before, what is done, and what must hold once it was done in full (`done`), or was
-    broken off and not repeated (`undone`; by default anything that leaves both sides equal). `workers`: the call that
-    a worker repeats by itself."""
+    broken off and not repeated (`undone`; by default anything that leaves both sides equal). `settings`: those of
+    every instance, once there is what there is before."""
 
     act: Callable[[Registry], Awaitable[Any]]
     done: Callable[[World], Awaitable[None]]
     before: Callable[[World], Awaitable[None]] = nothing
     undone: Callable[[World], Awaitable[None]] = nothing
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 async def holds(world: World, **services: str) -> None:
@@ -202,12 +204,6 @@ async def one_of(world: World, **services: tuple[str, ...]) -> None:
     assert all(found[name] in addresses for name, addresses in services.items())
 
 
-def lost(name: str, *, applied: bool) -> Exception:
-    """The error of a call of this name."""
-    kinds = ("create_next", "create_exact", "covering", "find_by_uuid", "get_many", "delete_many", "assign")
-    return netbox_lost(applied=applied) if name in kinds else storage_lost(applied=applied)
-
-
 def cancelled(*, done: bool) -> Plan:
     """Whoever asked hangs up, before or after the call is done."""
 
@@ -219,12 +215,15 @@ def cancelled(*, done: bool) -> Plan:
     return plan
 
 
-FATES: dict[str, Callable[[str], Plan]] = {
+Lost = Callable[..., Exception]
+"""Makes the error of a call whose reply is lost, as the side raises it that was called."""
+
+FATES: dict[str, Callable[[Lost], Plan]] = {
     "dies before": lambda _: fails(Died()),
     "dies after": lambda _: done_but(Died()),
-    "is not done, and said so": lambda name: fails(lost(name, applied=False)),
-    "is not done, and nobody knows": lambda name: fails(lost(name, applied=True)),
-    "is done, and nobody knows": lambda name: done_but(lost(name, applied=True)),
+    "is not done, and said so": lambda lost: fails(lost(applied=False)),
+    "is not done, and nobody knows": lambda lost: fails(lost(applied=True)),
+    "is done, and nobody knows": lambda lost: done_but(lost(applied=True)),
     "is cancelled before": lambda _: cancelled(done=False),
     "is cancelled after": lambda _: cancelled(done=True),
 }
@@ -233,28 +232,30 @@ FATES: dict[str, Callable[[str], Plan]] = {
 class Breaking:
     """Lets the outside call with this number have a fate, and the process be dead afterwards if that is what it is."""
 
-    def __init__(self, world: World, number: int, fate: Callable[[str], Plan], *, stays: bool) -> None:
+    def __init__(self, world: World, number: int, fate: Callable[[Lost], Plan], *, stays: bool) -> None:
         self.number = number
         self.count = 0
         self.broken = ""
         self._fate = fate
         self._stays = stays
-        world.store.always = world.netbox.always = self
+        world.store.always = partial(self._meet, storage_lost)
+        world.netbox.always = partial(self._meet, netbox_lost)
 
-    def __call__(self, name: str) -> Plan | None:
+    def _meet(self, lost: Lost, name: str) -> Plan | None:
         self.count += 1
         if self.broken and self._stays:
             return fails(Died())
         if self.count - 1 != self.number:
             return None
         self.broken = name
-        return self._fate(name)
+        return self._fate(lost)
 
 
 async def broken_off(loop: VirtualLoop, case: Case, fate: str, number: int, *, repeated: bool) -> str:
     """Live through one of them; the name of the call that was broken off, empty when there were fewer calls."""
     async with world_on(MemoryBackend(), loop) as world:
         await case.before(world)
+        world.configure(**case.settings)
         breaking = Breaking(world, number, FATES[fate], stays=fate.startswith("dies"))
         answered: Any = None
         with contextlib.suppress(IPAMError, Died, asyncio.CancelledError):
@@ -268,6 +269,7 @@ async def broken_off(loop: VirtualLoop, case: Case, fate: str, number: int, *, r
             await asyncio.sleep(30)
             await world.instance().release_expired()
             await world.instance().recover()
+            await world.instance().keep_pool()
         where = f"{breaking.broken} (call {number}) {fate}"
         try:
             assert {one.state for one in await world.registrations()} <= {State.LIVE}
@@ -331,14 +333,8 @@ def test_the_calls_that_are_broken_off_are_those_of_the_design() -> None:
     async def calls(loop: VirtualLoop) -> list[str]:
         async with world_on(MemoryBackend(), loop) as world:
             await robbed(world)
-            breaking = Breaking(world, -1, FATES["dies before"], stays=False)
             seen: list[str] = []
-
-            def note(name: str) -> Plan | None:
-                seen.append(name)
-                return breaking(name)
-
-            world.store.always = world.netbox.always = note
+            world.store.always = world.netbox.always = seen.append
             await world.register("b")
             return seen.copy()
 

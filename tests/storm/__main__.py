@@ -28,6 +28,12 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--kill", action="store_true", help="kill -9 services and NetBox in turn")
     parser.add_argument("--database", action="store_true", help="stop and kill the database, too")
     parser.add_argument("--sqlite", action="store_true", help="both services over one SQLite file")
+    parser.add_argument(
+        "--warm", type=int, default=0, metavar="N", help="so many addresses of each zone are kept ready"
+    )
+    parser.add_argument(
+        "--cooldown", type=int, default=0, metavar="MINUTES", help="how long released addresses cool down"
+    )
     parser.add_argument("--services", type=int, default=2, metavar="N", help="how many services")
     parser.add_argument(
         "--usual-times", action="store_true", help="the service's own time limits instead of short ones"
@@ -73,7 +79,8 @@ async def run(arguments: argparse.Namespace, storage: Storage, directory: Path) 
         kill=arguments.kill,
         database=arguments.database,
     )
-    async with standing(Site(directory, storage, timing, proxy=proxy, count=arguments.services)) as site:
+    pool = {"warm": arguments.warm, "cooldown_minutes": arguments.cooldown}
+    async with standing(Site(directory, storage, timing, proxy=proxy, count=arguments.services, **pool)) as site:
         ledger = await storm.run(site)
     if arguments.keep_logs is not None:
         arguments.keep_logs.mkdir(parents=True, exist_ok=True)

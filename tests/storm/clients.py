@@ -48,7 +48,7 @@ class Clients:
 
     `aftermath`: seconds after which a request that took too long, or met a storage that did not answer, has no effect
     any more; `after_death`: the same for one whose service was killed, which leaves at most one write on its way.
-    `trouble`: whether 503 is an answer to be expected.
+    `trouble`: whether 503 is an answer to be expected. `cooldown`: whether released addresses must cool down.
     """
 
     services: Sequence[Server]
@@ -57,6 +57,7 @@ class Clients:
     aftermath: float
     after_death: float
     trouble: bool
+    cooldown: bool = False
     over: bool = False
     _session: aiohttp.ClientSession | None = None
 
@@ -193,6 +194,8 @@ class Clients:
                 return lane.kind == "taken"
             case 409 if "no free" in answer.message:
                 return lane.kind == "tiny"
+            case 409 if "cooling down until" in answer.message:
+                return self.cooldown
         return False
 
     async def expire(self, lane: Lane) -> bool:

@@ -22,7 +22,7 @@ def compare(site: Site, lanes: Sequence[Lane]) -> list[str]:
     ours = [row for row in prefixes if row["status"] != "container" and row["id"] not in site.strangers]
     return [
         *_not_alone(site, documents, prefixes),
-        *_not_equal(site, documents, ours),
+        *_not_equal(site, documents, site.storage.entries(), ours),
         *_not_as_answered(documents, lanes),
     ]
 
@@ -44,10 +44,22 @@ def _not_alone(site: Site, documents: Sequence[Document], prefixes: Sequence[Doc
     return problems + [f"lost: somebody else's prefix {one}" for one in gone]
 
 
-def _not_equal(site: Site, documents: Sequence[Document], prefixes: Sequence[Document]) -> list[str]:
+def _not_equal(
+    site: Site, documents: Sequence[Document], entries: Sequence[Document], prefixes: Sequence[Document]
+) -> list[str]:
     """Where the two sides differ."""
     problems = []
     by_id = {row["id"]: row for row in prefixes}
+    for entry in entries:
+        if entry["state"] not in ("ready", "cooling"):
+            problems.append(f"not settled: {entry['address']} in the pool is {entry['state']}: {entry}")
+            continue
+        prefix = by_id.pop(entry["netbox_id"], None)
+        marks = {"k8s_uuid": entry["_id"], "k8s_zone": entry["zone"]}
+        if prefix is None:
+            problems.append(f"lost: pool entry without its prefix: {entry}")
+        elif (prefix["prefix"], prefix["status"], _marks(prefix)) != (entry["address"], "reserved", marks):
+            problems.append(f"wrong prefix: {prefix} of {entry}")
     for document in documents:
         state = document.get("state", "live")
         if state != "live":
@@ -67,12 +79,16 @@ def _not_equal(site: Site, documents: Sequence[Document], prefixes: Sequence[Doc
         }
         fields = {"k8s_uuid": document["_id"], "k8s_zone": document["zone"]}
         actual = {name: prefix[name] for name in expected}
-        actual_fields = {name: prefix["custom_fields"][name] for name in fields}
+        actual_fields = _marks(prefix)
         if container is None or container["custom_fields"]["k8s_zone"] != document["zone"]:
             problems.append(f"wrong prefix: in no container of zone {document['zone']}: {prefix}")
         elif (actual, actual_fields) != (expected, fields):
             problems.append(f"wrong prefix: {prefix} of {document}")
     return problems + [f"leaked: {row}" for row in by_id.values()]
+
+
+def _marks(prefix: Document) -> Document:
+    return {name: prefix["custom_fields"][name] for name in ("k8s_uuid", "k8s_zone")}
 
 
 def _not_as_answered(documents: Sequence[Document], lanes: Sequence[Lane]) -> list[str]:

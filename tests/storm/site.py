@@ -53,6 +53,10 @@ class Storage(ABC):
     def documents(self) -> list[Document]:
         """Every registration as it stands there, with `_id` as 24 hex digits."""
 
+    @abstractmethod
+    def entries(self) -> list[Document]:
+        """Every entry of the pool, likewise."""
+
 
 class MongoStorage(Storage):
     """A database on a server; `server` when that may be stopped and started again."""
@@ -66,7 +70,13 @@ class MongoStorage(Storage):
         self.client = MongoClient[Document](uri, timeoutMS=30_000, tz_aware=True)
 
     def documents(self) -> list[Document]:
-        found = list(self.client[self.database]["addresses"].find())
+        return self._found("addresses")
+
+    def entries(self) -> list[Document]:
+        return self._found("addresses_pool")
+
+    def _found(self, collection: str) -> list[Document]:
+        found = list(self.client[self.database][collection].find())
         return [document | {"_id": str(document["_id"])} for document in found]
 
     def close(self, *, drop: bool = True) -> None:
@@ -84,8 +94,14 @@ class SQLiteStorage(Storage):
         self.sections = {"storage": {"sqlite": str(path)}}
 
     def documents(self) -> list[Document]:
+        return self._found("registrations")
+
+    def entries(self) -> list[Document]:
+        return self._found("pool")
+
+    def _found(self, table: str) -> list[Document]:
         with closing(sqlite3.connect(self.path, timeout=30)) as connection:
-            rows = connection.execute("SELECT document FROM registrations").fetchall()
+            rows = connection.execute(f"SELECT document FROM {table}").fetchall()
         return [sqlite_json.load(text) for (text,) in rows]
 
 
@@ -157,7 +173,8 @@ SHORT: Final = Timing(request=6.0, netbox=2.0)
 
 @dataclass(slots=True)
 class Site:
-    """Services over one storage and one simulator. With a proxy, the services reach the simulator through that."""
+    """Services over one storage and one simulator. With a proxy, the services reach the simulator through that. `warm`:
+    how many addresses of each zone and family are kept ready; `cooldown_minutes`: how long released ones cool down."""
 
     directory: Path
     storage: Storage
@@ -169,6 +186,8 @@ class Site:
     strangers: set[int] = field(default_factory=set)
     containers: list[Document] = field(default_factory=list)
     token: str = TOKEN
+    warm: int = 0
+    cooldown_minutes: int = 0
     netbox: Server = field(init=False)
 
     def __post_init__(self) -> None:
@@ -221,9 +240,10 @@ class Site:
                 "token_path": "netbox.secret",
                 "constraint_tag": "vitistack",
                 "timeout_seconds": timing.netbox,
+                "warm_addresses": self.warm,
             },
             server={"host": "127.0.0.1", "port": 0, "request_timeout_seconds": timing.request},
-            cleanup={"interval_seconds": timing.cleanup},
+            cleanup={"interval_seconds": timing.cleanup, "cooldown_minutes": self.cooldown_minutes},
             **sections,
         )
         (self.directory / "netbox.secret").write_text(self.token)

@@ -54,7 +54,8 @@ class Storm:
         # A call to storage may be under way for five seconds when its request's time ends.
         aftermath = site.timing.request + 5.0
         after_death = 5.0 if self.database else 2.0
-        async with Clients(site.services, ledger, random, aftermath, after_death, trouble) as clients:
+        cooldown = site.cooldown_minutes > 0
+        async with Clients(site.services, ledger, random, aftermath, after_death, trouble, cooldown) as clients:
             until = time.monotonic() + self.seconds
             havoc = asyncio.create_task(self._havoc(site, Random(self.seed), until))
             async with asyncio.TaskGroup() as tasks:
@@ -126,6 +127,7 @@ class Storm:
         extra: dict[str, Any] = {
             "released": site.logged("released 1") + site.logged("released f"),
             "creations undone": site.logged("undid the unfinished registration"),
+            "rounds of the pool": site.logged("kept the pool"),
         }
         if self.killed:
             extra["killed"] = ", ".join(f"{name} {times} times" for name, times in self.killed.items())

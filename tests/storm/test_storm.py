@@ -62,6 +62,26 @@ async def test_killed_in_turn_over_one_sqlite_file(tmp_path: Path, sqlite: SQLit
 
 
 @pytest.mark.mongodb
+async def test_out_of_a_warm_pool_killed_in_turn(tmp_path: Path, mongodb: MongoStorage) -> None:
+    async with standing(Site(tmp_path, mongodb, warm=6)) as site:
+        storm = Storm(kill=True, seconds=15.0, seed=6)
+        ledger = await storm.run(site)
+    check(storm, site, ledger, 15)
+    assert set(storm.killed) == {"service 0", "service 1", "netbox"}
+    assert site.logged("kept the pool") > 2
+
+
+async def test_out_of_a_warm_pool_through_a_proxy_and_into_a_cooldown(tmp_path: Path, sqlite: SQLiteStorage) -> None:
+    proxy = FaultProxy("", seed=7)
+    async with standing(Site(tmp_path, sqlite, SHORT, proxy=proxy, warm=6, cooldown_minutes=1)) as site:
+        storm = Storm(faults=True, seconds=15.0, seed=7)
+        ledger = await storm.run(site)
+        assert {entry["state"] for entry in sqlite.entries()} == {"ready", "cooling"}
+    check(storm, site, ledger, 15)
+    assert sum(proxy.fates.values()) - proxy.fates["forwarded"] > 10
+
+
+@pytest.mark.mongodb
 async def test_the_database_stopped_and_started_on_its_data(tmp_path: Path, own_mongodb: MongoStorage) -> None:
     async with standing(Site(tmp_path, own_mongodb)) as site:
         storm = Storm(database=True, seconds=15.0, seed=5)

@@ -58,4 +58,5 @@ def _is_of(prefix: Prefix, entry: PoolEntry) -> bool:
         return False
     if prefix.uuid == entry.id:
         return is_host(prefix.prefix) or same(prefix.prefix, entry.address)
-    return prefix.id == entry.netbox_id and same(prefix.prefix, entry.address) and prefix.uuid == entry.by
+    theirs = entry.by is not None and prefix.uuid == entry.by
+    return theirs and prefix.id == entry.netbox_id and same(prefix.prefix, entry.address)

@@ -19,6 +19,7 @@ from ipam_lib.storage.pool import PoolKey
 log = logging.getLogger(__name__)
 
 Place = tuple[str, IPFamily]
+_Held = tuple[PoolEntry, Registration]
 
 SHORTEST_BACKOFF = 30.0
 LONGEST_BACKOFF = 600.0
@@ -83,29 +84,46 @@ class PoolKeeper:
         will come for."""
         async for page in self._pages({PoolState.CLAIMED}):
             deadline = self.context.deadline()
-            holders = await self.context.store.get_many([one.by for one in page if one.by])
-            by_id = {one.id: one for one in holders}
-            mature: list[tuple[PoolEntry, Registration]] = []
-            for entry in page:
-                holder = by_id.get(entry.by or "")
-                if claims.is_leased(self.context, entry):
-                    continue
-                if not may_have(holder, entry):
-                    ready = entry.changed(PoolState.READY, by=None, lease_until=None)
-                    report.put_back += await writes.pool_replace(self.context, entry, ready, deadline)
-                elif holder is not None and holder.state is State.LIVE and self.context.netbox.available:
-                    held = await self._lease(entry, deadline)
-                    if held is not None and await self._is_theirs(held, holder, deadline):
-                        mature.append((held, holder))
-            if not mature:
+            held = await self._hold(page, deadline, report)
+            if held:
+                await self._tell(held, deadline)
+                for entry, _ in held:
+                    report.handed_over += await writes.pool_delete(self.context, entry, deadline)
+
+    async def _hold(self, page: Sequence[PoolEntry], deadline: Deadline, report: PoolReport) -> list[_Held]:
+        """The entries that are to be handed over, each under a lease of this keeper, and their registrations."""
+        holders = await self.context.store.get_many([one.by for one in page if one.by])
+        by_id = {one.id: one for one in holders}
+        held: list[_Held] = []
+        for entry in page:
+            holder = by_id.get(entry.by or "")
+            if claims.is_leased(self.context, entry):
                 continue
-            limit = deadline.within(min(one.lease_until for one, _ in mature if one.lease_until))
-            changes = [PrefixChange(entry.netbox_id or 0, holder.id, reserved=False) for entry, holder in mature]
-            standing = await self.context.netbox.update_many(changes, limit=limit)
-            for entry, holder in mature:
-                if entry.netbox_id not in standing:
-                    log.warning("%s is registered, but its prefix has gone from NetBox", holder.address)
-                report.handed_over += await writes.pool_delete(self.context, entry, deadline)
+            if not may_have(holder, entry):
+                ready = entry.changed(PoolState.READY, by=None, lease_until=None)
+                report.put_back += await writes.pool_replace(self.context, entry, ready, deadline)
+            elif holder is not None and holder.state is State.LIVE and self.context.netbox.available:
+                leased = await self._lease(entry, deadline)
+                if leased is not None and await self._is_theirs(leased, holder, deadline):
+                    held.append((leased, holder))
+        return held
+
+    async def _tell(self, held: Sequence[_Held], deadline: Deadline) -> None:
+        """Write the registrations' ids on the prefixes, in bulk. What somebody has deleted, or made his own, is left to
+        `reconcile`."""
+        ids = [entry.netbox_id or 0 for entry, _ in held]
+        found = await self.context.netbox.get_many(ids, limit=deadline.for_reading())
+        standing = {one.id: one for one in found}
+        changes = []
+        for entry, holder in held:
+            prefix = standing.get(entry.netbox_id or 0)
+            if prefix is not None and release.is_releasable(prefix, holder, [entry]):
+                changes.append(PrefixChange(prefix.id, holder.id, reserved=False))
+            else:
+                log.warning("%s is registered, but its prefix was deleted or changed in NetBox", holder.address)
+        if changes:
+            limit = deadline.within(min(entry.lease_until for entry, _ in held if entry.lease_until))
+            await self.context.netbox.update_many(changes, limit=limit)
 
     async def _lease(self, entry: PoolEntry, deadline: Deadline) -> PoolEntry | None:
         """The entry, held by this keeper for the longest request: nobody else writes to its prefix before that is over
