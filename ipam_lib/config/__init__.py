@@ -1,6 +1,7 @@
 """The configuration: one table of settings, and what reads it (`config.json`).
 
     Settings.load(path)                     -> (Settings, warnings); again, to read secret files anew
+    inspect(path)                           -> Inspection: what can be used of it, and everything that is wrong
     Settings.from_dict({...}, base_directory=...)
     settings_table()                        the README's table
 
@@ -19,7 +20,7 @@ from ipam_lib.config.sections import (
     ServerSection,
     SplunkSection,
 )
-from ipam_lib.config.settings import Settings
+from ipam_lib.config.settings import Inspection, Settings, inspect
 from ipam_lib.config.table import Row, settings_rows, settings_table
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "AuthSection",
     "CleanupSection",
     "EncryptionSection",
+    "Inspection",
     "LoggingSection",
     "MongoDBSection",
     "NetBoxSection",
@@ -35,6 +37,7 @@ __all__ = [
     "ServerSection",
     "Settings",
     "SplunkSection",
+    "inspect",
     "read_keys",
     "read_secret",
     "settings_rows",

@@ -156,10 +156,13 @@ class Url(Kind):
         return url.rstrip("/")
 
 
+@dataclass(frozen=True, slots=True)
 class ExistingFile(Kind):
-    """A file that must be there, relative to the configuration file, or by its name in `$CREDENTIALS_DIRECTORY`."""
+    """A file that must be there, relative to the configuration file, or by its name in `$CREDENTIALS_DIRECTORY`.
+    `secret`: what stands in it is nobody else's business."""
 
-    name = "path"
+    secret: bool = False
+    name: str = "path"
 
     def read(self, value: object, places: Places) -> Path:
         return places.find(Text().read(value, places))

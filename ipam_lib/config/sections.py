@@ -83,7 +83,9 @@ class ServerSection:
     tls_cert: Path | None = setting(
         ExistingFile(), "Certificate chain (PEM); with `server.tls_key`, the service speaks HTTPS only."
     )
-    tls_key: Path | None = setting(ExistingFile(), "Private key (PEM) of `server.tls_cert`, without a passphrase.")
+    tls_key: Path | None = setting(
+        ExistingFile(secret=True), "Private key (PEM) of `server.tls_cert`, without a passphrase."
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

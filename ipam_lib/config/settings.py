@@ -5,12 +5,12 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ipam_lib.config.files import SYSTEM_CONFIG, Places, find_config, read_config, read_keys, read_secret
-from ipam_lib.config.kinds import KeyFile, SecretFile, SQLitePath, StorageKind, type_name
+from ipam_lib.config.kinds import ExistingFile, KeyFile, SecretFile, SQLitePath, StorageKind, type_name
 from ipam_lib.config.sections import (
     ALWAYS,
     SECTIONS,
@@ -79,6 +79,45 @@ class Settings:
         return _Reader("", Places(base_directory, _credentials(environ or {})), []).read(dict(content), None)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspection:
+    """A configuration of which parts may be wrong: `problems` says which, and each part that is not None can be used.
+
+    `secret_files`: those that hold secrets and are there, by the setting that names each.
+    """
+
+    source: Path
+    problems: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    secret_files: Mapping[str, Path] = field(default_factory=dict)
+    storage: MongoDBSection | SQLitePath | None = None
+    netbox: NetBoxSection | None = None
+    encryption_secrets: EncryptionSection | None = None
+    server: ServerSection | None = None
+    auth: AuthSection | None = None
+    cleanup: CleanupSection | None = None
+    logging: LoggingSection | None = None
+    splunk: SplunkSection | None = None
+
+
+def inspect(
+    path: str | os.PathLike[str] | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    system: Path = SYSTEM_CONFIG,
+) -> Inspection:
+    """What can be used of the file that `Settings.load` would read, and everything that is wrong with it.
+
+    Raises ConfigError when there is no such file, or it is no JSON object.
+    """
+    environ = os.environ if environ is None else environ
+    given = None if path is None else Path(path)
+    source = find_config(given, environ, Path.cwd() if cwd is None else cwd, system)
+    content, warnings = read_config(source)
+    return _Reader("", Places(source.parent, _credentials(environ)), warnings).inspect(content, source)
+
+
 def _credentials(environ: Mapping[str, str]) -> Path | None:
     name = environ.get("CREDENTIALS_DIRECTORY")
     return Path(name) if name else None
@@ -92,9 +131,28 @@ class _Reader:
         self._places = places
         self._warnings = warnings
         self._problems: list[str] = []
+        self._secret_files: dict[str, Path] = {}
 
     def read(self, content: dict[str, Any], source: Path | None) -> Settings:
         """Raises ConfigError; its problems end with the warnings, since a misspelt name may be behind a missing one."""
+        built = self._build(content)
+        if self._problems:
+            raise ConfigError(self._problems + self._warnings)
+        return Settings(source=source, **built)
+
+    def inspect(self, content: dict[str, Any], source: Path) -> Inspection:
+        """The parts that can be used, and what is wrong with the others."""
+        built = self._build(content)
+        return Inspection(
+            source=source,
+            problems=tuple(self._problems),
+            warnings=tuple(self._warnings),
+            secret_files=self._secret_files,
+            **built,
+        )
+
+    def _build(self, content: dict[str, Any]) -> dict[str, Any]:
+        """The sections by name, and `storage`; None for one with which something is wrong."""
         for name in content:
             if name not in SECTIONS and name != "storage":
                 self._unknown(name)
@@ -106,10 +164,8 @@ class _Reader:
         }
         if not self._problems:
             self._compare(built)
-        if self._problems:
-            raise ConfigError(self._problems + self._warnings)
         mongodb = built.pop("mongodb")
-        return Settings(storage=storage or mongodb, source=source, **built)
+        return built | {"storage": storage or mongodb}
 
     def _storage(self, content: Mapping[str, Any]) -> SQLitePath | None:
         if "storage" in content:
@@ -155,6 +211,8 @@ class _Reader:
         except ValueError as error:
             self._problem(dotted, str(error))
             return
+        if isinstance(about.kind, SecretFile | KeyFile) or (isinstance(about.kind, ExistingFile) and about.kind.secret):
+            self._secret_files[dotted] = values[key]
         try:
             if isinstance(about.kind, SecretFile):
                 values[about.kind.into] = read_secret(values[key], token=about.kind.token)

@@ -32,10 +32,12 @@ class NetBoxBroken(NetBoxUnavailable):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer that was understood. `body` is its JSON, None when there is none (204)."""
+    """An answer that was understood. `body` is its JSON, None when there is none (204); `etag` the version of the
+    object that it shows, where it is one."""
 
     status: int
     body: Any = None
+    etag: str | None = None
 
     @property
     def ok(self) -> bool:

@@ -7,6 +7,7 @@ import json
 import logging
 import random
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -136,9 +137,11 @@ class Transport:
         body: Any = None,
         repeat: bool = False,
         expected: Collection[int] = (),
+        if_match: str | None = None,
     ) -> Answer:
         """Send a request, and return the answer when its status is 2xx or in `expected`.
 
+        `if_match`: the entity tag that the object must still have, else NetBox answers 412.
         `repeat`: it is safe to send again, so that is done with jittered back-off (or after the seconds of Retry-After)
         while NetBox is unavailable and the budget allows: up to four times in all, twice after NetBox's own 500.
 
@@ -147,7 +150,7 @@ class Transport:
         attempt = 0
         while True:
             try:
-                return await self._once(operation, method, path, budget, params, body, expected)
+                return await self._once(operation, method, path, budget, params, body, expected, if_match)
             except NetBoxUnavailable as error:
                 attempt += 1
                 pause: float = error.retry_after
@@ -167,6 +170,7 @@ class Transport:
         params: Params,
         body: Any,
         expected: Collection[int],
+        if_match: str | None,
     ) -> Answer:
         """One request; tells the log, the breaker and the telemetry how it went."""
         allowed = min(self._timeout, budget.left())
@@ -180,7 +184,7 @@ class Transport:
         began = self._clock.monotonic()
         result = "cancelled"
         try:
-            answer = await self._send(method, path, params, body, allowed, expected)
+            answer = await self._send(method, path, params, body, allowed, expected, if_match)
             result = "ok" if answer.ok else "refused"
             self.breaker.succeeded(ticket)
             return answer
@@ -199,7 +203,14 @@ class Transport:
             self._told(operation, result, self._clock.monotonic() - began)
 
     async def _send(
-        self, method: str, path: str, params: Params, body: Any, allowed: float, expected: Collection[int]
+        self,
+        method: str,
+        path: str,
+        params: Params,
+        body: Any,
+        allowed: float,
+        expected: Collection[int],
+        if_match: str | None = None,
     ) -> Answer:
         if self._session is None:
             raise NetBoxUnavailable(detail="the client is not open", applied=False)
@@ -211,7 +222,7 @@ class Transport:
                     method,
                     URL(self._base + path).with_query(params),
                     data=None if body is None else json.dumps(body).encode(),
-                    headers=self._headers(body is not None),
+                    headers=self._headers(body is not None, if_match),
                     allow_redirects=False,
                     trace_request_ctx=progress,
                 ) as response,
@@ -233,7 +244,7 @@ class Transport:
         except (aiohttp.ClientError, OSError) as error:
             raise NetBoxUnavailable(detail=f"{type(error).__name__}: {error}", applied=progress.sent) from error
         headers = response.headers
-        return understand(
+        answer = understand(
             response.status,
             headers.get("Content-Type", ""),
             headers.get("Retry-After"),
@@ -241,13 +252,16 @@ class Transport:
             raw,
             expected,
         )
+        return replace(answer, etag=headers.get("ETag"))
 
-    def _headers(self, with_body: bool) -> dict[str, str]:
+    def _headers(self, with_body: bool, if_match: str | None = None) -> dict[str, str]:
         # Only tokens of version 2 begin so; NetBox itself looks at nothing else, proxies may look at the keyword.
         keyword = "Bearer" if self._token.startswith("nbt_") else "Token"
         headers = {"Authorization": f"{keyword} {self._token}"}
         if with_body:
             headers["Content-Type"] = "application/json"
+        if if_match is not None:
+            headers["If-Match"] = if_match
         return headers
 
     def _clean(self, text: str) -> str:

@@ -175,12 +175,19 @@ class _Direct(Transport):
         self._open = False
 
     async def _send(
-        self, method: str, path: str, params: Params, body: Any, allowed: float, expected: Collection[int]
+        self,
+        method: str,
+        path: str,
+        params: Params,
+        body: Any,
+        allowed: float,
+        expected: Collection[int],
+        if_match: str | None = None,
     ) -> Answer:
         if not self._open:
             raise NetBoxUnavailable(detail="the client is not open", applied=False)
         content = None if body is None else json.dumps(body).encode()
-        headers = self._headers(content is not None)
+        headers = self._headers(content is not None, if_match)
         request = make_request(method, f"/{path}", query=tuple(params), headers=headers, body=content, base=URL)
         try:
             async with asyncio.timeout(allowed):

@@ -11,7 +11,16 @@ from ipam_lib.netbox.simulator.listing import ordering, page, selected
 from ipam_lib.netbox.simulator.render import render
 from ipam_lib.netbox.simulator.state import State, stamp
 from ipam_lib.netbox.simulator.validation import related
-from ipam_lib.netbox.simulator.wire import ApiError, FieldError, Outcome, Reply, Request, Row, not_found
+from ipam_lib.netbox.simulator.wire import (
+    ApiError,
+    FieldError,
+    Outcome,
+    Reply,
+    Request,
+    Row,
+    check_match,
+    not_found,
+)
 
 _KEY_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 _KEY_LENGTH, _SECRET_LENGTH = 12, 40
@@ -125,6 +134,8 @@ class ObjectViews:
     ) -> Outcome:
         """PATCH and PUT of one object."""
         old = self.get(user, row_id, "change")
+        if (tag := self.kind.etag(old)) is not None:
+            check_match(request, tag)
         new = self._clean(user, data, old, partial=partial)
 
         def write() -> Reply:
@@ -137,6 +148,8 @@ class ObjectViews:
     def delete(self, user: User, request: Request, data: Any, request_id: str, row_id: int) -> Outcome:
         """DELETE of one object. A custom field takes its values along; what else points to an object protects it."""
         row = self.get(user, row_id, "delete")
+        if (tag := self.kind.etag(row)) is not None:
+            check_match(request, tag)
         prefixes = self.state.prefixes
         if any(row_id == getattr(prefix, self.kind.name, None) for prefix in prefixes.rows.values()):
             raise ApiError(409, {"detail": f"Unable to delete object: {self.kind.verbose} is used by prefixes"})

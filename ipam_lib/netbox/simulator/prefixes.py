@@ -18,7 +18,7 @@ from ipam_lib.netbox.simulator.listing import ordering, page, selected
 from ipam_lib.netbox.simulator.render import nested
 from ipam_lib.netbox.simulator.state import PREFIX, Prefix, State, stamp
 from ipam_lib.netbox.simulator.validation import clean, prefix_fields
-from ipam_lib.netbox.simulator.wire import ApiError, Outcome, Reply, Request, Row, forbidden, not_found
+from ipam_lib.netbox.simulator.wire import ApiError, Outcome, Reply, Request, Row, check_match, forbidden, not_found
 
 PATH = "ipam/prefixes"
 OBJECT_TYPE = "ipam.prefix"
@@ -152,7 +152,7 @@ class PrefixViews:
         """PATCH and PUT of one prefix. Both merge: what is not given stays."""
         right = grant(self.state, user, "change", OBJECT_TYPE)
         old = self.get(user, prefix_id, "change")
-        _check_match(request, old)
+        check_match(request, old.etag)
         new = clean(self.state, user, data, old=old, partial=partial)
 
         def write() -> Reply:
@@ -181,7 +181,7 @@ class PrefixViews:
             raise forbidden()
         found.sort(key=lambda row: (row.vrf or 0, row.family, row.first, row.length, row.id))
         for row in found:
-            _check_match(request, row)
+            check_match(request, row.etag)
         cleaned = [clean(self.state, user, items[row.id], old=row, partial=partial) for row in found]
 
         def write() -> Reply:
@@ -196,7 +196,7 @@ class PrefixViews:
     def delete(self, user: User, request: Request, data: Any, request_id: str, prefix_id: int) -> Outcome:
         """DELETE of one prefix; its children stay."""
         row = self.get(user, prefix_id, "delete")
-        _check_match(request, row)
+        check_match(request, row.etag)
 
         def write() -> Reply:
             self._drop(user, row.id, request_id, message_of(data))
@@ -212,7 +212,7 @@ class PrefixViews:
         if not all(right.covers(self.state, row) for row in found):
             raise forbidden()
         for row in found:
-            _check_match(request, row)
+            check_match(request, row.etag)
 
         def write() -> Reply:
             for row in found:
@@ -231,15 +231,6 @@ def message_of(data: Any) -> str:
     """The changelog message of a payload."""
     message = data.get("changelog_message") if isinstance(data, Mapping) else None
     return message if isinstance(message, str) else ""
-
-
-def _check_match(request: Request, row: Prefix) -> None:
-    """If-Match of RFC 9110, section 13.1.1, except that NetBox compares weak tags as if they were strong."""
-    given = request.headers.get("if-match")
-    if given is None or given.strip() == "*":
-        return
-    if row.etag not in [each.strip() for each in given.split(",")]:
-        raise ApiError(412, {"detail": "Precondition failed."}, {"ETag": row.etag})
 
 
 def _identified(data: Any) -> list[dict[str, Any]]:

@@ -119,6 +119,18 @@ def not_found(model: str) -> ApiError:
     return ApiError(404, {"detail": f"No {model} matches the given query."})
 
 
+def check_match(request: Request, etag: str) -> None:
+    """If-Match of RFC 9110, section 13.1.1, except that NetBox compares weak tags as if they were strong.
+
+    Raises ApiError 412.
+    """
+    given = request.headers.get("if-match")
+    if given is None or given.strip() == "*":
+        return
+    if etag not in [each.strip() for each in given.split(",")]:
+        raise ApiError(412, {"detail": "Precondition failed."}, {"ETag": etag})
+
+
 def html_page(title: str, text: str) -> bytes:
     """A small page of the kind that NetBox or a proxy in front of it answers instead of JSON."""
     return (

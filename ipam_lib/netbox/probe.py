@@ -1,0 +1,332 @@
+"""What is right and wrong with a NetBox and this service's access to it, found out without changing anything.
+
+Rights are tried with requests that NetBox refuses for another reason when the right is there: it looks at the right
+first (403), then at the object (404), then at the body (400). So a creation without a body, and a change and a deletion
+of prefix 0, which never exists, tell what the token may do.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from ipam_lib.clock import SystemClock
+from ipam_lib.errors import NetBoxError, NetBoxUnavailable
+from ipam_lib.findings import Finding, error, ok, stays_here, warning
+from ipam_lib.netbox import catalog, payloads
+from ipam_lib.netbox.answers import Answer, texts
+from ipam_lib.netbox.base import Container
+from ipam_lib.netbox.breaker import Breaker
+from ipam_lib.netbox.client import NetBoxClient, NetBoxSettings
+from ipam_lib.netbox.payloads import UUID_FIELD, ZONE_FIELD, Mismatch
+from ipam_lib.netbox.reading import CHOICE_SET, PREFIXES
+from ipam_lib.netbox.snapshot import Snapshot
+
+OLDEST: Final = (4, 6)
+NEWEST_MAJOR: Final = 4
+NO_RIGHT: Final = "You do not have permission to perform this action."
+SETUP: Final = "netbox-setup creates it"
+_NEVER: Final = f"{PREFIXES}0/"
+_RIGHTS: Final[tuple[tuple[str, str, str, Any], ...]] = (
+    ("add", "POST", PREFIXES, {}),
+    ("change", "PATCH", _NEVER, {}),
+    ("delete", "DELETE", _NEVER, None),
+)
+
+
+class NetBoxProbe(NetBoxClient):
+    """NetBox's client, for looking at NetBox itself. Open it first.
+
+    `zones_named`: zones that the configuration names. Raises ConfigError like the client.
+    """
+
+    def __init__(self, settings: NetBoxSettings, *, zones_named: Collection[str] = ()) -> None:
+        clock = SystemClock()
+        # One check that fails must not keep the next one from being tried.
+        super().__init__(settings, clock=clock, breaker=Breaker(clock, threshold=10_000))
+        self._now = clock.now
+        self._zones_named = zones_named
+
+    async def findings(self) -> AsyncIterator[Finding]:
+        """Everything that can be found out, each as soon as it is known."""
+        yield self._transport_security()
+        unwell = False
+        try:
+            status = await self._status()
+            yield status
+            if status.check == "netbox.token":
+                return
+        except NetBoxError as problem:
+            advice = "are netbox.url and netbox.ca_file right, and does NetBox run?"
+            yield error("netbox.connection", f"{self.url}: {problem.detail}", advice)
+            if isinstance(problem, NetBoxUnavailable) and (problem.timed_out or not problem.applied):
+                return
+            unwell = True
+        shown = Answer(0)
+        try:
+            shown = await self._ask("GET", PREFIXES, params=(("limit", "1"), ("fields", "id,custom_fields")))
+        except NetBoxError as problem:
+            if unwell:
+                return  # it is not the one request that is the matter
+            yield _failed("netbox.rights", "whether the token may view prefixes", problem)
+        if shown.status:
+            async for finding in self._rights(shown):
+                yield finding
+        zones: Sequence[str] | None = None
+        async for finding, found in self._choice_set():
+            zones = found
+            yield finding
+        async for finding in self._custom_fields(shown):
+            yield finding
+        yield await self._tag_there()
+        async for finding in self._containers(zones):
+            yield finding
+
+    # -- reaching it ---------------------------------------------------------------------------------------------------
+
+    def _transport_security(self) -> Finding:
+        parts = urlsplit(self.url)
+        if parts.scheme == "https":
+            trusted = "the authorities in netbox.ca_file" if self._settings.ca_file else "the system's authorities"
+            return ok("netbox.tls", f"TLS, with {trusted}")
+        if stays_here(parts.hostname or ""):
+            return ok("netbox.tls", "no TLS, within this machine")
+        return warning(
+            "netbox.tls",
+            "no TLS: the token can be read on its way",
+            "let netbox.url begin with https://",
+        )
+
+    async def _status(self) -> Finding:
+        """Whether NetBox takes the token, and is of a version that will do. Raises NetBoxError where it does not
+        answer."""
+        answer = await self._ask("GET", "api/status/")
+        if answer.status == 403:
+            return _token(answer)
+        version = answer.body.get("netbox-version") if isinstance(answer.body, dict) else None
+        number = re.match(r"(\d+)\.(\d+)", version) if isinstance(version, str) else None
+        if number is None:
+            advice = "is netbox.url the address of NetBox itself?"
+            return error("netbox.version", f"{self.url} does not say which version of NetBox it is", advice)
+        if (int(number[1]), int(number[2])) < OLDEST:
+            wanted = ".".join(map(str, OLDEST))
+            return error("netbox.version", f"NetBox {version} is too old", f"update NetBox to {wanted} or newer")
+        if int(number[1]) > NEWEST_MAJOR:
+            advice = "look into the changelog for a newer version of this program"
+            return warning("netbox.version", f"NetBox {version} is newer than any that was tried", advice)
+        return ok("netbox.version", f"NetBox {version} at {self.url} takes the token")
+
+    async def _ask(self, method: str, path: str, *, params: Sequence[tuple[str, str]] = (), body: Any = None) -> Answer:
+        """One request, sent once. Raises NetBoxError for what is no answer of NetBox's own."""
+        return await self._transport.call(
+            "check-config",
+            method,
+            path,
+            budget=self._transport.budget(self._settings.timeout_seconds),
+            params=params,
+            body=body,
+            expected=(400, 403, 404),
+        )
+
+    # -- rights --------------------------------------------------------------------------------------------------------
+
+    async def _rights(self, view: Answer) -> AsyncIterator[Finding]:
+        """The four on prefixes."""
+        refused: list[str] = [] if view.ok else ["view"]
+        for action, method, path, body in _RIGHTS:
+            try:
+                answer = await self._ask(method, path, body=body)
+            except NetBoxError as problem:
+                yield _failed("netbox.rights", f"whether the token may {action} prefixes", problem)
+                continue
+            if answer.status == 403:
+                refused.append(action)
+        if not refused:
+            yield ok("netbox.rights", "the token may view, add, change and delete prefixes")
+            return
+        advice = f"give the token's user {', '.join(refused)} on ipam.prefix"
+        if set(refused) == {"add", "change", "delete"}:
+            advice += ", and have the token be one that may write"
+        yield error("netbox.rights", f"the token may not {', '.join(refused)} prefixes", advice)
+
+    # -- what has to be defined ----------------------------------------------------------------------------------------
+
+    async def _choice_set(self) -> AsyncIterator[tuple[Finding, Sequence[str] | None]]:
+        """The choice set, and the zones in it when they can be read."""
+        check = "netbox.choice_set"
+        try:
+            answer = await self._ask("GET", catalog.CHOICE_SETS, params=(("name", CHOICE_SET),))
+            if answer.status == 403:
+                advice = "give the token's user view on extras.customfieldchoiceset"
+                yield error(check, f"the token may not view choice sets, so {CHOICE_SET} cannot be read", advice), None
+                return
+            found = _named(answer, CHOICE_SET)
+            if found is None:
+                yield error(check, f"there is no choice set {CHOICE_SET}", f"{SETUP}: netbox-setup --zone NAME"), None
+                return
+            zones = payloads.choices(found)
+        except (NetBoxError, Mismatch) as problem:
+            yield _failed(check, f"the choice set {CHOICE_SET}", problem), None
+            return
+        if not zones:
+            yield error(check, f"{CHOICE_SET} has no zones", "netbox-setup --zone NAME adds one"), zones
+            return
+        yield ok(check, f"{CHOICE_SET}: {', '.join(zones)}"), zones
+        if unknown := sorted(set(self._zones_named) - set(zones)):
+            message = f"the configuration names zones that are none in NetBox: {', '.join(unknown)}"
+            yield warning("netbox.choice_set", message, "correct netbox.warm_addresses, or add them to NetBox"), zones
+
+    async def _custom_fields(self, shown: Answer) -> AsyncIterator[Finding]:
+        """`k8s_zone`, `k8s_uuid`, and those that the configuration sets or copies."""
+        check = "netbox.custom_fields"
+        others = sorted({*self._settings.custom_fields, *self._settings.inherit_custom_fields})
+        try:
+            answer = await self._ask("GET", catalog.CUSTOM_FIELDS, params=(("limit", "0"),))
+            if answer.status == 403:
+                async for finding in self._custom_fields_by_prefix(shown, others):
+                    yield finding
+                return
+            fields = {item["name"]: item for item in _items(answer) if isinstance(item.get("name"), str)}
+        except (NetBoxError, Mismatch) as problem:
+            yield _failed(check, "the custom fields", problem)
+            return
+        yield _field(ZONE_FIELD, fields, catalog.zone_field_problems)
+        yield _field(UUID_FIELD, fields, catalog.uuid_field_problems, catalog.uuid_field_remarks)
+        missing = [name for name in others if name not in fields or not catalog.on_prefixes(fields[name])]
+        if told := _others(others, missing):
+            yield told
+
+    async def _custom_fields_by_prefix(self, shown: Answer, others: Sequence[str]) -> AsyncIterator[Finding]:
+        """The same, where the token may not view definitions (it need not): by the names that a prefix shows."""
+        check = "netbox.custom_fields"
+        first = next(iter(_items(shown)), None) if shown.ok else None
+        names = first.get("custom_fields") if first is not None else None
+        if not isinstance(names, Mapping):
+            message = "the custom fields cannot be seen: the token may not view them, and sees no prefix"
+            yield warning(check, message, "give the token's user view on extras.customfield while this runs")
+            return
+        for name in (ZONE_FIELD, UUID_FIELD):
+            if name in names:
+                yield ok(check, f"{name} is there on prefixes; its type is not shown to this token, nor need it be")
+            else:
+                yield error(check, f"prefixes have no custom field {name}", SETUP)
+        if told := _others(others, [name for name in others if name not in names]):
+            yield told
+
+    async def _tag_there(self) -> Finding:
+        check, name = "netbox.tag", self._settings.constraint_tag
+        try:
+            answer = await self._ask("GET", catalog.TAGS, params=(("name", name or ""),))
+            if name is None:
+                return ok(check, "no tag is put on prefixes (netbox.constraint_tag is not set)")
+            if answer.status == 403:
+                advice = "give the token's user view on extras.tag"
+                return error(check, f"the token may not view tags, so {name!r} cannot be found", advice)
+            if _named(answer, name) is None:
+                advice = f"{SETUP}; or correct netbox.constraint_tag"
+                return error(check, f"there is no tag {name!r}", advice)
+        except (NetBoxError, Mismatch) as problem:
+            return _failed(check, "the tag", problem)
+        return ok(check, f"the tag {name!r} is there")
+
+    # -- what is handed out --------------------------------------------------------------------------------------------
+
+    async def _containers(self, zones: Sequence[str] | None) -> AsyncIterator[Finding]:
+        check = "netbox.containers"
+        try:
+            found = await self.containers(limit=self._settings.timeout_seconds)
+        except NetBoxError as problem:
+            yield _failed(check, "the containers", problem)
+            return
+        known = zones if zones is not None else sorted({one.zone for one in found})
+        snapshot = Snapshot(known, found, self._now())
+        for zone in known:
+            yield _zone(zone, snapshot)
+        for _, problem_text in snapshot.problems():
+            if not problem_text.endswith("has no container prefixes"):
+                advice = "correct k8s_zone on the container, the choice set, or the container's prefix"
+                yield warning(check, problem_text, advice)
+        async for finding in self._vrfs(found):
+            yield finding
+
+    async def _vrfs(self, containers: Sequence[Container]) -> AsyncIterator[Finding]:
+        """Whether NetBox refuses a prefix that is there already. Between registrations the storage decides, but people
+        are to be kept from taking an address a second time."""
+        check = "netbox.vrf"
+        for vrf_id in sorted({one.vrf_id for one in containers if one.vrf_id is not None}):
+            try:
+                answer = await self._ask("GET", f"{catalog.VRFS}{vrf_id}/")
+            except NetBoxError as problem:
+                yield _failed(check, f"VRF {vrf_id}", problem)
+                continue
+            if not answer.ok or not isinstance(answer.body, dict):
+                yield ok(check, f"VRF {vrf_id} is not shown to this token, nor need it be")
+                continue
+            name = f"VRF {answer.body.get('display') or vrf_id}"
+            if answer.body.get("enforce_unique") is True:
+                yield ok(check, f"{name} refuses a prefix that is there already")
+            else:
+                message = f"{name} takes the same prefix twice (enforce unique space is off)"
+                yield warning(check, message, "switch it on in NetBox, so that people do not take an address twice")
+        if any(one.vrf_id is None for one in containers):
+            yield ok(check, "there are containers in the global table; ENFORCE_GLOBAL_UNIQUE of NetBox holds there")
+
+
+def _zone(zone: str, snapshot: Snapshot) -> Finding:
+    counts = {family: len(snapshot.containers(zone, family)) for family in ("ipv4", "ipv6")}
+    if not any(counts.values()):
+        advice = (
+            f"create prefixes of status container with {ZONE_FIELD} {zone!r} in NetBox, or nothing can be registered"
+        )
+        return warning("netbox.containers", f"zone {zone!r} has no container prefixes", advice)
+    told = ", ".join(f"{count or 'no'} {family}" for family, count in counts.items())
+    return ok("netbox.containers", f"zone {zone!r} has containers: {told}")
+
+
+def _field(name: str, fields: Mapping[str, Any], problems_of: Any, remarks_of: Any = lambda field: []) -> Finding:
+    check = "netbox.custom_fields"
+    if name not in fields:
+        return error(check, f"there is no custom field {name}", SETUP)
+    if problems := problems_of(fields[name]):
+        return error(check, f"the custom field {name} will not do: {'; '.join(problems)}", "correct it in NetBox")
+    if remarks := remarks_of(fields[name]):
+        return warning(
+            check, f"the custom field {name}: {'; '.join(remarks)}", "set its filter logic to exact in NetBox"
+        )
+    return ok(check, f"the custom field {name} is as it should be")
+
+
+def _others(names: Sequence[str], missing: Sequence[str]) -> Finding | None:
+    """Those that the configuration names; None when it names none."""
+    if missing:
+        message = f"prefixes have no custom field {', '.join(missing)}: NetBox would refuse every registration"
+        advice = "create it in NetBox, or take it out of netbox.custom_fields and netbox.inherit_custom_fields"
+        return error("netbox.custom_fields", message, advice)
+    return ok("netbox.custom_fields", f"prefixes have {', '.join(names)}") if names else None
+
+
+def _token(answer: Answer) -> Finding:
+    words = next(texts(answer.body), "")
+    if words == NO_RIGHT:
+        advice = "the token is good; which version NetBox is cannot be told"
+        return warning("netbox.version", "the token may not ask NetBox for its status", advice)
+    return error(
+        "netbox.token", f"NetBox refuses the token: {words}", "put a valid one into the file of netbox.token_path"
+    )
+
+
+def _failed(check: str, what: str, problem: NetBoxError | Mismatch) -> Finding:
+    detail = problem.detail if isinstance(problem, NetBoxError) else str(problem)
+    return error(check, f"{what}: {detail}", "NetBox's own log says more; try again when it is well")
+
+
+def _items(answer: Answer) -> list[Any]:
+    """The objects of a listing. Raises Mismatch."""
+    return [item for item in payloads.page(answer.body)[0] if isinstance(item, dict)] if answer.ok else []
+
+
+def _named(answer: Answer, name: str) -> Any:
+    """The object of exactly this name, or None. Raises Mismatch."""
+    return next((item for item in _items(answer) if item.get("name") == name), None)
