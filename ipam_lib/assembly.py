@@ -7,7 +7,7 @@ from functools import partial
 from typing import Final
 
 from ipam_lib.clock import Clock, SystemClock
-from ipam_lib.config import Settings, SQLitePath
+from ipam_lib.config import NetBoxSection, Settings, SQLitePath
 from ipam_lib.ids import object_ids
 from ipam_lib.lifetimes import Parts
 from ipam_lib.netbox.base import NetBox, Zones
@@ -40,23 +40,23 @@ def make_store(settings: Settings) -> CopyableStore:
     )
 
 
+def netbox_settings(netbox: NetBoxSection) -> NetBoxSettings:
+    """What NetBox's client is made with."""
+    return NetBoxSettings(
+        url=netbox.url,
+        token=netbox.token.reveal(),
+        constraint_tag=netbox.constraint_tag,
+        timeout_seconds=netbox.timeout_seconds,
+        ca_file=netbox.ca_file,
+        custom_fields=netbox.custom_fields,
+        inherit_custom_fields=netbox.inherit_custom_fields,
+        user_agent=f"ipam-api/{__version__}",
+    )
+
+
 def make_netbox(settings: Settings, clock: Clock, observe: Observe | None = None) -> NetBoxClient:
     """NetBox's client. Raises ConfigError."""
-    netbox = settings.netbox
-    return NetBoxClient(
-        NetBoxSettings(
-            url=netbox.url,
-            token=netbox.token.reveal(),
-            constraint_tag=netbox.constraint_tag,
-            timeout_seconds=netbox.timeout_seconds,
-            ca_file=netbox.ca_file,
-            custom_fields=netbox.custom_fields,
-            inherit_custom_fields=netbox.inherit_custom_fields,
-            user_agent=f"ipam-api/{__version__}",
-        ),
-        clock=clock,
-        observe=observe,
-    )
+    return NetBoxClient(netbox_settings(settings.netbox), clock=clock, observe=observe)
 
 
 def make_context(settings: Settings, store: Store, netbox: NetBox, zones: Zones, clock: Clock) -> Context:

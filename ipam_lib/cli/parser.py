@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ipam_lib.cli import parser_registrations as registrations
+from ipam_lib.cli import parser_setup as setup
 from ipam_lib.cli.completion import SHELLS
 from ipam_lib.cli.values import COST_MODELS, milliseconds, nonempty, port, scale
 
@@ -50,8 +51,12 @@ def _simulate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--token", type=nonempty, metavar="TOKEN", help="token that clients must send (default: a new one, printed)"
     )
-    parser.add_argument(
+    content = parser.add_mutually_exclusive_group()
+    content.add_argument(
         "--zones", type=Path, metavar="PATH", help="JSON file of zones and their prefixes (default: three sample zones)"
+    )
+    content.add_argument(
+        "--empty", action="store_true", help="begin as a new NetBox does, with nothing that IPAM-API needs"
     )
     parser.add_argument(
         "--latency-ms", type=milliseconds, default=0.0, metavar="MS", help="delay of every answer, in ms (default: 0)"
@@ -99,6 +104,7 @@ COMMANDS: dict[str, tuple[str, Add]] = {
         "run only the NetBox simulator, to try a configuration against it",
         _simulate,
     ),
+    **setup.COMMANDS,
     **registrations.COMMANDS,
     "completion": ("print the script that completes this command line in a shell", _completion),
     "version": ("print the version", _version),

@@ -39,14 +39,14 @@ def build_model(arguments: argparse.Namespace, stack: ExitStack) -> simulator.Ne
 
     Raises CommandError.
     """
-    zones = simulator.SAMPLE_ZONES
+    zones: simulator.Zones | None = None if arguments.empty else simulator.SAMPLE_ZONES
     if arguments.zones is not None:
         try:
             zones = simulator.read_zones(arguments.zones)
         except (OSError, ValueError) as error:
             raise CommandError(f"cannot use the zones in {arguments.zones}: {error}") from None
     if arguments.state is None:
-        return simulator.sample_model(zones)
+        return simulator.NetBoxModel() if zones is None else simulator.sample_model(zones)
     try:
         model, journal = simulator.open_sample(arguments.state, zones)
     except (OSError, ValueError, simulator.StateInUseError) as error:

@@ -75,3 +75,10 @@ def positive(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 1000:
         raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to 1000")
     return int(text)
+
+
+def zone(text: str) -> str:
+    """The name of a zone: at most 100 printable characters, as NetBox keeps of a choice. Raises ArgumentTypeError."""
+    if not text.strip() or text != text.strip() or not text.isprintable() or len(text) > 100:
+        raise argparse.ArgumentTypeError(f"{text!r} is no name of a zone: expected 1 to 100 printable characters")
+    return text

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs
 from bson import ObjectId
 from pymongo.errors import OperationFailure, PyMongoError
 
-from ipam_lib.errors import ConfigError, StorageUnavailable
+from ipam_lib.errors import StorageUnavailable
 from ipam_lib.findings import Finding, error, ok, stays_here, warning
 from ipam_lib.storage import mongo_queries as queries
 from ipam_lib.storage.copying import Part
@@ -75,7 +75,9 @@ class MongoProbe(MongoStore):
         version = str(about.get("version", ""))
         number = re.match(r"(\d+)\.(\d+)", version)
         if number is not None and (int(number[1]), int(number[2])) < OLDEST:
-            return [error(check, f"version {version} is too old", f"update it to {'.'.join(map(str, OLDEST))} or newer")]
+            return [
+                error(check, f"version {version} is too old", f"update it to {'.'.join(map(str, OLDEST))} or newer")
+            ]
         name = "FerretDB, which passes for MongoDB" if "ferretdb" in about else "MongoDB"
         return [ok(check, f"{name} {version}")]
 
@@ -86,7 +88,9 @@ class MongoProbe(MongoStore):
         found: list[Finding] = []
         if rights.told and rights.user is None and not all(map(stays_here, _hosts(self._uri))):
             advice = "switch on access control on the server, and give mongodb.username and password_path"
-            found.append(warning(check, "the server asks nobody who they are: whoever reaches it may do anything", advice))
+            found.append(
+                warning(check, "the server asks nobody who they are: whoever reaches it may do anything", advice)
+            )
         if rights.refused:
             told = "; ".join(f"{', '.join(actions)} on {name}" for name, actions in rights.refused.items())
             return [*found, error(check, f"the user may not {told}", _ADVICE_RIGHTS)]
@@ -105,8 +109,9 @@ class MongoProbe(MongoStore):
             if isinstance(problem.__cause__, OperationFailure) and problem.__cause__.code != _UNAUTHORIZED:
                 return None
             raise
-        about = status.get("authInfo")
-        users = about.get("authenticatedUsers") if isinstance(about, Mapping) else None
+        told = status.get("authInfo")
+        about: Mapping[str, Any] = told if isinstance(told, Mapping) else {}
+        users = about.get("authenticatedUsers")
         if users is None:
             return None
         if not users:
@@ -162,7 +167,8 @@ class MongoProbe(MongoStore):
             clashing = [index for index in indexes if _clashes(index, standing)]
             missing = [index.name for index in indexes if not queries.stands(index, standing) and index not in clashing]
             found += [
-                error(check, queries.clash(index, name, "IndexKeySpecsConflict"), "drop it, as said") for index in clashing
+                error(check, queries.clash(index, name, "IndexKeySpecsConflict"), "drop it, as said")
+                for index in clashing
             ]
             if missing:
                 message = f"{name} ({documents} documents) lacks {', '.join(missing)}"

@@ -71,7 +71,7 @@ def connect(path: Path, *, busy_seconds: float, writable: bool) -> sqlite3.Conne
     _make(path)
     connection = sqlite3.connect(path, timeout=busy_seconds, isolation_level=None)
     try:
-        _check_owner(connection, path)
+        check_owner(connection, path)
         _set_wal(connection, busy_seconds)
         # FULL: a commit returns when the log is on the disk (https://www.sqlite.org/pragma.html#pragma_synchronous).
         connection.execute("PRAGMA synchronous = FULL")
@@ -99,7 +99,8 @@ def _make(path: Path) -> None:
             os.close(directory_fd)
 
 
-def _check_owner(connection: sqlite3.Connection, path: Path) -> None:
+def check_owner(connection: sqlite3.Connection, path: Path) -> None:
+    """Raises ConfigError for what is no database of ours, sqlite3.Error."""
     try:
         # In this order: another process may be making both at this moment, in one transaction.
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.cli.installation import Installation
+from tests.cli.remote_netbox import RemoteNetBox, remote_netbox
 from tests.storage.backends import Backend, MongoBackend, SQLiteBackend
 from tests.storage.samples import legacy_documents
 
@@ -41,3 +43,17 @@ def legacy(installation: Installation) -> Installation:
     """A configuration over the database that the earlier service left."""
     installation.seed(*legacy_documents())
     return installation
+
+
+@pytest.fixture
+def netbox(tmp_path: Path) -> Iterator[RemoteNetBox]:
+    """A NetBox with the sample zones."""
+    with remote_netbox(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+def empty_netbox(tmp_path: Path) -> Iterator[RemoteNetBox]:
+    """A NetBox as it is when it is new."""
+    with remote_netbox(tmp_path, "--empty") as running:
+        yield running

@@ -99,15 +99,15 @@ def sample_model(zones: Zones = SAMPLE_ZONES, **options: Any) -> NetBoxModel:
     return model
 
 
-def open_sample(path: Path, zones: Zones = SAMPLE_ZONES, **options: Any) -> tuple[NetBoxModel, FileJournal]:
-    """A model that keeps its state at `path`, with the sample data when there is none yet.
+def open_sample(path: Path, zones: Zones | None = SAMPLE_ZONES, **options: Any) -> tuple[NetBoxModel, FileJournal]:
+    """A model that keeps its state at `path`, with the sample data when there is none yet; without, for `zones` None.
 
     `options` are those of `NetBoxModel`. The journal is to be closed at the end. Raises StateInUseError when another
     process has it open, ValueError when the file is something else.
     """
     model = NetBoxModel(**options)
     journal = attach(model, path)
-    if not model.state.rows(CHOICE_SET):
+    if zones is not None and not model.state.rows(CHOICE_SET):
         populate(model, zones)
     return model, journal
 

@@ -5,11 +5,13 @@
 #    source ~/.local/share/bash_completion/ipam.pyz
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_ipam_pyz_subparsers=(serve demo simulate-netbox show-services show-secret replace-secret delete-service delete-cluster list-addresses reconcile rotate-key completion version help)
+_shtab_ipam_pyz_subparsers=(serve demo simulate-netbox check-config netbox-setup show-services show-secret replace-secret delete-service delete-cluster list-addresses reconcile rotate-key completion version help)
 
 _shtab_ipam_pyz_serve_option_strings=(-h --help --config --host --port --log-dir)
 _shtab_ipam_pyz_demo_option_strings=(-h --help --config --port --data --reset)
-_shtab_ipam_pyz_simulate_netbox_option_strings=(-h --help --config --host --port --token --zones --latency-ms --cost-model --time-scale --state)
+_shtab_ipam_pyz_simulate_netbox_option_strings=(-h --help --config --host --port --token --zones --empty --latency-ms --cost-model --time-scale --state)
+_shtab_ipam_pyz_check_config_option_strings=(-h --help --config --format)
+_shtab_ipam_pyz_netbox_setup_option_strings=(-h --help --config --zone --token-file --yes --dry-run --format)
 _shtab_ipam_pyz_show_services_option_strings=(-h --help --config --zone --address --format)
 _shtab_ipam_pyz_show_secret_option_strings=(-h --help --config --zone --address --format)
 _shtab_ipam_pyz_replace_secret_option_strings=(-h --help --config --zone --address --new --yes --dry-run --format)
@@ -30,6 +32,9 @@ _shtab_ipam_pyz_demo___data_COMPGEN=_shtab_compgen_dirs
 _shtab_ipam_pyz_simulate_netbox___config_COMPGEN=_shtab_compgen_files
 _shtab_ipam_pyz_simulate_netbox___zones_COMPGEN=_shtab_compgen_files
 _shtab_ipam_pyz_simulate_netbox___state_COMPGEN=_shtab_compgen_files
+_shtab_ipam_pyz_check_config___config_COMPGEN=_shtab_compgen_files
+_shtab_ipam_pyz_netbox_setup___config_COMPGEN=_shtab_compgen_files
+_shtab_ipam_pyz_netbox_setup___token_file_COMPGEN=_shtab_compgen_files
 _shtab_ipam_pyz_show_services___config_COMPGEN=_shtab_compgen_files
 _shtab_ipam_pyz_show_secret___config_COMPGEN=_shtab_compgen_files
 _shtab_ipam_pyz_replace_secret___config_COMPGEN=_shtab_compgen_files
@@ -45,6 +50,8 @@ _shtab_ipam_pyz_help___config_COMPGEN=_shtab_compgen_files
 _shtab_ipam_pyz___config_COMPGEN=_shtab_compgen_files
 
 _shtab_ipam_pyz_simulate_netbox___cost_model_choices=(netbox-4.6)
+_shtab_ipam_pyz_check_config___format_choices=(text json)
+_shtab_ipam_pyz_netbox_setup___format_choices=(text json)
 _shtab_ipam_pyz_show_services___format_choices=(text json)
 _shtab_ipam_pyz_show_secret___format_choices=(text json)
 _shtab_ipam_pyz_replace_secret___format_choices=(text json)
@@ -55,8 +62,8 @@ _shtab_ipam_pyz_list_addresses___format_choices=(text json)
 _shtab_ipam_pyz_reconcile___format_choices=(text json)
 _shtab_ipam_pyz_rotate_key___format_choices=(text json)
 _shtab_ipam_pyz_completion_pos_0_choices=(bash zsh fish)
-_shtab_ipam_pyz_help_pos_0_choices=(serve demo simulate-netbox show-services show-secret replace-secret delete-service delete-cluster list-addresses reconcile rotate-key completion version help)
-_shtab_ipam_pyz_pos_0_choices=(serve demo simulate-netbox show-services show-secret replace-secret delete-service delete-cluster list-addresses reconcile rotate-key completion version help)
+_shtab_ipam_pyz_help_pos_0_choices=(serve demo simulate-netbox check-config netbox-setup show-services show-secret replace-secret delete-service delete-cluster list-addresses reconcile rotate-key completion version help)
+_shtab_ipam_pyz_pos_0_choices=(serve demo simulate-netbox check-config netbox-setup show-services show-secret replace-secret delete-service delete-cluster list-addresses reconcile rotate-key completion version help)
 
 _shtab_ipam_pyz_serve__h_nargs=0
 _shtab_ipam_pyz_serve___help_nargs=0
@@ -65,6 +72,13 @@ _shtab_ipam_pyz_demo___help_nargs=0
 _shtab_ipam_pyz_demo___reset_nargs=0
 _shtab_ipam_pyz_simulate_netbox__h_nargs=0
 _shtab_ipam_pyz_simulate_netbox___help_nargs=0
+_shtab_ipam_pyz_simulate_netbox___empty_nargs=0
+_shtab_ipam_pyz_check_config__h_nargs=0
+_shtab_ipam_pyz_check_config___help_nargs=0
+_shtab_ipam_pyz_netbox_setup__h_nargs=0
+_shtab_ipam_pyz_netbox_setup___help_nargs=0
+_shtab_ipam_pyz_netbox_setup___yes_nargs=0
+_shtab_ipam_pyz_netbox_setup___dry_run_nargs=0
 _shtab_ipam_pyz_show_services__h_nargs=0
 _shtab_ipam_pyz_show_services___help_nargs=0
 _shtab_ipam_pyz_show_secret__h_nargs=0

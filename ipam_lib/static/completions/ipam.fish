@@ -50,8 +50,8 @@ function _shtab_ipam_pyz_using
   test "$_shtab_ipam_pyz_cmdpath" = "$argv"
 end
 
-set -g _shtab_ipam_pyz_commands serve demo simulate-netbox show-services show-secret replace-secret delete-service delete-cluster list-addresses reconcile rotate-key completion version help
-set -g _shtab_ipam_pyz_opts_with_value --address --cluster --cluster-id --config --cost-model --data --format --host --ip-family --latency-ms --log-dir --namespace-id --new --new-secrets --port --rounds --secret --service-name --state --time-scale --token --zone --zones
+set -g _shtab_ipam_pyz_commands serve demo simulate-netbox check-config netbox-setup show-services show-secret replace-secret delete-service delete-cluster list-addresses reconcile rotate-key completion version help
+set -g _shtab_ipam_pyz_opts_with_value --address --cluster --cluster-id --config --cost-model --data --format --host --ip-family --latency-ms --log-dir --namespace-id --new --new-secrets --port --rounds --secret --service-name --state --time-scale --token --token-file --zone --zones
 
 complete -c ipam.pyz -e
 complete -c ipam.pyz -f
@@ -78,10 +78,23 @@ complete -c ipam.pyz -n '_shtab_ipam_pyz_using simulate-netbox' -l host -x -d 'a
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using simulate-netbox' -l port -x -d 'port to listen on (default: 8000)'
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using simulate-netbox' -l token -x -d 'token that clients must send (default: a new one, printed)'
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using simulate-netbox' -l zones -xka "(__fish_complete_path (commandline -ct))" -d 'JSON file of zones and their prefixes (default: three sample zones)'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using simulate-netbox' -l empty -d 'begin as a new NetBox does, with nothing that IPAM-API needs'
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using simulate-netbox' -l latency-ms -x -d 'delay of every answer, in ms (default: 0)'
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using simulate-netbox' -l cost-model -xka "netbox-4.6" -d 'take as long as a NetBox was measured to, by operation and number of children: netbox-4.6'
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using simulate-netbox' -l time-scale -x -d 'what the durations of the cost model are multiplied with (default: 1)'
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using simulate-netbox' -l state -xka "(__fish_complete_path (commandline -ct))" -d 'file that keeps the prefixes between runs (default: memory only)'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using; and test $_shtab_ipam_pyz_npos -eq 0' -a check-config -d 'Check the configuration, the secret files, the storage, NetBox and Splunk, and say what is wrong.'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using check-config' -s h -l help -d 'show this help message and exit'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using check-config' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'configuration file (default: $IPAM_CONFIG, ./config.json, /etc/ipam-api/config.json)'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using check-config' -l format -xka "text json" -d 'text for people (the default), or json for scripts'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using; and test $_shtab_ipam_pyz_npos -eq 0' -a netbox-setup -d 'Create the choice set, custom fields and tag that NetBox needs, where they are missing.'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using netbox-setup' -s h -l help -d 'show this help message and exit'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using netbox-setup' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'configuration file (default: $IPAM_CONFIG, ./config.json, /etc/ipam-api/config.json)'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using netbox-setup' -l zone -x -d 'a zone that there is to be; may be given several times'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using netbox-setup' -l token-file -xka "(__fish_complete_path (commandline -ct))" -d 'file with an administrator'"'"'s token, to be used instead of the service'"'"'s own; - reads standard input'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using netbox-setup' -l yes -d 'do not ask'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using netbox-setup' -l dry-run -d 'only show what would be done'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using netbox-setup' -l format -xka "text json" -d 'text for people (the default), or json for scripts'
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using; and test $_shtab_ipam_pyz_npos -eq 0' -a show-services -d 'Show the services on an address.'
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using show-services' -s h -l help -d 'show this help message and exit'
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using show-services' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'configuration file (default: $IPAM_CONFIG, ./config.json, /etc/ipam-api/config.json)'
@@ -154,6 +167,6 @@ complete -c ipam.pyz -n '_shtab_ipam_pyz_using; and test $_shtab_ipam_pyz_npos -
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using help' -s h -l help -d 'show this help message and exit'
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using help' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'configuration file (default: $IPAM_CONFIG, ./config.json, /etc/ipam-api/config.json)'
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using help' -l man -d 'print the man page instead, as man(1) reads it'
-complete -c ipam.pyz -n '_shtab_ipam_pyz_using help; and test $_shtab_ipam_pyz_npos -eq 0' -ka "serve demo simulate-netbox show-services show-secret replace-secret delete-service delete-cluster list-addresses reconcile rotate-key completion version help" -d 'the subcommand to explain'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using help; and test $_shtab_ipam_pyz_npos -eq 0' -ka "serve demo simulate-netbox check-config netbox-setup show-services show-secret replace-secret delete-service delete-cluster list-addresses reconcile rotate-key completion version help" -d 'the subcommand to explain'
 complete -c ipam-cli -w ipam.pyz
 complete -c ipam -w ipam.pyz

@@ -10,12 +10,14 @@
 
 _shtab_ipam_pyz_commands() {
   local _commands=(
+    check-config:'Check the configuration, the secret files, the storage, NetBox and Splunk, and say what is wrong.'
     completion:'Print the script that completes this command line in a shell.'
     delete-cluster:'Let every service of a cluster expire now, except those that deny it.'
     delete-service:'Let a service on an address expire now.'
     demo:'Run the service on an embedded database and a built-in NetBox simulator: no configuration, no network.'
     help:'Explain a subcommand.'
     list-addresses:'List the registrations.'
+    netbox-setup:'Create the choice set, custom fields and tag that NetBox needs, where they are missing.'
     reconcile:'Compare the storage with NetBox, and repair what is safe to repair.'
     replace-secret:'Replace the secret of an address (this leaves a line in the log).'
     rotate-key:'Bring every stored secret under a new key, and out of the earlier service'"'"'s scheme.'
@@ -36,6 +38,15 @@ _shtab_ipam_pyz_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_ipam_pyz_defaults_added=0
+
+_shtab_ipam_pyz_check_config_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--config[configuration file (default\: \$IPAM_CONFIG, .\/config.json, \/etc\/ipam-api\/config.json)]:PATH:_files"
+  "--format[text for people (the default), or json for scripts]:format:(text json)"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_ipam_pyz_check_config_defaults_added=0
 
 _shtab_ipam_pyz_completion_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -90,7 +101,7 @@ _shtab_ipam_pyz_help_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--config[configuration file (default\: \$IPAM_CONFIG, .\/config.json, \/etc\/ipam-api\/config.json)]:PATH:_files"
   "--man[print the man page instead, as man(1) reads it]"
-  ":the subcommand to explain:(serve demo simulate-netbox show-services show-secret replace-secret delete-service delete-cluster list-addresses reconcile rotate-key completion version help)"
+  ":the subcommand to explain:(serve demo simulate-netbox check-config netbox-setup show-services show-secret replace-secret delete-service delete-cluster list-addresses reconcile rotate-key completion version help)"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -108,6 +119,19 @@ _shtab_ipam_pyz_list_addresses_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_ipam_pyz_list_addresses_defaults_added=0
+
+_shtab_ipam_pyz_netbox_setup_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--config[configuration file (default\: \$IPAM_CONFIG, .\/config.json, \/etc\/ipam-api\/config.json)]:PATH:_files"
+  "*--zone[a zone that there is to be\; may be given several times]:ZONE:"
+  "--token-file[file with an administrator\'s token, to be used instead of the service\'s own\; - reads standard input]:PATH:_files"
+  "--yes[do not ask]"
+  "--dry-run[only show what would be done]"
+  "--format[text for people (the default), or json for scripts]:format:(text json)"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_ipam_pyz_netbox_setup_defaults_added=0
 
 _shtab_ipam_pyz_reconcile_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -186,6 +210,7 @@ _shtab_ipam_pyz_simulate_netbox_options=(
   "--port[port to listen on (default\: 8000)]:PORT:"
   "--token[token that clients must send (default\: a new one, printed)]:TOKEN:"
   "--zones[JSON file of zones and their prefixes (default\: three sample zones)]:PATH:_files"
+  "--empty[begin as a new NetBox does, with nothing that IPAM-API needs]"
   "--latency-ms[delay of every answer, in ms (default\: 0)]:MS:"
   "--cost-model[take as long as a NetBox was measured to, by operation and number of children\: netbox-4.6]:NAME:(netbox-4.6)"
   "--time-scale[what the durations of the cost model are multiplied with (default\: 1)]:FACTOR:"
@@ -222,12 +247,14 @@ _shtab_ipam_pyz() {
       (( CURRENT += 1 ))
       curcontext="${curcontext%:*:*}:_shtab_ipam_pyz-$line[1]:"
       case $line[1] in
+        check-config) _arguments -C -s $_shtab_ipam_pyz_check_config_options ;;
         completion) _arguments -C -s $_shtab_ipam_pyz_completion_options ;;
         delete-cluster) _arguments -C -s $_shtab_ipam_pyz_delete_cluster_options ;;
         delete-service) _arguments -C -s $_shtab_ipam_pyz_delete_service_options ;;
         demo) _arguments -C -s $_shtab_ipam_pyz_demo_options ;;
         help) _arguments -C -s $_shtab_ipam_pyz_help_options ;;
         list-addresses) _arguments -C -s $_shtab_ipam_pyz_list_addresses_options ;;
+        netbox-setup) _arguments -C -s $_shtab_ipam_pyz_netbox_setup_options ;;
         reconcile) _arguments -C -s $_shtab_ipam_pyz_reconcile_options ;;
         replace-secret) _arguments -C -s $_shtab_ipam_pyz_replace_secret_options ;;
         rotate-key) _arguments -C -s $_shtab_ipam_pyz_rotate_key_options ;;

@@ -1,0 +1,149 @@
+"""The configuration itself: its settings, the files that hold secrets, the certificate, the port, the log."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pwd
+import socket
+import stat
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+
+from ipam_lib.config import Inspection, MongoDBSection, ServerSection, settings_rows
+from ipam_lib.errors import ConfigError
+from ipam_lib.findings import Finding, error, ok, warning
+from ipam_lib.web.tls import tls_context
+
+SHORTEST_BEARER: Final = 16
+EXPIRES_SOON: Final = timedelta(days=14)
+
+
+def settings(config: Inspection) -> Iterator[Finding]:
+    """Every setting that is wrong, or is none."""
+    check = "settings"
+    for problem in config.problems:
+        yield error(check, problem, f"correct it in {config.source}")
+    for told in config.warnings:
+        yield warning(check, told, f"correct it in {config.source}")
+    if not config.problems:
+        yield ok(check, f"{config.source} can be used ({len(settings_rows())} settings known)")
+    encryption = config.encryption_secrets
+    if encryption is not None and encryption.scheme == "legacy-ctr":
+        advice = "take encryption_secrets.scheme away when the earlier service is gone (docs/migration.md)"
+        yield warning(check, "secrets are written in the earlier service's scheme, which is weak", advice)
+    if encryption is not None and encryption.previous is not None:
+        advice = "end the rotation with rotate-key, then take encryption_secrets.previous_path away"
+        yield warning(check, "two keys are known: a rotation has not ended", advice)
+
+
+def secret_files(config: Inspection) -> Iterator[Finding]:
+    """Who else may read the files that hold secrets. Whether they hold what they should, `settings` tells."""
+    files = dict(config.secret_files)
+    if isinstance(config.storage, MongoDBSection) and config.storage.uri_has_user():
+        files["mongodb.uri"] = config.source
+    for setting, path in files.items():
+        yield _mode(setting, path)
+    if config.auth is not None and config.auth.token is not None and len(config.auth.token.reveal()) < SHORTEST_BEARER:
+        advice = "put a longer one there, such as `openssl rand -hex 24` prints"
+        message = f"the bearer token in auth.token_path is shorter than {SHORTEST_BEARER} characters: it can be guessed"
+        yield warning("secret_files", message, advice)
+
+
+def _mode(setting: str, path: Path) -> Finding:
+    check = "secret_files"
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+    except OSError as problem:
+        return error(check, f"{setting}: {path}: {problem.strerror}", "give the service's user the right to read it")
+    if not os.access(path, os.R_OK):
+        advice = "run this as the service's user, or give that user the right to read it"
+        return error(check, f"{setting}: {path} cannot be read by this user", advice)
+    others = [what for bit, what in ((0o007, "everybody"), (0o020, "its group, by writing,")) if mode & bit]
+    if others:
+        message = f"{setting}: {path} is open to {' and '.join(others)} (mode {mode:04o})"
+        return warning(check, message.replace(",)", ")"), f"chmod 600 {path}")
+    return ok(check, f"{setting}: {path} (mode {mode:04o})")
+
+
+def server(section: ServerSection, now: datetime | None = None) -> Iterator[Finding]:
+    """The certificate and the port."""
+    if section.tls_cert is not None:
+        yield _certificate(section.tls_cert, section.tls_key, now or datetime.now(UTC))
+    yield _port(section)
+
+
+def _certificate(cert: Path, key: Path | None, now: datetime) -> Finding:
+    check = "server.tls"
+    try:
+        tls_context(cert, key)
+        shown = x509.load_pem_x509_certificates(cert.read_bytes())[0]
+    except ConfigError as problem:
+        return error(check, problem.problems[0], "give a certificate and its key, both in PEM form")
+    except (OSError, ValueError) as problem:
+        return error(check, f"server.tls_cert: {cert}: {problem}", "give a certificate in PEM form")
+    begins, ends = shown.not_valid_before_utc, shown.not_valid_after_utc
+    if now >= ends:
+        return error(check, f"the certificate in {cert} expired on {ends:%Y-%m-%d}", "renew it, and reload the service")
+    if now < begins:
+        return error(check, f"the certificate in {cert} is valid from {begins:%Y-%m-%d} on only", "is the clock right?")
+    if ends - now < EXPIRES_SOON:
+        return warning(
+            check, f"the certificate in {cert} expires on {ends:%Y-%m-%d}", "renew it, and reload the service"
+        )
+    return ok(check, f"certificate and key belong together, valid until {ends:%Y-%m-%d}")
+
+
+def _port(section: ServerSection) -> Finding:
+    """Whether the port could be listened on at this moment."""
+    check, place = "server.port", f"{section.host} port {section.port}"
+    if section.port == 0:
+        return ok(check, "the system chooses the port")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            section.host, section.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listener.bind(address)
+            listener.listen(1)
+    except OSError as problem:
+        if problem.errno == errno.EADDRINUSE:
+            advice = (
+                "if it is this service, or its socket unit, that is as it should be; else choose another server.port"
+            )
+            return warning(check, f"{place} is in use", advice)
+        if problem.errno in (errno.EACCES, errno.EPERM):
+            advice = "choose a server.port above 1023, or use ipam-api.socket"
+            return warning(check, f"this user may not listen on {place}", advice)
+        return error(
+            check, f"cannot listen on {place}: {problem.strerror}", "is server.host an address of this machine?"
+        )
+    return ok(check, f"{place} is free")
+
+
+def log_directory(directory: Path) -> Finding:
+    """Whether the log can be written by this user."""
+    check = "logging.directory"
+    nearest = next(one for one in (directory, *directory.absolute().parents) if one.exists())
+    if not nearest.is_dir():
+        return error(check, f"{nearest} is not a directory", "name another one in logging.directory")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        advice = "make it the service's own, name another one, or run this as the service's user"
+        return warning(check, f"{_user()} may not write in {nearest}", advice)
+    if nearest != directory:
+        return ok(check, f"{directory} is not there yet: the service makes it")
+    return ok(check, f"{directory} can be written")
+
+
+def _user() -> str:
+    try:
+        return f"the user {pwd.getpwuid(os.geteuid()).pw_name}"
+    except KeyError:
+        return f"user {os.geteuid()}"

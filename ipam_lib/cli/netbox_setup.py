@@ -1,0 +1,139 @@
+"""`netbox-setup`: what NetBox lacks is created, after it was shown. What is there and differs is told, and left alone.
+
+Exit status 0: everything is there (by now). 1: something is missing, or will not do as it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from ipam_lib.assembly import netbox_settings
+from ipam_lib.cli import audit, terminal
+from ipam_lib.cli.opening import load_settings
+from ipam_lib.cli.opening import run as run_work
+from ipam_lib.cli.outcome import DONE, FAILED, UsageError
+from ipam_lib.config import Settings, read_secret
+from ipam_lib.netbox.client import NetBoxSettings
+from ipam_lib.netbox.setup import Item, NetBoxSetup
+from ipam_lib.telemetry.logs import printable
+
+HEADINGS: Final = ("WHAT", "NAME", "TO DO", "DETAIL")
+_KINDS: Final = {"choice_set": "choice set", "custom_field": "custom field", "tag": "tag"}
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Look, show, ask, create.
+
+    Raises CommandError when NetBox cannot be looked at, or the answer is no; UsageError when there are no zones, and
+    none was named; ConfigError.
+    """
+    settings = load_settings(arguments)
+    netbox = netbox_settings(settings.netbox)
+    if arguments.token_file is not None:
+        netbox = replace(netbox, token=_token(arguments.token_file))
+    plan = run_work(_plan(netbox, arguments.zone))
+    as_text = arguments.format == "text"
+    if as_text:
+        terminal.print_table(HEADINGS, [_row(item) for item in plan])
+    if any(item.action == "needs_zones" for item in plan):
+        raise UsageError("there are no zones in NetBox yet: name those that there are to be, each with --zone")
+    items: Sequence[Item] = plan
+    changes = sum(item.changes for item in plan)
+    if changes and not arguments.dry_run:
+        if terminal.can_ask() and not as_text:
+            terminal.print_table(HEADINGS, [_row(item) for item in plan], sys.stderr)
+        terminal.confirm(f"Write {changes} change{'s' * (changes != 1)} to {netbox.url}?", yes=arguments.yes)
+        items = _apply(settings, netbox, plan, as_text=as_text)
+    if as_text:
+        _conclude(items, dry_run=arguments.dry_run)
+    else:
+        terminal.print_json(
+            {"dry_run": arguments.dry_run, "netbox": netbox.url, "items": [_json(item) for item in items]}
+        )
+    wrong = [item for item in items if not item.settled and not (arguments.dry_run and item.changes)]
+    return FAILED if wrong else DONE
+
+
+def _token(path: Path) -> str:
+    if str(path) == "-":
+        return terminal.read_secret("-", "token of an administrator")
+    return read_secret(path).reveal()
+
+
+async def _plan(netbox: NetBoxSettings, zones: Sequence[str]) -> list[Item]:
+    async with NetBoxSetup(netbox) as setup:
+        return await setup.plan(zones)
+
+
+def _apply(settings: Settings, netbox: NetBoxSettings, plan: Sequence[Item], *, as_text: bool) -> list[Item]:
+    with audit.trail(settings, required=False) as trail:
+
+        def told(item: Item) -> None:
+            trail.record("netbox-setup: NetBox was changed", kind=item.kind, name_in_netbox=item.name, zones=item.zones)
+            if as_text:
+                print(f"{terminal.paint('done', 'green')}: {_what(item)}", flush=True)
+
+        async def work() -> list[Item]:
+            async with NetBoxSetup(netbox) as setup:
+                return await setup.apply(plan, told)
+
+        return run_work(work())
+
+
+def _row(item: Item) -> tuple[str, ...]:
+    colour: terminal.Colour = "green" if item.settled else "yellow"
+    todo = {
+        "present": "nothing",
+        "create": "create",
+        "extend": "add zones",
+        "differs": "differs: left alone",
+        "needs_zones": "needs --zone",
+    }[item.action]
+    detail = f"zones to add: {', '.join(item.zones)}" if item.zones else item.detail
+    return _KINDS[item.kind], printable(item.name), terminal.paint(todo, colour), printable(detail)
+
+
+def _what(item: Item) -> str:
+    zones = f" with the zones {', '.join(item.zones)}" if item.zones else ""
+    verb = "added to" if item.action == "extend" else "created"
+    return printable(f"{_KINDS[item.kind]} {item.name} {verb}{zones}")
+
+
+def _conclude(items: Sequence[Item], *, dry_run: bool) -> None:
+    for item in items:
+        if item.failure:
+            terminal.say(
+                f"{terminal.paint('failed', 'red', sys.stderr)}: {_KINDS[item.kind]} {printable(item.name)}:"
+                f" {printable(item.failure)}"
+            )
+        elif item.action == "differs":
+            terminal.warn(
+                f"the {_KINDS[item.kind]} {item.name} is there, but will not do: {item.detail}. Correct it in NetBox;"
+                " this program changes nothing that is there"
+            )
+    if any("may not" in item.failure for item in items):
+        terminal.say("An administrator's token may: give the file that holds one with --token-file.")
+    if all(item.settled for item in items):
+        print(terminal.paint("NetBox has everything that is needed", "green"))
+        terminal.say(
+            "Now give prefixes of status container the custom field k8s_zone; check-config tells what is left."
+        )
+    elif dry_run:
+        terminal.say("Nothing was changed: this was a dry run.")
+
+
+def _json(item: Item) -> dict[str, Any]:
+    return {
+        "kind": item.kind,
+        "name": item.name,
+        "action": item.action,
+        "zones": list(item.zones),
+        "detail": item.detail or None,
+        "done": item.done,
+        "failure": item.failure or None,
+    }
