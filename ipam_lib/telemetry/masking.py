@@ -23,6 +23,7 @@ _FIELDS = (
 )
 # The end of a string that JSON would end here too, and the name of a field of ours.
 _NEXT_FIELD = re.compile(rf'(?<!\\)"\s*,\s*"(?:{_FIELDS})"\s*:')
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
 _ESCAPE = re.compile(r"\\u00([0-7][0-9a-fA-F])")
 
 
@@ -64,7 +65,7 @@ def mask_body(body: bytes) -> str:
     text = body.decode("utf-8", "replace")
     try:
         value = json.loads(text)
-        masked = json.dumps(mask_value(value), ensure_ascii=False) if isinstance(value, dict) else mask_text(text)
+        masked = _ENCODER.encode(mask_value(value)) if isinstance(value, dict) else mask_text(text)
     except (ValueError, RecursionError):
         masked = mask_text(text)
     return masked if len(masked) <= LONGEST else masked[:LONGEST] + "..."

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any, Final
 
@@ -28,17 +29,42 @@ _FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
 BREAKER_STATES: Final = ("closed", "half-open", "open")
 
 
+@dataclass(slots=True)
+class _Calls:
+    """How many calls of a kind there were, and how long they took. What belongs to each set of labels is looked up
+    once; there are few."""
+
+    counted: Counter
+    timed: Histogram
+    _known: dict[tuple[str, ...], tuple[Counter, Histogram]] = field(default_factory=dict)
+
+    def note(self, seconds: float, *labels: str) -> None:
+        """One more. `labels` are the counter's; the last of them is none of the histogram's."""
+        known = self._known.get(labels)
+        if known is None:
+            known = self._known[labels] = (self.counted.labels(*labels), self.timed.labels(*labels[:-1]))
+        counted, timed = known
+        counted.inc()
+        timed.observe(seconds)
+
+
 class Metrics:
     """The metrics of one service in this process."""
 
     def __init__(self) -> None:
         self._all = CollectorRegistry()
-        self._requests = self._counter("http_requests", "Requests answered", "route", "method", "status")
-        self._request_seconds = self._histogram("http_request_seconds", "Time to answer", "route", "method")
-        self._netbox = self._counter("netbox_calls", "Requests to NetBox", "operation", "result")
-        self._netbox_seconds = self._histogram("netbox_call_seconds", "Time that NetBox took", "operation")
-        self._storage = self._counter("storage_calls", "Operations of the storage", "operation", "result")
-        self._storage_seconds = self._histogram("storage_call_seconds", "Time that storage took", "operation")
+        self._requests = _Calls(
+            self._counter("http_requests", "Requests answered", "route", "method", "status"),
+            self._histogram("http_request_seconds", "Time to answer", "route", "method"),
+        )
+        self._netbox = _Calls(
+            self._counter("netbox_calls", "Requests to NetBox", "operation", "result"),
+            self._histogram("netbox_call_seconds", "Time that NetBox took", "operation"),
+        )
+        self._storage = _Calls(
+            self._counter("storage_calls", "Operations of the storage", "operation", "result"),
+            self._histogram("storage_call_seconds", "Time that storage took", "operation"),
+        )
         self._expired = self._counter("cleanup_expired_services", "Services removed because they had expired")
         self._released = self._counter("cleanup_released_addresses", "Addresses given back")
         self._release_failures = self._counter("cleanup_failures", "Registrations left for the next round of cleanup")
@@ -59,19 +85,15 @@ class Metrics:
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """A request was answered. `route` is the pattern of the path, not the path."""
-        method = method if method in _METHODS else "other"
-        self._requests.labels(route, method, str(status)).inc()
-        self._request_seconds.labels(route, method).observe(seconds)
+        self._requests.note(seconds, route, method if method in _METHODS else "other", str(status))
 
     def netbox_call(self, operation: str, result: str, seconds: float) -> None:
         """A request to NetBox came back, or did not."""
-        self._netbox.labels(operation, result).inc()
-        self._netbox_seconds.labels(operation).observe(seconds)
+        self._netbox.note(seconds, operation, result)
 
     def storage_call(self, operation: str, result: str, seconds: float) -> None:
         """An operation of the storage came back, or did not."""
-        self._storage.labels(operation, result).inc()
-        self._storage_seconds.labels(operation).observe(seconds)
+        self._storage.note(seconds, operation, result)
 
     def cleaned_up(self, report: ReleaseReport) -> None:
         """A round of cleanup is over."""

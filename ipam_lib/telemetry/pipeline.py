@@ -1,7 +1,8 @@
 """From the loggers to their destinations, without a request ever waiting for a disk, a pipe or a network.
 
-A logging call puts its record, already turned into text, into a bounded queue; one thread writes it on. Where that
-cannot keep up (a full disk, a pipe that nobody reads) records are dropped and counted, and a line a minute says so.
+A logging call puts its record, already turned into text, into a bounded queue; one thread writes it on, several at a
+time: to be woken for each would cost the request more than the line itself. Where that cannot keep up (a full disk, a
+pipe that nobody reads) records are dropped and counted, and a line a minute says so.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import logging
 import queue
 import sys
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from logging.handlers import QueueHandler, QueueListener, RotatingFileHandler
 from pathlib import Path
@@ -20,12 +23,54 @@ from ipam_lib.telemetry.json_lines import JSONFormatter
 from ipam_lib.telemetry.redaction import settle
 
 LONGEST_QUEUE = 10_000
+SECONDS_TO_GATHER = 0.02
 LARGEST_FILE = 50 * 1024 * 1024
 FILES_KEPT = 10
 SECONDS_BETWEEN_COMPLAINTS = 60.0
 
 APP_FILE = "ipam-api.log"
 HTTP_FILE = "http.log"
+
+
+class _Gathering:
+    """The queue between those who log and the one thread that writes. That is woken by the first record, and then lets
+    others gather for a moment."""
+
+    def __init__(self, longest: int, seconds: float = SECONDS_TO_GATHER) -> None:
+        self._longest = longest
+        self._seconds = seconds
+        self._records: deque[logging.LogRecord | None] = deque()
+        self._arrived = threading.Event()
+        self._ending = threading.Event()
+        self._waiting = False
+
+    @property
+    def settled(self) -> bool:
+        """Whether everything that was put in has been written."""
+        return not self._records and self._waiting
+
+    def put_nowait(self, record: logging.LogRecord | None) -> None:
+        """Add a record, or None, which ends the thread; raises queue.Full. Any thread may."""
+        if record is None:
+            self._ending.set()
+        elif len(self._records) >= self._longest:
+            raise queue.Full
+        self._records.append(record)
+        if not self._arrived.is_set():
+            self._arrived.set()
+
+    def get(self, block: bool = True) -> logging.LogRecord | None:
+        """The next record; waits for it, or raises queue.Empty. One thread may."""
+        while not self._records:
+            if not block:
+                raise queue.Empty
+            self._waiting = True
+            self._arrived.wait()
+            self._ending.wait(self._seconds)
+            self._arrived.clear()
+        # Before the record is taken out: `settled` looks in the opposite order.
+        self._waiting = False
+        return self._records.popleft()
 
 
 class _Enqueue(QueueHandler):
@@ -96,7 +141,7 @@ class LogPipeline:
         self._monotonic = monotonic
         self._complained: dict[str, float] = {}
         self._text: logging.Handler | None = None
-        self._queue: queue.Queue[logging.LogRecord] = queue.Queue(LONGEST_QUEUE)
+        self._queue = _Gathering(LONGEST_QUEUE)
         self._enqueue = _Enqueue(self._queue)
         self._listener: QueueListener | None = None
 
@@ -163,9 +208,7 @@ class LogPipeline:
 class _Listener(QueueListener):
     """Writes from the queue on its own thread, and tells about drops when it has caught up."""
 
-    def __init__(
-        self, source: queue.Queue[logging.LogRecord], *handlers: logging.Handler, pipeline: LogPipeline
-    ) -> None:
+    def __init__(self, source: _Gathering, *handlers: logging.Handler, pipeline: LogPipeline) -> None:
         super().__init__(source, *handlers, respect_handler_level=True)
         self._pipeline = pipeline
         self._told = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Final
 
 from aiohttp import hdrs, web
 from aiohttp.abc import AbstractAccessLogger
@@ -27,11 +28,15 @@ class AccessLogger(AbstractAccessLogger):
         # The path as it was sent, still percent-encoded, and without a query, which may hold anything.
         path = request.rel_url.raw_path
         body = request.get(BODY)
-        log.info(
+        record = log.makeRecord(
+            log.name,
+            logging.INFO,
+            # Where this is logged is known: nobody has to look for it on the stack.
+            __file__,
+            _LINE,
             "%s %s %d",
-            request.method,
-            path,
-            response.status,
+            (request.method, path, response.status),
+            None,
             extra={
                 "request_id": request_id_of(request),
                 "status": response.status,
@@ -43,3 +48,7 @@ class AccessLogger(AbstractAccessLogger):
                 "body": mask_body(body) if body else "",
             },
         )
+        log.handle(record)
+
+
+_LINE: Final = AccessLogger.log.__code__.co_firstlineno

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import queue
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from ipam_lib.telemetry import logs, pipeline, redaction
 from ipam_lib.telemetry.pipeline import LogPipeline
+from tests.support.processes import until
 
 
 @pytest.fixture(autouse=True)
@@ -119,7 +121,7 @@ def test_a_full_disk_is_complained_about_once_a_minute_and_tried_again(
 
 def drained(log_pipeline: LogPipeline) -> None:
     """Wait until everything queued so far has been written."""
-    log_pipeline._queue.join()
+    assert until(lambda: log_pipeline._queue.settled)
 
 
 def test_a_pipe_that_nobody_reads_makes_nobody_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,3 +168,51 @@ def test_stopping_twice_is_fine_and_gives_the_text_back(tmp_path: Path) -> None:
     log_pipeline.stop()
     logging.getLogger("ipam_lib").info("after the end")
     assert "after the end" in stream.getvalue()
+
+
+def test_records_gather_before_the_one_thread_is_handed_them() -> None:
+    """It is woken once for all that were put in meanwhile, in their order."""
+    gathering = pipeline._Gathering(longest=1_000, seconds=30.0)
+    taken: list[str] = []
+
+    def write() -> None:
+        while (record := gathering.get()) is not None:
+            taken.append(record.msg)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    for number in range(1_000):
+        gathering.put_nowait(logging.makeLogRecord({"msg": str(number)}))
+    assert taken == [], "it lets others gather"
+    with pytest.raises(queue.Full):
+        gathering.put_nowait(logging.makeLogRecord({}))
+    gathering.put_nowait(None)
+    writer.join(30)
+    assert taken == [str(number) for number in range(1_000)], "the end is not waited for"
+    with pytest.raises(queue.Empty):
+        gathering.get(block=False)
+
+
+def test_what_is_put_in_while_it_is_being_written_is_not_forgotten() -> None:
+    gathering = pipeline._Gathering(longest=1_000_000, seconds=0.0)
+    taken: list[str] = []
+
+    def write() -> None:
+        while (record := gathering.get()) is not None:
+            taken.append(record.msg)
+
+    def put(name: str) -> None:
+        for number in range(2_000):
+            gathering.put_nowait(logging.makeLogRecord({"msg": f"{name}{number}"}))
+
+    writer = threading.Thread(target=write)
+    putters = [threading.Thread(target=put, args=(name,)) for name in "abc"]
+    for thread in (writer, *putters):
+        thread.start()
+    for thread in putters:
+        thread.join(30)
+    assert until(lambda: gathering.settled)
+    gathering.put_nowait(None)
+    writer.join(30)
+    assert sorted(taken) == sorted(f"{name}{number}" for name in "abc" for number in range(2_000))
+    assert [each for each in taken if each[0] == "a"] == [f"a{number}" for number in range(2_000)]

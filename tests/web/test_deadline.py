@@ -117,6 +117,16 @@ async def test_abandon_cancels_and_waits(caplog: pytest.LogCaptureFixture) -> No
     assert "was cancelled" in caplog.text
 
 
+async def test_work_that_is_abandoned_before_it_began_lets_go_of_its_request() -> None:
+    inflight = InFlight()
+    waiting = asyncio.create_task(inflight.within(10, _work("done")))
+    await asyncio.sleep(0)
+    await inflight.abandon()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert inflight.count == 0
+
+
 async def test_a_request_counts_until_it_is_answered() -> None:
     inflight = InFlight()
     with inflight.request(), inflight.request():
