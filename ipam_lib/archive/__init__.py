@@ -14,7 +14,19 @@ from __future__ import annotations
 from ipam_lib.archive.errors import ArchiveError
 from ipam_lib.archive.format import CollectionEntry, Namespace, Prelude
 from ipam_lib.archive.reader import ArchiveReader
-from ipam_lib.archive.streams import opened
+from ipam_lib.archive.selection import Selection, select
+from ipam_lib.archive.streams import Gzip, opened
 from ipam_lib.archive.writer import ArchiveWriter
 
-__all__ = ["ArchiveError", "ArchiveReader", "ArchiveWriter", "CollectionEntry", "Namespace", "Prelude", "opened"]
+__all__ = [
+    "ArchiveError",
+    "ArchiveReader",
+    "ArchiveWriter",
+    "CollectionEntry",
+    "Gzip",
+    "Namespace",
+    "Prelude",
+    "Selection",
+    "opened",
+    "select",
+]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 import bson
+from bson import json_util
 from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.errors import BSONError
 
@@ -50,6 +51,20 @@ class CollectionEntry:
     metadata: str = ""
     kind: str = "collection"
     size: int = 0
+
+    @staticmethod
+    def describe(
+        namespace: Namespace, *, indexes: Sequence[Mapping[str, Any]], options: Mapping[str, Any], uuid: str = ""
+    ) -> CollectionEntry:
+        """The entry of a collection with these indexes and options, as the server lists them (`uuid` in hex)."""
+        metadata = {
+            "indexes": indexes,
+            **({"options": options} if options else {}),
+            **({"uuid": uuid} if uuid else {}),
+            "collectionName": namespace.collection,
+            "type": "collection",
+        }
+        return CollectionEntry(namespace, json_util.dumps(metadata, json_options=json_util.CANONICAL_JSON_OPTIONS))
 
     def described(self) -> Mapping[str, Any]:
         """The metadata. Raises ArchiveError when they are no JSON object."""

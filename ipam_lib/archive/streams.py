@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import zlib
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, Protocol
 
 from ipam_lib.archive.errors import ArchiveError
 from ipam_lib.archive.format import MAGIC
 
 _GZIP: Final = b"\x1f\x8b"
+_WINDOW: Final = 31  # the largest, in a gzip file
 _CHUNK: Final = 256 * 1024
 
 
@@ -20,7 +21,7 @@ class Gunzip(io.RawIOBase):
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self._member = zlib.decompressobj(wbits=31)
+        self._member = zlib.decompressobj(wbits=_WINDOW)
         self._pending = b""
 
     def readable(self) -> bool:
@@ -52,7 +53,31 @@ class Gunzip(io.RawIOBase):
             self._pending += more
         if not self._pending.startswith(_GZIP):
             raise ArchiveError("the file is damaged: something follows the end of its compressed data")
-        self._member = zlib.decompressobj(wbits=31)
+        self._member = zlib.decompressobj(wbits=_WINDOW)
+
+
+class Sink(Protocol):
+    """What can be written to."""
+
+    def write(self, data: bytes, /) -> object:
+        """Take all of it."""
+
+
+class Gzip:
+    """Packs what is written to it into a gzip file (RFC 1952) that says neither when nor where it was made. It is whole
+    after `finish`."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self._packer = zlib.compressobj(wbits=_WINDOW)
+
+    def write(self, data: bytes, /) -> None:
+        """Take all of it."""
+        self._sink.write(self._packer.compress(data))
+
+    def finish(self) -> None:
+        """Write what is left. Nothing can be written after it."""
+        self._sink.write(self._packer.flush())
 
 
 def opened(file: BinaryIO) -> BinaryIO:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import BinaryIO
 
 from ipam_lib.archive import format as form
 from ipam_lib.archive.crc64 import CRC64
 from ipam_lib.archive.format import Namespace, Prelude
+from ipam_lib.archive.streams import Sink
 
 
 class ArchiveWriter:
     """Writes the prelude at once, then documents and ends of collections as they come; the archive is whole when each
     collection of the prelude has been ended. `counts` holds how many documents each has so far."""
 
-    def __init__(self, stream: BinaryIO, prelude: Prelude) -> None:
+    def __init__(self, stream: Sink, prelude: Prelude) -> None:
         self._stream = stream
         self._current: Namespace | None = None
         self._begun: set[Namespace] = set()

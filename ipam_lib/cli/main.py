@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 
-from ipam_lib.cli import parser_registrations, parser_setup
+from ipam_lib.cli import parser_archives, parser_registrations, parser_setup
 from ipam_lib.cli.outcome import DONE, FAILED, CommandError
 from ipam_lib.cli.parser import build_parser, subparser
 from ipam_lib.errors import ConfigError
@@ -27,6 +27,7 @@ TARGETS = {
     "simulate-netbox": "ipam_lib.cli.simulate:run",
     **parser_setup.TARGETS,
     **parser_registrations.TARGETS,
+    **parser_archives.TARGETS,
     "completion": "ipam_lib.cli.completion:run",
     "version": "ipam_lib.cli.main:version",
     "help": "ipam_lib.cli.main:show_help",

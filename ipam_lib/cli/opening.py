@@ -20,6 +20,7 @@ from ipam_lib.models import IPFamily, Registration, State
 from ipam_lib.netbox.zones import ZoneCache
 from ipam_lib.registry import Registry
 from ipam_lib.storage.base import Store
+from ipam_lib.storage.copying import CopyableStore
 from ipam_lib.telemetry import logs
 
 T = TypeVar("T")
@@ -54,14 +55,14 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 
 @asynccontextmanager
-async def opened_store(settings: Settings) -> AsyncIterator[Store]:
+async def opened_store(settings: Settings, *, may_be_new: bool = False) -> AsyncIterator[CopyableStore]:
     """The store that is there. Nothing is made ready in it: looking at a database that the service never used does not
     change it.
 
-    Raises CommandError when the embedded database is not there, ConfigError.
+    Raises CommandError when the embedded database is not there, unless it `may_be_new`; ConfigError.
     """
     storage = settings.storage
-    if isinstance(storage, SQLitePath) and not storage.path.exists():
+    if isinstance(storage, SQLitePath) and not may_be_new and not storage.path.exists():
         raise CommandError(
             f"there is no database at {storage.path}: the service makes it when it starts; is this the right"
             " configuration (--config)?"

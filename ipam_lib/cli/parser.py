@@ -9,6 +9,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
+from ipam_lib.cli import parser_archives as archives
 from ipam_lib.cli import parser_registrations as registrations
 from ipam_lib.cli import parser_setup as setup
 from ipam_lib.cli.completion import SHELLS
@@ -106,6 +107,7 @@ COMMANDS: dict[str, tuple[str, Add]] = {
     ),
     **setup.COMMANDS,
     **registrations.COMMANDS,
+    **archives.COMMANDS,
     "completion": ("print the script that completes this command line in a shell", _completion),
     "version": ("print the version", _version),
     "help": ("explain a subcommand", _help),

@@ -82,3 +82,11 @@ def zone(text: str) -> str:
     if not text.strip() or text != text.strip() or not text.isprintable() or len(text) > 100:
         raise argparse.ArgumentTypeError(f"{text!r} is no name of a zone: expected 1 to 100 printable characters")
     return text
+
+
+def namespace(text: str) -> tuple[str, str]:
+    """A database and a collection of MongoDB, as `DATABASE.COLLECTION`. Raises ArgumentTypeError."""
+    database, _, collection = text.partition(".")
+    if not database or not collection:
+        raise argparse.ArgumentTypeError(f"{text!r} names no collection: expected DATABASE.COLLECTION")
+    return database, collection

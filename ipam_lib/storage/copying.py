@@ -20,6 +20,9 @@ from ipam_lib.storage.base import DuplicateReport, Store
 PAGE_DOCUMENTS: Final = 500
 PAGE_BYTES: Final = 8 * 1024 * 1024
 
+# The oldest server that this program works with.
+OLDEST_SERVER: Final = "4.4.0"
+
 
 class Part(StrEnum):
     """What a store holds. Each part is a collection; the value is what follows the name of the first one's."""

@@ -16,16 +16,14 @@ import bson
 from ipam_lib.errors import StoreConflict
 from ipam_lib.storage import bson_documents, sqlite_file, sqlite_history, sqlite_json, sqlite_pool, sqlite_rows
 from ipam_lib.storage.base import DuplicateReport
-from ipam_lib.storage.copying import Contents, Held, Part, Snapshot, paged
+from ipam_lib.storage.copying import OLDEST_SERVER, Contents, Held, Part, Snapshot, paged
 from ipam_lib.storage.documents import Document
 from ipam_lib.storage.mongo_queries import PART_INDEXES
 from ipam_lib.storage.sqlite_connection import Connection
 
-# What MongoDB would call it: the names that the configuration has where it says nothing, and the oldest version that
-# this program works with.
+# What MongoDB would call it: the names that the configuration has where it says nothing.
 DATABASE: Final = "vitistack-ipam-api"
 COLLECTION: Final = "addresses"
-SERVER_VERSION: Final = "4.4.0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +116,7 @@ class _SQLiteSnapshot(Snapshot):
 
 
 def _contents(path: Path, parts: Mapping[Part, Held]) -> Contents:
-    return Contents(DATABASE, COLLECTION, SERVER_VERSION, f"the embedded database {path}", parts)
+    return Contents(DATABASE, COLLECTION, OLDEST_SERVER, f"the embedded database {path}", parts)
 
 
 def _begin_reading(connection: sqlite3.Connection, path: Path) -> Contents:

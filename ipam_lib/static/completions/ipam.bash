@@ -5,7 +5,7 @@
 #    source ~/.local/share/bash_completion/ipam.pyz
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_ipam_pyz_subparsers=(serve demo simulate-netbox check-config netbox-setup show-services show-secret replace-secret delete-service delete-cluster list-addresses reconcile rotate-key completion version help)
+_shtab_ipam_pyz_subparsers=(serve demo simulate-netbox check-config netbox-setup show-services show-secret replace-secret delete-service delete-cluster list-addresses reconcile rotate-key mongo-backup mongo-restore completion version help)
 
 _shtab_ipam_pyz_serve_option_strings=(-h --help --config --host --port --log-dir)
 _shtab_ipam_pyz_demo_option_strings=(-h --help --config --port --data --reset)
@@ -20,6 +20,8 @@ _shtab_ipam_pyz_delete_cluster_option_strings=(-h --help --config --cluster-id -
 _shtab_ipam_pyz_list_addresses_option_strings=(-h --help --config --zone --ip-family --cluster-id --expiring --format)
 _shtab_ipam_pyz_reconcile_option_strings=(-h --help --config --fix --rounds --format)
 _shtab_ipam_pyz_rotate_key_option_strings=(-h --help --config --new-secrets --yes --dry-run --format)
+_shtab_ipam_pyz_mongo_backup_option_strings=(-h --help --config --out --format)
+_shtab_ipam_pyz_mongo_restore_option_strings=(-h --help --config --in --drop --from --yes --dry-run --format)
 _shtab_ipam_pyz_completion_option_strings=(-h --help --config)
 _shtab_ipam_pyz_version_option_strings=(-h --help --config)
 _shtab_ipam_pyz_help_option_strings=(-h --help --config --man)
@@ -44,6 +46,10 @@ _shtab_ipam_pyz_list_addresses___config_COMPGEN=_shtab_compgen_files
 _shtab_ipam_pyz_reconcile___config_COMPGEN=_shtab_compgen_files
 _shtab_ipam_pyz_rotate_key___config_COMPGEN=_shtab_compgen_files
 _shtab_ipam_pyz_rotate_key___new_secrets_COMPGEN=_shtab_compgen_files
+_shtab_ipam_pyz_mongo_backup___config_COMPGEN=_shtab_compgen_files
+_shtab_ipam_pyz_mongo_backup___out_COMPGEN=_shtab_compgen_files
+_shtab_ipam_pyz_mongo_restore___config_COMPGEN=_shtab_compgen_files
+_shtab_ipam_pyz_mongo_restore___in_COMPGEN=_shtab_compgen_files
 _shtab_ipam_pyz_completion___config_COMPGEN=_shtab_compgen_files
 _shtab_ipam_pyz_version___config_COMPGEN=_shtab_compgen_files
 _shtab_ipam_pyz_help___config_COMPGEN=_shtab_compgen_files
@@ -61,9 +67,11 @@ _shtab_ipam_pyz_list_addresses___ip_family_choices=(ipv4 ipv6)
 _shtab_ipam_pyz_list_addresses___format_choices=(text json)
 _shtab_ipam_pyz_reconcile___format_choices=(text json)
 _shtab_ipam_pyz_rotate_key___format_choices=(text json)
+_shtab_ipam_pyz_mongo_backup___format_choices=(text json)
+_shtab_ipam_pyz_mongo_restore___format_choices=(text json)
 _shtab_ipam_pyz_completion_pos_0_choices=(bash zsh fish)
-_shtab_ipam_pyz_help_pos_0_choices=(serve demo simulate-netbox check-config netbox-setup show-services show-secret replace-secret delete-service delete-cluster list-addresses reconcile rotate-key completion version help)
-_shtab_ipam_pyz_pos_0_choices=(serve demo simulate-netbox check-config netbox-setup show-services show-secret replace-secret delete-service delete-cluster list-addresses reconcile rotate-key completion version help)
+_shtab_ipam_pyz_help_pos_0_choices=(serve demo simulate-netbox check-config netbox-setup show-services show-secret replace-secret delete-service delete-cluster list-addresses reconcile rotate-key mongo-backup mongo-restore completion version help)
+_shtab_ipam_pyz_pos_0_choices=(serve demo simulate-netbox check-config netbox-setup show-services show-secret replace-secret delete-service delete-cluster list-addresses reconcile rotate-key mongo-backup mongo-restore completion version help)
 
 _shtab_ipam_pyz_serve__h_nargs=0
 _shtab_ipam_pyz_serve___help_nargs=0
@@ -105,6 +113,13 @@ _shtab_ipam_pyz_rotate_key__h_nargs=0
 _shtab_ipam_pyz_rotate_key___help_nargs=0
 _shtab_ipam_pyz_rotate_key___yes_nargs=0
 _shtab_ipam_pyz_rotate_key___dry_run_nargs=0
+_shtab_ipam_pyz_mongo_backup__h_nargs=0
+_shtab_ipam_pyz_mongo_backup___help_nargs=0
+_shtab_ipam_pyz_mongo_restore__h_nargs=0
+_shtab_ipam_pyz_mongo_restore___help_nargs=0
+_shtab_ipam_pyz_mongo_restore___drop_nargs=0
+_shtab_ipam_pyz_mongo_restore___yes_nargs=0
+_shtab_ipam_pyz_mongo_restore___dry_run_nargs=0
 _shtab_ipam_pyz_completion__h_nargs=0
 _shtab_ipam_pyz_completion___help_nargs=0
 _shtab_ipam_pyz_version__h_nargs=0

@@ -50,8 +50,8 @@ function _shtab_ipam_pyz_using
   test "$_shtab_ipam_pyz_cmdpath" = "$argv"
 end
 
-set -g _shtab_ipam_pyz_commands serve demo simulate-netbox check-config netbox-setup show-services show-secret replace-secret delete-service delete-cluster list-addresses reconcile rotate-key completion version help
-set -g _shtab_ipam_pyz_opts_with_value --address --cluster --cluster-id --config --cost-model --data --format --host --ip-family --latency-ms --log-dir --namespace-id --new --new-secrets --port --rounds --secret --service-name --state --time-scale --token --token-file --zone --zones
+set -g _shtab_ipam_pyz_commands serve demo simulate-netbox check-config netbox-setup show-services show-secret replace-secret delete-service delete-cluster list-addresses reconcile rotate-key mongo-backup mongo-restore completion version help
+set -g _shtab_ipam_pyz_opts_with_value --address --cluster --cluster-id --config --cost-model --data --format --from --host --in --ip-family --latency-ms --log-dir --namespace-id --new --new-secrets --out --port --rounds --secret --service-name --state --time-scale --token --token-file --zone --zones
 
 complete -c ipam.pyz -e
 complete -c ipam.pyz -f
@@ -156,6 +156,20 @@ complete -c ipam.pyz -n '_shtab_ipam_pyz_using rotate-key' -l new-secrets -xka "
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using rotate-key' -l yes -d 'do not ask'
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using rotate-key' -l dry-run -d 'only show what would be done'
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using rotate-key' -l format -xka "text json" -d 'text for people (the default), or json for scripts'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using; and test $_shtab_ipam_pyz_npos -eq 0' -a mongo-backup -d 'Write everything that is stored into an archive, as mongodump --archive --gzip does.'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using mongo-backup' -s h -l help -d 'show this help message and exit'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using mongo-backup' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'configuration file (default: $IPAM_CONFIG, ./config.json, /etc/ipam-api/config.json)'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using mongo-backup' -l out -xka "(__fish_complete_path (commandline -ct))" -d 'the file to write, in place of what stands there when it is whole; - for standard output'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using mongo-backup' -l format -xka "text json" -d 'text for people (the default), or json for scripts'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using; and test $_shtab_ipam_pyz_npos -eq 0' -a mongo-restore -d 'Put such an archive, also one of mongodump, into the storage, MongoDB or embedded.'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using mongo-restore' -s h -l help -d 'show this help message and exit'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using mongo-restore' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'configuration file (default: $IPAM_CONFIG, ./config.json, /etc/ipam-api/config.json)'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using mongo-restore' -l in -xka "(__fish_complete_path (commandline -ct))" -d 'the archive, compressed or not; - reads it from standard input'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using mongo-restore' -l drop -d 'put the archive in the place of what is stored now'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using mongo-restore' -l from -x -d 'which collection of the archive holds the registrations (default: that of the configuration, or the only one)'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using mongo-restore' -l yes -d 'do not ask'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using mongo-restore' -l dry-run -d 'only show what would be done'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using mongo-restore' -l format -xka "text json" -d 'text for people (the default), or json for scripts'
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using; and test $_shtab_ipam_pyz_npos -eq 0' -a completion -d 'Print the script that completes this command line in a shell.'
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using completion' -s h -l help -d 'show this help message and exit'
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using completion' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'configuration file (default: $IPAM_CONFIG, ./config.json, /etc/ipam-api/config.json)'
@@ -167,6 +181,6 @@ complete -c ipam.pyz -n '_shtab_ipam_pyz_using; and test $_shtab_ipam_pyz_npos -
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using help' -s h -l help -d 'show this help message and exit'
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using help' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'configuration file (default: $IPAM_CONFIG, ./config.json, /etc/ipam-api/config.json)'
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using help' -l man -d 'print the man page instead, as man(1) reads it'
-complete -c ipam.pyz -n '_shtab_ipam_pyz_using help; and test $_shtab_ipam_pyz_npos -eq 0' -ka "serve demo simulate-netbox check-config netbox-setup show-services show-secret replace-secret delete-service delete-cluster list-addresses reconcile rotate-key completion version help" -d 'the subcommand to explain'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using help; and test $_shtab_ipam_pyz_npos -eq 0' -ka "serve demo simulate-netbox check-config netbox-setup show-services show-secret replace-secret delete-service delete-cluster list-addresses reconcile rotate-key mongo-backup mongo-restore completion version help" -d 'the subcommand to explain'
 complete -c ipam-cli -w ipam.pyz
 complete -c ipam -w ipam.pyz

@@ -17,6 +17,8 @@ _shtab_ipam_pyz_commands() {
     demo:'Run the service on an embedded database and a built-in NetBox simulator: no configuration, no network.'
     help:'Explain a subcommand.'
     list-addresses:'List the registrations.'
+    mongo-backup:'Write everything that is stored into an archive, as mongodump --archive --gzip does.'
+    mongo-restore:'Put such an archive, also one of mongodump, into the storage, MongoDB or embedded.'
     netbox-setup:'Create the choice set, custom fields and tag that NetBox needs, where they are missing.'
     reconcile:'Compare the storage with NetBox, and repair what is safe to repair.'
     replace-secret:'Replace the secret of an address (this leaves a line in the log).'
@@ -101,7 +103,7 @@ _shtab_ipam_pyz_help_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--config[configuration file (default\: \$IPAM_CONFIG, .\/config.json, \/etc\/ipam-api\/config.json)]:PATH:_files"
   "--man[print the man page instead, as man(1) reads it]"
-  ":the subcommand to explain:(serve demo simulate-netbox check-config netbox-setup show-services show-secret replace-secret delete-service delete-cluster list-addresses reconcile rotate-key completion version help)"
+  ":the subcommand to explain:(serve demo simulate-netbox check-config netbox-setup show-services show-secret replace-secret delete-service delete-cluster list-addresses reconcile rotate-key mongo-backup mongo-restore completion version help)"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -119,6 +121,30 @@ _shtab_ipam_pyz_list_addresses_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_ipam_pyz_list_addresses_defaults_added=0
+
+_shtab_ipam_pyz_mongo_backup_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--config[configuration file (default\: \$IPAM_CONFIG, .\/config.json, \/etc\/ipam-api\/config.json)]:PATH:_files"
+  "--out[the file to write, in place of what stands there when it is whole\; - for standard output]:PATH:_files"
+  "--format[text for people (the default), or json for scripts]:format:(text json)"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_ipam_pyz_mongo_backup_defaults_added=0
+
+_shtab_ipam_pyz_mongo_restore_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--config[configuration file (default\: \$IPAM_CONFIG, .\/config.json, \/etc\/ipam-api\/config.json)]:PATH:_files"
+  "--in[the archive, compressed or not\; - reads it from standard input]:PATH:_files"
+  "--drop[put the archive in the place of what is stored now]"
+  "--from[which collection of the archive holds the registrations (default\: that of the configuration, or the only one)]:DATABASE.COLLECTION:"
+  "--yes[do not ask]"
+  "--dry-run[only show what would be done]"
+  "--format[text for people (the default), or json for scripts]:format:(text json)"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_ipam_pyz_mongo_restore_defaults_added=0
 
 _shtab_ipam_pyz_netbox_setup_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -254,6 +280,8 @@ _shtab_ipam_pyz() {
         demo) _arguments -C -s $_shtab_ipam_pyz_demo_options ;;
         help) _arguments -C -s $_shtab_ipam_pyz_help_options ;;
         list-addresses) _arguments -C -s $_shtab_ipam_pyz_list_addresses_options ;;
+        mongo-backup) _arguments -C -s $_shtab_ipam_pyz_mongo_backup_options ;;
+        mongo-restore) _arguments -C -s $_shtab_ipam_pyz_mongo_restore_options ;;
         netbox-setup) _arguments -C -s $_shtab_ipam_pyz_netbox_setup_options ;;
         reconcile) _arguments -C -s $_shtab_ipam_pyz_reconcile_options ;;
         replace-secret) _arguments -C -s $_shtab_ipam_pyz_replace_secret_options ;;

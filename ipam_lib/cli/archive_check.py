@@ -1,0 +1,113 @@
+"""An archive read for a restore: checked as a whole, then its documents in pages."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+
+from ipam_lib.archive import ArchiveError, ArchiveReader, Namespace, Prelude, Selection, select
+from ipam_lib.cli.outcome import CommandError
+from ipam_lib.cli.terminal import Progress
+from ipam_lib.crypto import Cipher, SecretUnreadable
+from ipam_lib.models import PENDING, Registration
+from ipam_lib.storage.copying import CopyableStore, Part, UnfitDocument, paged
+from ipam_lib.telemetry.logs import printable
+
+
+@dataclass(slots=True)
+class Checked:
+    """What an archive holds that was found to be whole.
+
+    strange: how many of the registrations the service takes for none (no zone, or no address), and leaves alone.
+    unreadable: how many have a secret that was not sealed with the keys of the configuration.
+    """
+
+    prelude: Prelude
+    selection: Selection
+    counts: Counter[Part] = field(default_factory=Counter)
+    strange: int = 0
+    unreadable: int = 0
+
+
+@contextmanager
+def problems_told(path: Path) -> Iterator[None]:
+    """What is wrong with the archive at a path, for the user. Raises CommandError."""
+    shown = printable(str(path))
+    try:
+        yield
+    except (ArchiveError, UnfitDocument) as error:
+        raise CommandError(f"{shown}: {printable(str(error))}; nothing was changed") from None
+    except OSError as error:
+        raise CommandError(f"{shown} cannot be read: {error.strerror}; nothing was changed") from None
+
+
+def check(
+    reader: ArchiveReader,
+    store: CopyableStore,
+    cipher: Cipher,
+    *,
+    configured: Namespace,
+    named: Namespace | None,
+    shown: Progress,
+) -> Checked:
+    """Read all of it, and make sure that the store can hold what is to be restored.
+
+    Raises ArchiveError, UnfitDocument.
+    """
+    checked = Checked(reader.prelude, select(reader.prelude, configured=configured, named=named))
+    parts = checked.selection.parts
+    for namespace, data in reader.documents():
+        if (part := parts.get(namespace)) is None:
+            continue
+        registration = store.fit(part, data)
+        checked.counts[part] += 1
+        if registration is not None:
+            checked.strange += not _is_ours(registration)
+            checked.unreadable += not _is_readable(registration, cipher)
+        shown.show(lambda: f"checking: {checked.counts.total()} documents")
+    if checked.strange and checked.strange == checked.counts[Part.REGISTRATIONS]:
+        raise ArchiveError(f"what it holds as {checked.selection.registrations} are no registrations")
+    return checked
+
+
+async def pages(reader: ArchiveReader, checked: Checked, shown: Progress) -> AsyncIterator[tuple[Part, list[bytes]]]:
+    """What is to be restored of an archive that was checked before.
+
+    Raises ArchiveError when it is not what it was then.
+    """
+    total = checked.counts.total()
+    counts: Counter[Part] = Counter()
+    for namespace, group in groupby(reader.documents(), key=itemgetter(0)):
+        part = checked.selection.parts.get(namespace)
+        for page in paged(data for _, data in group):
+            if part is not None:
+                counts[part] += len(page)
+                yield part, page
+                shown.show(lambda: f"restoring: {counts.total()} of {total} documents")
+    if counts != checked.counts or reader.prelude != checked.prelude:
+        raise ArchiveError("the archive changed while it was read")
+
+
+def _is_ours(registration: Registration) -> bool:
+    if not registration.zone:
+        return False
+    if registration.address.startswith(PENDING):
+        return True
+    try:
+        ipaddress.ip_interface(registration.address)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_readable(registration: Registration, cipher: Cipher) -> bool:
+    try:
+        return not registration.secret or bool(cipher.unseal(registration.secret))
+    except SecretUnreadable:
+        return False

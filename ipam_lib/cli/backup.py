@@ -1,0 +1,118 @@
+"""`mongo-backup`: everything that is stored, as an archive that `mongorestore --archive --gzip` reads.
+
+It may be made while the service runs. From the embedded database it is of one moment; from MongoDB each registration is
+whole, and as it was at some moment while the backup was made: what a restored service finds half done by that, it
+finishes or undoes as it does after a crash.
+"""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import AbstractContextManager
+from typing import Any, BinaryIO
+
+from ipam_lib.archive import ArchiveWriter, CollectionEntry, Gzip, Namespace, Prelude
+from ipam_lib.cli import files, terminal
+from ipam_lib.cli.opening import load_settings, opened_store
+from ipam_lib.cli.opening import run as run_work
+from ipam_lib.cli.outcome import DONE, CommandError, UsageError
+from ipam_lib.config import Settings
+from ipam_lib.storage.copying import OLDEST_SERVER, Contents, Part, Snapshot
+from ipam_lib.telemetry.logs import printable
+from ipam_lib.version import __version__
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the archive. Raises CommandError when it cannot be made; UsageError, ConfigError."""
+    to_standard_output = arguments.out == files.STANDARD
+    as_json = arguments.format == "json"
+    if to_standard_output and as_json:
+        raise UsageError("--out - sends the archive to standard output, where --format json would be: name a file")
+    settings = load_settings(arguments)
+    place: AbstractContextManager[BinaryIO]
+    place = files.standard_output() if to_standard_output else files.put_in_place(arguments.out)
+    with place as file:
+        backed_up = run_work(_backup(settings, file))
+    if as_json:
+        terminal.print_json({"out": str(arguments.out), **backed_up.json()})
+    elif to_standard_output:
+        terminal.say(f"{backed_up.text()} backed up")
+    else:
+        print(f"{backed_up.text()} backed up to {printable(str(arguments.out))}")
+    return DONE
+
+
+class _BackedUp:
+    """What the archive holds."""
+
+    def __init__(self, contents: Contents, counts: dict[Namespace, int], size: int) -> None:
+        self._contents = contents
+        self._counts = counts
+        self._size = size
+
+    def json(self) -> dict[str, Any]:
+        return {
+            "bytes": self._size,
+            "database": self._contents.database,
+            "collections": [{"name": name.collection, "documents": count} for name, count in self._counts.items()],
+        }
+
+    def text(self) -> str:
+        registrations = self._counts[Namespace(self._contents.database, self._contents.collection)]
+        return f"{registrations} registration{'s' * (registrations != 1)} ({self._size} bytes)"
+
+
+class _Counting:
+    """Passes on what is written, and counts it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.size = 0
+
+    def write(self, data: bytes, /) -> None:
+        """Take all of it."""
+        self._file.write(data)
+        self.size += len(data)
+
+
+async def _backup(settings: Settings, file: BinaryIO) -> _BackedUp:
+    async with opened_store(settings) as store, store.snapshot() as snapshot:
+        contents = snapshot.contents
+        if contents.unfinished:
+            raise CommandError("a restore was cut off half-way: run mongo-restore again, and back up what it makes")
+        if Part.REGISTRATIONS not in contents.parts:
+            raise CommandError(
+                f"there is nothing to back up in {contents.place}: the service was never started on it; is this the"
+                " right configuration (--config)?"
+            )
+        counting = _Counting(file)
+        packer = Gzip(counting)
+        names = {part: Namespace(contents.database, held.name) for part, held in contents.parts.items()}
+        writer = ArchiveWriter(packer, _prelude(contents, names))
+        with terminal.progress() as shown:
+            for part, name in names.items():
+                await _write(writer, snapshot, part, name, shown)
+        packer.finish()
+        return _BackedUp(contents, writer.counts, counting.size)
+
+
+def _prelude(contents: Contents, names: dict[Part, Namespace]) -> Prelude:
+    return Prelude(
+        # mongorestore does not begin where it cannot read the version.
+        contents.server_version or OLDEST_SERVER,
+        f"ipam-api {__version__}",
+        tuple(
+            CollectionEntry.describe(names[part], indexes=held.indexes, options=held.options, uuid=held.uuid)
+            for part, held in contents.parts.items()
+        ),
+    )
+
+
+async def _write(
+    writer: ArchiveWriter, snapshot: Snapshot, part: Part, name: Namespace, shown: terminal.Progress
+) -> None:
+    total = snapshot.contents.count(part)
+    async for page in snapshot.dump(part):
+        writer.write(name, page)
+        shown.show(lambda: f"{name}: {writer.counts[name]} of {total} documents")
+    writer.end(name)

@@ -1,0 +1,192 @@
+"""`mongo-restore`: an archive into the storage that is configured, MongoDB or the embedded database.
+
+The archive is read twice: once to check all of it, before anything is written; and once to restore it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import BinaryIO
+
+from ipam_lib.archive import ArchiveReader, Namespace, opened
+from ipam_lib.cli import audit, files, terminal
+from ipam_lib.cli.archive_check import Checked, check, pages, problems_told
+from ipam_lib.cli.opening import load_settings, opened_store
+from ipam_lib.cli.opening import run as run_work
+from ipam_lib.cli.outcome import DONE, CommandError
+from ipam_lib.config import Settings
+from ipam_lib.errors import StoreConflict
+from ipam_lib.storage.base import DuplicateReport
+from ipam_lib.storage.copying import Contents, Part
+from ipam_lib.telemetry.logs import printable
+
+HEADINGS = ("COLLECTION", "BEFORE", "IN THE ARCHIVE")
+HEADINGS_BEFORE = ("COLLECTION", "NOW", "IN THE ARCHIVE")
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What would be done: `checked` is what the archive holds, `before` what is stored now."""
+
+    checked: Checked
+    before: Contents
+
+    @property
+    def parts(self) -> Sequence[Part]:
+        """What is replaced: what the archive has, and what means nothing beside other registrations."""
+        listed = self.checked.selection.parts.values()
+        return [one for one in Part if one is Part.REGISTRATIONS or one in listed or one.belongs_to_registrations]
+
+    @property
+    def lost(self) -> list[Part]:
+        """What is stored now, is replaced, and cannot be made again."""
+        return [one for one in self.parts if self.before.count(one) and not one.can_be_made_again]
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Check the archive, show what will be done and ask, and do it.
+
+    Raises CommandError when the archive is not whole, cannot be held, or would replace what it must not; UsageError,
+    ConfigError.
+    """
+    settings = load_settings(arguments)
+    with files.read_again(arguments.archive) as file:
+        start = file.tell()
+        plan = run_work(_plan(settings, file, arguments))
+        _warn(plan, arguments)
+        if arguments.dry_run:
+            return _report(plan, [], arguments)
+        _ask(plan, arguments)
+        with audit.trail(settings, required=False) as trail:
+            file.seek(start)
+            duplicates = run_work(_restore(settings, file, plan, arguments))
+            trail.record(
+                "mongo-restore: everything that was stored was replaced by what an archive holds",
+                archive=str(arguments.archive),
+                place=plan.before.place,
+                registrations_before=plan.before.count(Part.REGISTRATIONS),
+                registrations=plan.checked.counts[Part.REGISTRATIONS],
+            )
+    return _report(plan, duplicates, arguments)
+
+
+async def _plan(settings: Settings, file: BinaryIO, arguments: argparse.Namespace) -> _Plan:
+    async with opened_store(settings, may_be_new=True) as store:
+        async with store.snapshot() as snapshot:
+            before = snapshot.contents
+        with terminal.progress() as shown, problems_told(arguments.archive):
+            checked = check(
+                ArchiveReader(opened(file)),
+                store,
+                settings.encryption_secrets.cipher(),
+                configured=Namespace(before.database, before.collection),
+                named=Namespace(*arguments.source) if arguments.source else None,
+                shown=shown,
+            )
+    plan = _Plan(checked, before)
+    if plan.lost and not arguments.drop and not before.unfinished:
+        counts = ", ".join(f"{before.count(part)} in {before.collection}{part}" for part in plan.lost)
+        raise CommandError(
+            f"there are documents in {printable(before.place)} ({counts}): nothing was changed; mongo-backup saves"
+            " them, and --drop puts the archive in their place"
+        )
+    return plan
+
+
+def _warn(plan: _Plan, arguments: argparse.Namespace) -> None:
+    """Tell what the user might not expect."""
+    checked, before = plan.checked, plan.before
+    source = checked.selection.registrations
+    if source != (before.database, before.collection) and arguments.source is None:
+        terminal.say(
+            f"the archive has no {before.database}.{before.collection}: its collection {source} is taken for it"
+        )
+    if before.unfinished:
+        terminal.say("an earlier restore was cut off half-way: this one takes its place")
+    if checked.strange:
+        terminal.warn(f"{_count(checked.strange, 'document')} without a zone or an address: the service lets them be")
+    if checked.unreadable:
+        terminal.warn(
+            f"{_count(checked.unreadable, 'secret')} cannot be read with the keys of encryption_secrets.path: the"
+            " services that own them would be refused; configure the keys that they were sealed with"
+        )
+
+
+def _ask(plan: _Plan, arguments: argparse.Namespace) -> None:
+    """Where there is no terminal, --drop has said enough."""
+    if arguments.yes or not terminal.can_ask():
+        return
+    terminal.print_table(HEADINGS_BEFORE, _rows(plan), sys.stderr)
+    number = plan.checked.counts[Part.REGISTRATIONS]
+    question = f"Restore {_count(number, 'registration')} into {plan.before.place}"
+    if lost := sum(plan.before.count(part) for part in plan.lost):
+        question += f", and lose the {_count(lost, 'document')} that {'is' if lost == 1 else 'are'} there"
+    terminal.say("No instance of the service may be running on it.")
+    terminal.confirm(f"{question}?")
+
+
+async def _restore(
+    settings: Settings, file: BinaryIO, plan: _Plan, arguments: argparse.Namespace
+) -> list[DuplicateReport]:
+    async with opened_store(settings, may_be_new=True) as store:
+        with terminal.progress() as shown, problems_told(arguments.archive):
+            given = pages(ArchiveReader(opened(file)), plan.checked, shown)
+            try:
+                return await store.load(given, parts=plan.parts, replace=arguments.drop)
+            except StoreConflict as error:
+                raise CommandError(
+                    f"the archive cannot be restored ({printable(str(error))}); nothing was changed"
+                ) from None
+
+
+def _report(plan: _Plan, duplicates: Sequence[DuplicateReport], arguments: argparse.Namespace) -> int:
+    checked, before = plan.checked, plan.before
+    if arguments.format == "json":
+        terminal.print_json(
+            {
+                "dry_run": arguments.dry_run,
+                "archive": {
+                    "path": str(arguments.archive),
+                    "database": checked.selection.registrations.database,
+                    "collection": checked.selection.registrations.collection,
+                    "server_version": checked.prelude.server_version,
+                    "tool_version": checked.prelude.tool_version,
+                },
+                "place": before.place,
+                "collections": [
+                    {"name": before.collection + part, "before": before.count(part), "documents": checked.counts[part]}
+                    for part in plan.parts
+                ],
+                "not_restored": [str(one) for one in checked.selection.others],
+                "strange": checked.strange,
+                "unreadable_secrets": checked.unreadable,
+                "duplicates": [asdict(one) for one in duplicates],
+            }
+        )
+        return DONE
+    would = "would be " * arguments.dry_run
+    number = _count(checked.counts[Part.REGISTRATIONS], "registration")
+    print(f"{number} {would}restored into {printable(before.place)}")
+    terminal.print_table(HEADINGS_BEFORE if arguments.dry_run else HEADINGS, _rows(plan))
+    if others := len(checked.selection.others):
+        print(f"{_count(others, 'other collection')} of the archive {would}left out")
+    if duplicates:
+        print(f"{_count(len(duplicates), 'address')} held more than once: the first registration of each counts")
+    if not arguments.dry_run:
+        terminal.say("NetBox was not asked: reconcile shows where it differs by now.")
+    return DONE
+
+
+def _rows(plan: _Plan) -> list[tuple[str, str, str]]:
+    return [
+        (f"{plan.before.collection}{part}", str(plan.before.count(part)), str(plan.checked.counts[part]))
+        for part in plan.parts
+    ]
+
+
+def _count(number: int, what: str) -> str:
+    plural = "es" if what.endswith("s") else "s"
+    return f"{number} {what}{plural * (number != 1)}"
