@@ -35,10 +35,13 @@ from ipam_lib.schemas import (
     ClusterExpiredSchema,
     ClusterSchema,
     ExpireSchema,
+    HistorySchema,
     RegisterSchema,
     ZonesSchema,
+    history_parameters,
     listing_parameters,
     parse_address,
+    parse_history,
     parse_listing,
 )
 from ipam_lib.telemetry import logs
@@ -50,7 +53,7 @@ from ipam_lib.web.answers import json_answer
 from ipam_lib.web.body import LARGEST_BODY, leave_expectation
 from ipam_lib.web.health import Condition, HealthSchema, NotReadySchema, ReadySchema, StorageProbe, in_words, readiness
 from ipam_lib.web.inflight import InFlight
-from ipam_lib.web.listing import registration_json, zone_json
+from ipam_lib.web.listing import registration_json, tenure_json, zone_json
 from ipam_lib.web.middlewares import (
     BEARER,
     CLOCK,
@@ -146,6 +149,14 @@ async def expire_cluster(request: web.Request) -> web.Response:
 
 
 _AWAY = {503: "The storage is away or too slow"}
+_ADDRESS = {
+    "in": "path",
+    "name": "address",
+    "required": True,
+    "type": "string",
+    "pattern": "^[0-9A-Fa-f:.]{2,45}(/[0-9]{1,3})?$",
+    "description": "`A`, `A/32` or `A/128`, or a network that the earlier service registered.",
+}
 
 
 @documented(
@@ -174,14 +185,7 @@ async def addresses(request: web.Request) -> web.Response:
     answers=AddressesFoundSchema,
     errors=_AWAY | {400: "It is not an address", 404: "It is not registered"},
     parameters=(
-        {
-            "in": "path",
-            "name": "address",
-            "required": True,
-            "type": "string",
-            "pattern": "^[0-9A-Fa-f:.]{2,45}(/[0-9]{1,3})?$",
-            "description": "`A`, `A/32` or `A/128`.",
-        },
+        _ADDRESS,
         {
             "in": "query",
             "name": "zone",
@@ -203,6 +207,28 @@ async def address(request: web.Request) -> web.Response:
     if not found:
         raise NotFound(f"{spellings[0]} is not registered")
     return json_answer({"addresses": [registration_json(one) for one in found]})
+
+
+@documented(
+    name="history",
+    summary="Read who held an address, from when to when",
+    description="Those who still do first, then those who gave it up last. What ended longer ago than it is kept "
+    "(`history.retention_days`) is not told any more.",
+    answers=HistorySchema,
+    errors=_AWAY | {400: "It is not an address, or a parameter is wrong; `errors` says which"},
+    parameters=(_ADDRESS, *history_parameters()),
+    bearer=True,
+)
+async def history(request: web.Request) -> web.Response:
+    """A page of an address's history."""
+    parts = request.app[PARTS]
+    parts.check_prepared()
+    spellings = parse_address(request.match_info["address"])
+    zone, limit, cursor = parse_history(request.query)
+    page = await in_time(
+        request, lambda deadline: parts.registry.history(spellings, zone=zone, limit=limit, cursor=cursor)
+    )
+    return json_answer({"history": [tenure_json(one) for one in page.tenures], "cursor": page.cursor})
 
 
 @documented(
@@ -315,6 +341,7 @@ def create_app(parts: Parts, *, bearer: Secret | None = None, request_timeout_se
         add("DELETE", "/v2/cluster", expire_cluster, expect_handler=leave_expectation)
         app.router.add_get("/v2/addresses", addresses)
         # The mask may stand behind a slash, escaped or not.
+        app.router.add_get("/v2/addresses/{address:[^/]+(?:/[^/]+)?}/history", history)
         app.router.add_get("/v2/addresses/{address:[^/]+(?:/[^/]+)?}", address)
         app.router.add_get("/v2/zones", zones)
     app.router.add_get("/healthz", healthz)

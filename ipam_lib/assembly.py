@@ -73,6 +73,7 @@ def make_context(settings: Settings, store: Store, netbox: NetBox, zones: Zones,
             netbox_call=settings.netbox.timeout_seconds,
             warm=settings.netbox.warm_addresses,
             cooldown=timedelta(minutes=settings.cleanup.cooldown_minutes),
+            history=timedelta(days=settings.history.retention_days),
         ),
     )
 

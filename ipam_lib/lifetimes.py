@@ -124,6 +124,12 @@ async def living(parts: Parts, grace: float = SECONDS_OF_GRACE) -> AsyncIterator
         return False
 
     async def clean_up() -> bool:
+        await release_expired()
+        if pruned := await parts.registry.prune_history():
+            log.info("pruned the history", extra={"tenures": pruned})
+        return False
+
+    async def release_expired() -> None:
         report = await parts.registry.release_expired()
         parts.metrics.cleaned_up(report)
         if report.expired_services or report.released or report.failed:
@@ -135,7 +141,6 @@ async def living(parts: Parts, grace: float = SECONDS_OF_GRACE) -> AsyncIterator
                     "failed": report.failed,
                 },
             )
-        return False
 
     async def keep_pool() -> bool:
         report = await parts.registry.keep_pool()

@@ -152,6 +152,7 @@ def test_defaults(home: Path) -> None:
     assert (loaded.netbox.timeout_seconds, loaded.netbox.refresh_seconds) == (10, 600)
     assert (loaded.netbox.custom_fields, loaded.netbox.inherit_custom_fields) == ({}, ())
     assert loaded.cleanup.interval_seconds == 30
+    assert loaded.history.retention_days == 365
     assert (loaded.logging.directory, loaded.logging.level) == (Path("logs"), "info")
 
 
@@ -175,6 +176,7 @@ def test_everything_given(home: Path) -> None:
             "encryption_secrets.previous_path": "previous.json",
             "cleanup.interval_seconds": 5,
             "cleanup.cooldown_minutes": 90,
+            "history.retention_days": 30,
             "logging": {"directory": "log", "level": "DEBUG"},
         },
     )  # fmt: skip
@@ -275,6 +277,8 @@ def test_settings_cannot_be_changed(home: Path) -> None:
         ("netbox.warm_addresses", {"inet": 10_000, "hnet-public": 0}),
         ("cleanup.interval_seconds", 86400),
         ("cleanup.cooldown_minutes", 43_200),
+        ("history.retention_days", 0),
+        ("history.retention_days", 36_500),
     ],
 )
 def test_limits_are_inclusive(home: Path, name: str, value: object) -> None:
@@ -607,6 +611,8 @@ WRONG: list[tuple[str, object, str]] = [
     ("server.host", "", "must not be empty"),
     ("server.request_timeout_seconds", 0.5, "must be from 1 to 300 seconds"),
     ("cleanup.interval_seconds", -1, "must be from 1 to 86400 seconds"),
+    ("history.retention_days", -1, "must be an integer from 0 to 36500"),
+    ("history.retention_days", 1.5, "must be an integer from 0 to 36500, not a fraction"),
     ("logging.level", "loud", "must be one of: debug, info, warning, error, critical"),
     ("logging.directory", "", "must not be empty"),
     ("auth.token_path", "", "must not be empty"),

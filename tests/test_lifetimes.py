@@ -48,7 +48,7 @@ async def test_prepared_recovered_and_cleaned_up() -> None:
         parts.check_prepared()
     async with living(parts):
         parts.check_prepared()
-        await until(lambda: {"recover", "release"} <= set(registry.rounds))
+        await until(lambda: {"recover", "release", "history"} <= set(registry.rounds))
     assert store.closed
 
 

@@ -243,6 +243,17 @@ class CleanupSection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HistorySection:
+    """Who held an address, from when to when."""
+
+    retention_days: int = setting(
+        Integer(0, 36_500),
+        "How long it is kept who held an address, after that has ended; 0 keeps nothing. The same on all instances.",
+        default=365,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LoggingSection:
     """The log files."""
 
@@ -264,6 +275,7 @@ Section = (
     | EncryptionSection
     | AuthSection
     | CleanupSection
+    | HistorySection
     | LoggingSection
 )
 
@@ -275,6 +287,7 @@ SECTIONS: dict[str, type[Any]] = {
     "server": ServerSection,
     "auth": AuthSection,
     "cleanup": CleanupSection,
+    "history": HistorySection,
     "logging": LoggingSection,
     "splunk": SplunkSection,
 }

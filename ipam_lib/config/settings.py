@@ -17,6 +17,7 @@ from ipam_lib.config.sections import (
     AuthSection,
     CleanupSection,
     EncryptionSection,
+    HistorySection,
     LoggingSection,
     MongoDBSection,
     NetBoxSection,
@@ -44,6 +45,7 @@ class Settings:
     server: ServerSection
     auth: AuthSection
     cleanup: CleanupSection
+    history: HistorySection
     logging: LoggingSection
     splunk: SplunkSection
     source: Path | None = None

@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 from ipam_lib.crypto import Cipher
 from ipam_lib.models import ClusterExpired, Filter, Registered, Registration, Request
-from ipam_lib.registry import admin, listing, reconcile, recover, register, release, rotate, services
+from ipam_lib.registry import admin, history, listing, reconcile, recover, register, release, rotate, services
 from ipam_lib.registry.context import Context, RegistrySettings
 from ipam_lib.registry.drift import Drift, Found, Kind
+from ipam_lib.registry.history import HistoryPage
 from ipam_lib.registry.listing import Page, ZoneUse
 from ipam_lib.registry.pool.keeping import PoolKeeper, PoolReport
 from ipam_lib.registry.recover import RecoverReport
@@ -20,6 +21,7 @@ __all__ = [
     "Context",
     "Drift",
     "Found",
+    "HistoryPage",
     "Kind",
     "Page",
     "PoolReport",
@@ -67,11 +69,21 @@ class Registry:
 
     async def address(self, spellings: Sequence[str], *, zone: str | None = None) -> list[Registration]:
         """See `listing.address`."""
-        return await listing.address(self.context, spellings, zone=zone, census=self._census)
+        return await listing.address(self.context, spellings, zone=zone)
 
     async def zones(self) -> list[ZoneUse]:
         """See `listing.zones`."""
         return await listing.zones(self.context, self._census)
+
+    async def history(
+        self, spellings: Sequence[str], *, zone: str | None = None, limit: int, cursor: str | None = None
+    ) -> HistoryPage:
+        """See `history.read`."""
+        return await history.read(self.context, spellings, zone=zone, limit=limit, cursor=cursor)
+
+    async def prune_history(self) -> int:
+        """See `history.prune`."""
+        return await history.prune(self.context, self._time)
 
     async def release_expired(self) -> ReleaseReport:
         """See `release.release_expired`."""

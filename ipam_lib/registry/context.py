@@ -23,13 +23,15 @@ class RegistrySettings:
     `netbox_call`: the longest that one call to NetBox may take, in seconds; must fit into a request more than twice.
     `batch`: how many registrations are released, or paged through, at a time.
     `warm`: how many addresses of each zone and family are kept created in NetBox ahead of demand; a number for all, or
-    one for each zone that has any. `cooldown`: how long a released address is not handed out again."""
+    one for each zone that has any. `cooldown`: how long a released address is not handed out again.
+    `history`: how long it is kept who held an address, after that has ended; none is kept when it is zero."""
 
     longest_request: float = 25.0
     netbox_call: float = 10.0
     batch: int = 50
     warm: int | Mapping[str, int] = 0
     cooldown: timedelta = timedelta(0)
+    history: timedelta = timedelta(days=365)
 
     def warm_in(self, zone: str) -> int:
         """How many addresses of a zone, in each family, are to be ready."""

@@ -26,7 +26,7 @@ from ipam_lib.errors import (
 )
 from ipam_lib.models import PoolEntry, Registered, Registration, State
 from ipam_lib.netbox.base import Container, Prefix
-from ipam_lib.registry import recover, release, writes
+from ipam_lib.registry import history, recover, release, writes
 from ipam_lib.registry.context import Context, Deadline
 from ipam_lib.registry.pool import claims
 
@@ -218,7 +218,7 @@ class Creation:
             return Turn.TRY_ANOTHER
         await self._delete(others)
         for attempt in range(10_000):
-            live = self.own.changed(state=State.LIVE, address=prefix.prefix, netbox_id=prefix.id, lease_until=None)
+            live = self._live(prefix.prefix, prefix.id)
             try:
                 if await writes.replace(self.context, self.own, live, self.deadline):
                     return Registered(live.address, created=True)
@@ -234,9 +234,7 @@ class Creation:
         """Make the registration live with what it claimed from the pool. NetBox is told afterwards (see `pool`)."""
         await self._delete(self.made.values())
         for attempt in range(10_000):
-            live = self.own.changed(
-                state=State.LIVE, address=entry.address, netbox_id=entry.netbox_id, lease_until=None
-            )
+            live = self._live(entry.address, entry.netbox_id)
             try:
                 if await writes.replace(self.context, self.own, live, self.deadline):
                     return Registered(live.address, created=True)
@@ -247,6 +245,16 @@ class Creation:
                 return Turn.START_OVER
             await self.context.pause(attempt, self.deadline)
         raise AssertionError("unreachable")
+
+    def _live(self, address: str, netbox_id: int | None) -> Registration:
+        """The registration as it is to be from now on."""
+        return self.own.changed(
+            state=State.LIVE,
+            address=address,
+            netbox_id=netbox_id,
+            lease_until=None,
+            services=history.arrived(self.own.services, self.context.clock.now()),
+        )
 
     async def _way_is_free(self, prefix: Prefix) -> bool:
         """NetBox gave an address that stands in another registration. True when that one has left it meanwhile; False

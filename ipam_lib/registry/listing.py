@@ -4,8 +4,6 @@ no secret leaves."""
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import ipaddress
 import itertools
 from collections import Counter
@@ -14,10 +12,10 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from ipam_lib.addresses import network
-from ipam_lib.errors import BadRequest
 from ipam_lib.models import Filter, IPFamily, PoolState, Registration, State
 from ipam_lib.netbox.base import Container
 from ipam_lib.registry.context import Context
+from ipam_lib.registry.cursors import from_cursor, to_cursor
 
 _SHOWN: Final = frozenset({State.LIVE, State.RELEASING})
 _FAMILIES: Final[tuple[IPFamily, ...]] = ("ipv4", "ipv6")
@@ -90,29 +88,24 @@ async def addresses(context: Context, wanted: Filter, *, limit: int, cursor: str
 
     Raises BadRequest for a cursor that is none, StorageUnavailable.
     """
-    after = None if cursor is None else _id(cursor)
+    after = None if cursor is None else from_cursor(cursor, _ID_BYTES).hex()
     found: dict[str, Registration] = {}
     for cluster_id, namespace_id in itertools.product(_cases(wanted.cluster_id), _cases(wanted.namespace_id)):
         spelled = replace(wanted, cluster_id=cluster_id, namespace_id=namespace_id)
         page = await context.store.page(spelled, after=after, limit=limit + 1)
         found |= {one.id: one for one in page}
     first = [found[each] for each in sorted(found)[:limit]]
-    return Page(first, _cursor(first[-1].id) if len(found) > limit else None)
+    return Page(first, to_cursor(bytes.fromhex(first[-1].id)) if len(found) > limit else None)
 
 
-async def address(
-    context: Context, spellings: Sequence[str], *, zone: str | None, census: Census
-) -> list[Registration]:
+async def address(context: Context, spellings: Sequence[str], *, zone: str | None) -> list[Registration]:
     """The registrations on an address, live or releasing, given in each of its spellings: one for each zone that holds
     it (also its duplicates), lowest id first.
 
     Raises StorageUnavailable.
     """
-    zones = [zone] if zone is not None else await _all_zones(context, census)
-    found: list[Registration] = []
-    for name in zones:
-        found += await context.store.find_address(zone=name, addresses=spellings)
-    return sorted((one for one in found if one.state in _SHOWN), key=lambda one: one.id)
+    found = await context.store.find_address(zone=zone, addresses=spellings)
+    return [one for one in found if one.state in _SHOWN]
 
 
 async def zones(context: Context, census: Census) -> list[ZoneUse]:
@@ -140,11 +133,6 @@ async def zones(context: Context, census: Census) -> list[ZoneUse]:
     ]
 
 
-async def _all_zones(context: Context, census: Census) -> list[str]:
-    """Every zone that there is, and those that are no choice any more but still have registrations."""
-    return sorted({*context.zones.names, *(zone for zone, _ in await census.read(context))})
-
-
 def _size(containers: Iterable[Container]) -> int:
     by_vrf: dict[int | None, list[ipaddress.IPv4Network | ipaddress.IPv6Network]] = {}
     for one in containers:
@@ -158,17 +146,3 @@ def _size(containers: Iterable[Container]) -> int:
 
 def _cases(text: str | None) -> list[str | None]:
     return [None] if text is None else list(dict.fromkeys((text, text.lower(), text.upper())))
-
-
-def _cursor(registration_id: str) -> str:
-    return base64.urlsafe_b64encode(bytes.fromhex(registration_id)).decode()
-
-
-def _id(cursor: str) -> str:
-    try:
-        raw = base64.b64decode(cursor, altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError):
-        raw = b""
-    if len(raw) != _ID_BYTES or _cursor(raw.hex()) != cursor:  # b64decode passes over some odd endings
-        raise BadRequest("invalid request: cursor is none of ours", {"cursor": ["is not a cursor of an earlier page"]})
-    return raw.hex()

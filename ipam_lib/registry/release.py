@@ -1,7 +1,8 @@
 """Release: remove services whose expiration has passed, and give back the addresses that have no service left.
 
 A registration goes from `live` to `releasing` in one compare-and-set, together with its last service; from then on no
-service can be added to it. Then its prefix is deleted, then the document. A crash leaves `releasing`, and the next
+service can be added to it. Then its prefix is deleted, then who held it is written down (see `history`), then the
+document is deleted. A crash leaves `releasing`, and the next
 round, of any instance, goes on. Several may be at the same registration at once: deletions by id are safe to repeat,
 and ids are never used twice.
 """
@@ -18,7 +19,7 @@ from ipam_lib.addresses import is_host, same
 from ipam_lib.errors import IPAMError, NetBoxError
 from ipam_lib.models import PoolEntry, PoolState, Registration, State
 from ipam_lib.netbox.base import Prefix, PrefixChange
-from ipam_lib.registry import writes
+from ipam_lib.registry import history, writes
 from ipam_lib.registry.context import Context, Deadline
 from ipam_lib.registry.pool import claims
 from ipam_lib.registry.steady import SteadyTime
@@ -42,12 +43,20 @@ async def release_expired(context: Context, time: SteadyTime) -> ReleaseReport:
     now = _steadily(context, time)
     after: str | None = None
     while page := await context.store.find_due(now=now, after=after, limit=context.settings.batch):
+        remaining: list[Registration] = []
         for registration in page:
             try:
-                report.expired_services += await _remove_expired(context, time, registration)
+                changed = await _remove_expired(context, time, registration)
             except IPAMError as error:
                 report.failed += 1
                 log.warning("could not expire services of %s: %s", registration.address, error)
+                continue
+            if changed is not None:
+                report.expired_services += len(registration.services) - len(changed.services)
+                remaining.append(changed)
+        report.failed += await history.settle(
+            context, [one for one in remaining if one.departed and one.state is State.LIVE]
+        )
         after = page[-1].id
     after = None
     while page := await context.store.find_states({State.RELEASING}, after=after, limit=context.settings.batch):
@@ -62,20 +71,19 @@ def _steadily(context: Context, time: SteadyTime) -> datetime:
     return time.read(context.clock.now(), context.clock.monotonic())
 
 
-async def _remove_expired(context: Context, time: SteadyTime, registration: Registration) -> int:
-    """Take the expired services off, and start the release in the same step when none is left; how many were taken off.
-    A registration that was changed meanwhile is left to the next round: it may have come back in time."""
+async def _remove_expired(context: Context, time: SteadyTime, registration: Registration) -> Registration | None:
+    """Take the expired services off, and start the release in the same step when none is left; the registration as it
+    then is. None when it was changed meanwhile: that is left to the next round, since it may have come back in time."""
     now = _steadily(context, time)
     remaining = tuple(service for service in registration.services if not service.expired(now))
-    gone = len(registration.services) - len(remaining)
-    if remaining and not gone:
-        return 0
-    changed = (
-        registration.changed(services=remaining)
-        if remaining
-        else registration.changed(services=(), state=State.RELEASING)
+    if remaining and len(remaining) == len(registration.services):
+        return registration
+    changed = registration.changed(
+        services=remaining,
+        departed=history.departed(context, registration, now),
+        state=State.LIVE if remaining else State.RELEASING,
     )
-    return gone if await writes.replace(context, registration, changed, context.deadline()) else 0
+    return changed if await writes.replace(context, registration, changed, context.deadline()) else None
 
 
 async def finish_all(context: Context, registrations: Sequence[Registration]) -> ReleaseReport:
@@ -99,8 +107,8 @@ async def finish_all(context: Context, registrations: Sequence[Registration]) ->
 
 
 async def finish(context: Context, registrations: Sequence[Registration], deadline: Deadline) -> int:
-    """Delete the prefixes of registrations that are `releasing`, in bulk, then the documents; how many this call
-    ended (the others were ended by somebody else meanwhile).
+    """Delete the prefixes of registrations that are `releasing`, in bulk, write down who held them, then delete the
+    documents; how many this call ended (the others were ended by somebody else meanwhile).
 
     Raises Unavailable; the registrations that are left then stay `releasing`.
     """
@@ -130,6 +138,7 @@ async def finish(context: Context, registrations: Sequence[Registration], deadli
         await context.netbox.delete_many(doomed, limit=deadline.for_reading())
     if held:
         await context.netbox.update_many(held, limit=deadline.for_reading())
+    await history.record(context, registrations, deadline)
     done = 0
     for registration in registrations:
         for entry in entries[registration.id]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 from ipam_lib.crypto import same_text
@@ -87,8 +88,9 @@ async def update(
 
     Raises SecretShared.
     """
-    service = Service(request.key, request.retention_period_days or 0, request.deny_external_cleanup)
     present = registration.service(request.key)
+    since = context.clock.now() if present is None else present.since
+    service = Service(request.key, request.retention_period_days or 0, request.deny_external_cleanup, since=since)
     changes: dict[str, object] = {}
     if present is None:
         changes["services"] = (*registration.services, service)
@@ -124,10 +126,7 @@ async def expire(context: Context, request: Request, deadline: Deadline) -> str:
         expires_at = context.clock.now() + timedelta(days=days)
         changed = registration.changed(
             services=tuple(
-                Service(one.key, one.retention_period_days, one.deny_external_cleanup, expires_at)
-                if one.key == request.key
-                else one
-                for one in registration.services
+                replace(one, expires_at=expires_at) if one.key == request.key else one for one in registration.services
             ),
             secret=context.cipher.seal(request.secret),
         )
@@ -177,10 +176,7 @@ async def _expire_cluster_on(
         theirs = [one for one in current.services if one.key.cluster_id in ids]
         willing = [one for one in theirs if not one.deny_external_cleanup]
         pending = [one for one in willing if not one.expired(now)]
-        services = tuple(
-            Service(one.key, one.retention_period_days, one.deny_external_cleanup, now) if one in pending else one
-            for one in current.services
-        )
+        services = tuple(replace(one, expires_at=now) if one in pending else one for one in current.services)
         if not pending or await writes.replace(context, current, current.changed(services=services), deadline):
             return len(willing), len(theirs) - len(willing)
         await context.pause(attempt, deadline)

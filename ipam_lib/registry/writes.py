@@ -6,8 +6,10 @@ still arrive, the second is refused, and the document then reads as it was meant
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ipam_lib.errors import StorageUnavailable, StoreConflict, Unavailable
-from ipam_lib.models import PoolEntry, Registration
+from ipam_lib.models import PoolEntry, Registration, Tenure
 from ipam_lib.registry.context import TOO_SLOW, Context, Deadline
 
 ATTEMPTS = 3
@@ -115,6 +117,20 @@ async def pool_delete(context: Context, old: PoolEntry, deadline: Deadline) -> b
     for attempt in range(ATTEMPTS):
         try:
             return await context.store.pool_delete(old)
+        except StorageUnavailable as error:
+            await _before_another_attempt(context, attempt, deadline, error)
+    raise AssertionError("unreachable")
+
+
+async def history_insert(context: Context, tenures: Sequence[Tenure], deadline: Deadline) -> None:
+    """Write to the history; what is there already stays as it is.
+
+    Raises StorageUnavailable when it cannot be told whether it happened.
+    """
+    _check(deadline)
+    for attempt in range(ATTEMPTS):
+        try:
+            return await context.store.history_insert(tenures)
         except StorageUnavailable as error:
             await _before_another_attempt(context, attempt, deadline, error)
     raise AssertionError("unreachable")

@@ -5,6 +5,7 @@
     parse_expire(body)         JSON value -> models.Request
     parse_cluster(body)        JSON value -> the cluster's id
     parse_listing(query)       query string -> which registrations, how many, after which
+    parse_history(query)       query string -> in which zone, how many, after which
     parse_address(text)        part of a path -> the texts under which that address may be stored
 
 Each raises BadRequest, and nothing else, whatever it is given. The schema classes are for the specification, which
@@ -12,6 +13,7 @@ aiohttp-apispec makes of their metadata. One instance of each is kept, since bui
 """
 
 from ipam_lib.schemas.body import json_type, parse_json
+from ipam_lib.schemas.history import HistorySchema, history_parameters, parse_history
 from ipam_lib.schemas.listing import (
     AddressesFoundSchema,
     AddressesSchema,
@@ -46,15 +48,18 @@ __all__ = [
     "ClusterSchema",
     "ErrorSchema",
     "ExpireSchema",
+    "HistorySchema",
     "RegisterSchema",
     "ServiceSchema",
     "ZonesSchema",
     "bad_request",
+    "history_parameters",
     "json_type",
     "listing_parameters",
     "parse_address",
     "parse_cluster",
     "parse_expire",
+    "parse_history",
     "parse_json",
     "parse_listing",
     "parse_register",

@@ -38,6 +38,10 @@ class _Truth(fields.Field[bool]):
         return bool(value == "true")
 
 
+LIMIT: Final = _Limit(metadata={"description": f"How many at most: 1 to {MOST}, {DEFAULT_LIMIT} when not given."})
+CURSOR: Final = fields.String(metadata={"description": "The `cursor` of the page before."})
+
+
 class ListingSchema(StrictSchema):
     """The query string of `GET /v2/addresses`. Unknown names are ignored; an empty value counts as absent."""
 
@@ -49,8 +53,8 @@ class ListingSchema(StrictSchema):
     expiring = _Truth(
         metadata={"description": "Only with (`true`) or without (`false`) a service that has an expiration."}
     )
-    limit = _Limit(metadata={"description": f"How many at most: 1 to {MOST}, {DEFAULT_LIMIT} when not given."})
-    cursor = fields.String(metadata={"description": "The `cursor` of the page before."})
+    limit = LIMIT
+    cursor = CURSOR
 
 
 class ServiceReadSchema(Schema):
@@ -171,6 +175,11 @@ def parse_address(text: str) -> tuple[str, ...]:
 
 def listing_parameters() -> list[dict[str, Any]]:
     """The names that `parse_listing` knows, for the specification."""
+    return parameters_of(_LISTING)
+
+
+def parameters_of(schema: Schema) -> list[dict[str, Any]]:
+    """The names that may stand in a query string of this schema, for the specification."""
     kinds: dict[str, dict[str, Any]] = {
         "expiring": {"type": "boolean"},
         "limit": {"type": "integer", "minimum": 1, "maximum": MOST, "default": DEFAULT_LIMIT},
@@ -185,5 +194,5 @@ def listing_parameters() -> list[dict[str, Any]]:
             "description": field.metadata["description"],
             **kinds.get(name, {"type": "string"}),
         }
-        for name, field in _LISTING.fields.items()
+        for name, field in schema.fields.items()
     ]

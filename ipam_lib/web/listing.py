@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from ipam_lib.addresses import network
-from ipam_lib.models import Registration, Service
+from ipam_lib.models import Registration, Service, Tenure
 from ipam_lib.netbox.base import Container
 from ipam_lib.registry import ZoneUse
 
@@ -38,6 +38,23 @@ def zone_json(one: ZoneUse) -> dict[str, Any]:
             }
             for use in one.families
         ],
+    }
+
+
+def tenure_json(one: Tenure) -> dict[str, Any]:
+    """Who held an address, from when to when."""
+    return {
+        "address": one.address,
+        "zone": one.zone,
+        "ip_family": one.ip_family,
+        "registration_id": one.registration_id,
+        "service_name": one.key.service_name,
+        "namespace_id": one.key.namespace_id,
+        "cluster_id": one.key.cluster_id,
+        "from": None if one.since is None else _time_json(one.since),
+        "until": None if one.until is None else _time_json(one.until),
+        # A service leaves an address in no other way.
+        "ended": None if one.until is None else "expired",
     }
 
 

@@ -123,7 +123,7 @@ def take_a_restart(old: Settings, new: Settings) -> list[str]:
     else:
         section = "mongodb" if hasattr(old.storage, "host") else "storage"
         changed += [f"{section}.{name}" for name in _differing(old.storage, new.storage)]
-    for section in ("netbox", "encryption_secrets", "server", "auth", "cleanup", "logging", "splunk"):
+    for section in ("netbox", "encryption_secrets", "server", "auth", "cleanup", "history", "logging", "splunk"):
         names = _differing(getattr(old, section), getattr(new, section)) - _EXCHANGED.get(section, set())
         changed += [f"{section}.{name}" for name in sorted(names)]
     # Paths that are only there with a token, and TLS itself, are settled at the start.

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -31,6 +32,7 @@ from ipam_lib.netbox.base import Container
 from ipam_lib.registry import Context, Registry, RegistrySettings
 from ipam_lib.storage.base import Store
 from tests.crash.faults import CALM, FaultyNetBox, FaultyStore, Instance, Odds
+from tests.crash.truth import Truth, everything
 from tests.support.plain_netbox import PlainNetBox, PlainZones
 from tests.support.virtual_loop import VirtualClock, VirtualLoop
 
@@ -64,7 +66,7 @@ class Summary:
     def report(self, seconds: float, seed: int) -> str:
         """The summary for people."""
         kinds = Counter(problem.split(":")[0] for problem in self.problems)
-        named = {"leaked": 0, "twice": 0, "lost": 0, "wrong answers": 0, "stuck": 0, "other": 0}
+        named = {"leaked": 0, "twice": 0, "lost": 0, "lies": 0, "wrong answers": 0, "stuck": 0, "other": 0}
         for kind, number in kinds.items():
             key = next((name for name in named if kind.startswith(name.split()[0])), "other")
             named[key] += number
@@ -114,6 +116,7 @@ class World:
         self.random = Random(seed)
         self.loop = loop
         self.store = store
+        self.truth = Truth(store, loop)
         self.netbox = PlainNetBox(CONTAINERS)
         self.netbox.checks_uniqueness = self.random.random() < 0.7
         self.zones = PlainZones(CONTAINERS)
@@ -121,6 +124,7 @@ class World:
         scale = 0.0 if calm else self.random.choice((0.3, 1.0, 1.0, 2.5))
         # Drawn last of all, from a source of its own, so that the other choices of a seed stay what they were.
         pools = Random(seed + 1)
+        self.readers = Random(seed + 2)
         self.settings = replace(
             SETTINGS,
             warm=pools.choice((1, 2, 4, {"inet": 3})) if warm else 0,
@@ -364,6 +368,23 @@ class World:
                 await self.expire(lane)
                 await asyncio.sleep(self.random.choice((0.01, 1, 31, 70)))
 
+    async def reader(self) -> None:
+        """Somebody who asks who had an address, a moment after somebody has left it."""
+        while True:
+            address = await self.truth.left.get()
+            await asyncio.sleep(self.readers.choice((0, 0.1, 0.3, 1, 30)) * self.readers.random())
+            instance = self.readers.choice([one for one in self.instances if one.alive] or [self.start_instance()])
+            began = self.truth.now()
+            task = instance.spawn(partial(everything, self.registries[instance.name].history, address, 1000))
+            await asyncio.wait([task], timeout=PATIENCE)
+            if not task.done() or task.cancelled() or isinstance(task.exception(), Unavailable):
+                continue
+            if task.exception() is not None:
+                self.problem(f"reading failed: {task.exception()!r}")
+                return
+            for lie in self.truth.lies(address, task.result(), began):
+                self.problem(f"{lie}, read of {address} from {began} on")
+
     # -- the run -----------------------------------------------------------------------------------------------------
 
     async def run(self) -> Summary:
@@ -373,6 +394,7 @@ class World:
         for _ in range(self.random.randint(1, 3)):
             self.start_instance()
         vandals = [self.vandal()] if self.random.random() < 0.25 else []
+        readers = [self.loop.create_task(self.reader()) for _ in range(self.readers.choice((0, 3)))]
         await asyncio.gather(*(self.client(lane) for lane in self.lanes), *vandals)
         self.over = True
         for instance in self.instances:
@@ -382,6 +404,8 @@ class World:
         await asyncio.sleep(60)  # fates already drawn come to pass
         self.start_instance()
         await asyncio.sleep(600)
+        for reader in readers:
+            reader.cancel()
         if self.odds.latecomers:
             for _ in range(3):
                 async for found in self.registries[self.instances[-1].name].reconcile(fix=True):
@@ -404,7 +428,10 @@ class World:
         pool = await self.store.pool_page(list(PoolState), after=None, limit=1000)
         by_id: dict[str, Registration | PoolEntry] = {one.id: one for one in (*stored, *pool)}
         self._look_at_the_pool(pool)
+        await self._look_at_the_history()
         for one in stored:
+            if one.departed:
+                self.problem(f"stuck: {one} has not let go of {one.departed}")
             if one.state is not State.LIVE:
                 self.problem(f"stuck: {one}")
             theirs = [prefix for prefix in self.netbox.prefixes.values() if prefix.uuid == one.id]
@@ -438,6 +465,14 @@ class World:
                     box.zone == one.zone and addresses.contains(box.prefix, one.address) for box in CONTAINERS
                 ):
                     self.problem(f"{one.address} lies outside its zone")
+
+    async def _look_at_the_history(self) -> None:
+        """It tells of everybody who held an address, and of nobody else."""
+        registry = self.registries[self.instances[-1].name]
+        for address in self.truth.addresses():
+            told = await everything(registry.history, address, self.readers.randint(1, 4))
+            for lie in self.truth.lies(address, told, self.truth.now()):
+                self.problem(lie)
 
     def _look_at_the_pool(self, entries: Sequence[PoolEntry]) -> None:
         """What the pool holds is ready, or has to cool down, and is reserved in NetBox."""

@@ -133,10 +133,10 @@ MUTANTS = [
     Mutant(
         "releasing without the compare-and-set",
         "registry/release.py",
-        "    return gone if await writes.replace(context, registration, changed, context.deadline()) else 0",
+        "    return changed if await writes.replace(context, registration, changed, context.deadline()) else None",
         "    now_there = await context.store.get(registration.id) or registration\n"
         "    forced = now_there.changed(services=changed.services, state=changed.state)\n"
-        "    return gone if await writes.replace(context, now_there, forced, context.deadline()) else 0",
+        "    return forced if await writes.replace(context, now_there, forced, context.deadline()) else None",
     ),
     Mutant(
         "releasing deletes the document before the prefix",
@@ -305,6 +305,47 @@ MUTANTS = [
         "        await context.netbox.update_many(held, limit=deadline.for_reading())",
         "        pass",
         warm=True,
+    ),
+    Mutant(
+        "the history is written before the service has left",
+        "registry/release.py",
+        "    return changed if await writes.replace(context, registration, changed, context.deadline()) else None",
+        "    await history.record(context, [changed], context.deadline())\n"
+        "    return changed if await writes.replace(context, registration, changed, context.deadline()) else None",
+    ),
+    Mutant(
+        "a released document goes before its history is written",
+        "registry/release.py",
+        "    await history.record(context, registrations, deadline)\n",
+        "    for registration in registrations:\n"
+        "        await writes.delete(context, registration, deadline)\n"
+        "    await history.record(context, registrations, deadline)\n",
+    ),
+    Mutant(
+        "a document lets go of its history before that is written",
+        "registry/history.py",
+        "        await record(context, registrations, context.deadline())\n",
+        "        for one in registrations:\n"
+        "            await writes.replace(context, one, one.changed(departed=()), context.deadline())\n"
+        "        await record(context, registrations, context.deadline())\n",
+    ),
+    Mutant(
+        "the history is written under a fresh id each time",
+        "registry/history.py",
+        "_tenure(registration, gone.id, gone) for registration in registrations for gone",
+        "_tenure(registration, context.new_id(), gone) for registration in registrations for gone",
+    ),
+    Mutant(
+        "when a further service came is not written down",
+        "registry/services.py",
+        "since = context.clock.now() if present is None else present.since",
+        "since = None if present is None else present.since",
+    ),
+    Mutant(
+        "the history is read without a second look at the registrations",
+        "registry/history.py",
+        "        if standing == before:\n",
+        "        if True:\n",
     ),
 ]
 

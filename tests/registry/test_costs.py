@@ -173,7 +173,21 @@ async def test_a_release_is_two_writes_each_and_three_netbox_calls_a_batch(world
     assert (await world.instance(batch=6).release_expired()).released == 12
     assert world.netbox.calls == ["get_many", "find_by_uuid", "delete_many"] * 2
     assert (world.store.counted["replace"], world.store.counted["delete"]) == (12, 12)
+    assert world.store.counted["history_insert"] == 2
     await world.nothing()
+
+
+async def test_a_departure_is_two_writes_and_a_part_of_a_third(world: World) -> None:
+    """Off, and out of the registration again; between the two, one for all of a batch, to the history."""
+    for number in range(4):
+        await world.register(f"stays-{number}")
+        address = (await world.registrations())[-1].address
+        await world.register(f"goes-{number}", address=address)
+        await world.registry.expire(request(f"goes-{number}", address=address))
+    world.forget()
+    await world.registry.release_expired()
+    assert world.store.counted == {"find_due": 2, "replace": 8, "history_insert": 1, "find_states": 1}
+    assert world.netbox.calls == []
 
 
 async def test_a_round_with_nothing_to_do_is_two_reads(world: World) -> None:

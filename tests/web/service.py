@@ -136,6 +136,10 @@ class FakeRegistry:
         self.rounds.append("pool")
         return PoolReport()
 
+    async def prune_history(self) -> int:
+        self.rounds.append("history")
+        return 0
+
     async def release_expired(self) -> ReleaseReport:
         self.rounds.append("release")
         return ReleaseReport()

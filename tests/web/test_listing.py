@@ -32,7 +32,7 @@ CONTAINERS = (
     Container(3, "10.0.0.0/30", "ipv4", "lab", None),
 )
 CLUSTER, NAMESPACE = SERVICE["cluster_id"], SERVICE["namespace_id"]
-PATHS = ["/v2/addresses", "/v2/addresses/83.118.168.1", "/v2/zones"]
+PATHS = ["/v2/addresses", "/v2/addresses/83.118.168.1", "/v2/addresses/83.118.168.1/history", "/v2/zones"]
 
 
 class Reading:
@@ -165,7 +165,7 @@ async def test_what_is_shown_is_what_is_specified(reading: Reading) -> None:
             assert value is not None or schema.get("x-nullable") or "netbox_id" in str(schema)
 
     for path in PATHS:
-        operation = spec["paths"]["/v2/addresses/{address}" if "168" in path else path]["get"]
+        operation = spec["paths"][path.replace("83.118.168.1", "{address}")]["get"]
         status, content = await reading.get(path)
         assert status == 200
         check(content, operation["responses"]["200"]["schema"])
@@ -398,7 +398,14 @@ async def test_nothing_is_read_before_the_storage_is_prepared(reading: Reading, 
 
 
 async def test_a_slash_too_much_is_another_path(reading: Reading) -> None:
-    for path in ("/v2/addresses/", "/v2/addresses/83.118.168.1/32/", "/v2/addresses/a/b/c", "/v2/addresses//32"):
+    for path in (
+        "/v2/addresses//history",
+        "/v2/addresses/a/b/c/history",
+        "/v2/addresses/",
+        "/v2/addresses/83.118.168.1/32/",
+        "/v2/addresses/a/b/c",
+        "/v2/addresses//32",
+    ):
         assert (await reading.get(path))[0] == 404
     for path in ("/v2/addresses/83.118.168.1%2F32%2F1", f"/v2/addresses/{quote('a/b/c', safe='')}"):
         assert (await reading.get(path))[0] in {400, 404}

@@ -17,6 +17,7 @@ PATHS = {
     "/v2/cluster": {"DELETE"},
     "/v2/addresses": {"GET", "HEAD"},
     "/v2/addresses/{address}": {"GET", "HEAD"},
+    "/v2/addresses/{address}/history": {"GET", "HEAD"},
     "/v2/zones": {"GET", "HEAD"},
     "/healthz": {"GET", "HEAD"},
     "/readyz": {"GET", "HEAD"},

@@ -45,7 +45,7 @@ async def test_every_route_is_described() -> None:
         }
     pages = {(path, "get") for path in NOT_DESCRIBED}
     assert described == routes - pages
-    assert len(described) == 11
+    assert len(described) == 12
 
 
 async def test_the_cluster_path_is_described_only_where_it_is() -> None:
