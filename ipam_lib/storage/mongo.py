@@ -50,6 +50,7 @@ from ipam_lib.storage.documents import Document, change, read_services, to_docum
 from ipam_lib.storage.mongo_copying import MongoCopying
 from ipam_lib.storage.mongo_history import MongoHistory
 from ipam_lib.storage.mongo_pool import MongoPool
+from ipam_lib.storage.shelves import Shelves
 from ipam_lib.storage.usage import SECONDS_TO_COUNT, Usage, UsageCounting
 
 _FIRST_ID = ObjectId(b"\0" * 12)
@@ -91,6 +92,7 @@ class MongoStore(MongoPool, MongoHistory, MongoCopying):
         self._timeout = timeout_seconds
         self._prepare_seconds = prepare_seconds
         self._client: AsyncIOMotorClient[Document] | None = None
+        self._shelves = Shelves()
 
     async def open(self) -> None:
         if self._client is not None:

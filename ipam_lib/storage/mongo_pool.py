@@ -16,12 +16,15 @@ from ipam_lib.errors import StoreConflict
 from ipam_lib.models import IPFamily, PoolEntry, PoolState
 from ipam_lib.storage.mongo_queries import DUPLICATE_KEY, above
 from ipam_lib.storage.pool import Cooling, PoolKey, PoolStore, to_document, to_entry
+from ipam_lib.storage.shelves import Shelves
 
 _FIRST_ID: Final = ObjectId(b"\0" * 12)
 
 
 class MongoPool(PoolStore):
     """The pool's part of the store in MongoDB."""
+
+    _shelves: Shelves[PoolEntry, PoolEntry]
 
     @abstractmethod
     def _pool(self) -> AbstractAsyncContextManager[AsyncIOMotorCollection[dict[str, Any]]]:
@@ -38,14 +41,22 @@ class MongoPool(PoolStore):
                 raise
 
     async def pool_claim(self, *, zone: str, ip_family: IPFamily, by: str) -> PoolEntry | None:
-        async with self._pool() as collection:
-            document = await collection.find_one_and_update(
-                {"zone": zone, "ip_family": ip_family, "state": PoolState.READY.value},
-                {"$set": {"state": PoolState.CLAIMED.value, "by": by}, "$inc": {"revision": 1}},
-                sort=[("order", ASCENDING)],
-                return_document=ReturnDocument.AFTER,
-            )
-        return to_entry(document) if document else None
+        ready = {"zone": zone, "ip_family": ip_family, "state": PoolState.READY.value}
+        claim = {"$set": {"state": PoolState.CLAIMED.value, "by": by}, "$inc": {"revision": 1}}
+
+        async def first(query: dict[str, Any]) -> PoolEntry | None:
+            async with self._pool() as collection:
+                document = await collection.find_one_and_update(
+                    query, claim, sort=[("order", ASCENDING)], return_document=ReturnDocument.AFTER
+                )
+            return to_entry(document) if document else None
+
+        return await self._shelves.claim(
+            (zone, ip_family),
+            lowest=lambda: first(ready),
+            several=lambda number: self._entries(ready, ("order", ASCENDING), number),
+            this=lambda entry: first({**_still(entry), "state": PoolState.READY.value}),
+        )
 
     async def pool_replace(self, old: PoolEntry, new: PoolEntry) -> bool:
         document = _encoded(new)
