@@ -213,26 +213,22 @@ class World:
             del self.netbox.prefixes[victim.id]
 
     def _watch_cooldowns(self) -> None:
-        """Hold every address that becomes a registration's against the moment at which it was released."""
-        delete, put = self.store.delete, self.store.replace
-
-        async def deleting(old: Registration) -> bool:
-            done = await delete(old)
-            if done and old.state is State.RELEASING:
-                self.released[old.zone, old.address] = self.loop.time()
-            return done
+        """Hold every address that becomes a registration's against the moment at which its last service went."""
+        put = self.store.replace
 
         async def replacing(old: Registration, new: Registration) -> bool:
             done = await put(old, new)
             place = (new.zone, new.address)
-            if done and old.state is State.CREATING and new.state is State.LIVE and place in self.released:
+            if done and new.state is State.RELEASING:
+                self.released[place] = self.loop.time()
+            elif done and (old.state, new.state) == (State.CREATING, State.LIVE) and place in self.released:
                 cool = self.released[place] + self.settings.cooldown.total_seconds()
                 # Clocks differ. Where the prefix was stolen there was nothing to hold.
                 if self.loop.time() < cool - 5 and new.address not in self.robbed_addresses:
                     self.problem(f"cooldown: {new.address} was released at {self.released[place]:.3f}")
             return done
 
-        vars(self.store).update(delete=deleting, replace=replacing)
+        vars(self.store).update(replace=replacing)
 
     def start_instance(self) -> Instance:
         """A new process on the same data, with its workers."""
