@@ -1,8 +1,8 @@
 """The embedded store: one SQLite file, in write-ahead mode, safe for several processes on one machine.
 
 Each connection has a thread of its own, so the event loop never waits for the disk: one connection writes, one looks
-up, one pages through many rows, and one counts, so that a long listing or count holds up nothing else. A write is one
-call on the writing thread, from BEGIN to COMMIT: cancelling whoever waits for it does not split it. (That, and
+up, one pages through many rows, and one counts, so that a long listing or count holds up nothing else. Writes are one
+call on the writing thread, from BEGIN to COMMIT: cancelling whoever waits for one does not split it. (That, and
 withdrawing a call that nobody waits for any more, is why this stands on the standard library's executors and not on
 aiosqlite, which offers neither.)
 """
@@ -10,7 +10,7 @@ aiosqlite, which offers neither.)
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterable, Awaitable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from functools import partial
@@ -25,6 +25,7 @@ from ipam_lib.storage.copying import CopyableStore, Part, Snapshot
 from ipam_lib.storage.sqlite_connection import Connection, Work
 from ipam_lib.storage.sqlite_history import SQLiteHistory
 from ipam_lib.storage.sqlite_pool import SQLitePool
+from ipam_lib.storage.sqlite_writer import Writer
 from ipam_lib.storage.usage import SECONDS_TO_COUNT, Usage
 
 T = TypeVar("T")
@@ -43,6 +44,7 @@ class SQLiteStore(SQLitePool, SQLiteHistory, CopyableStore):
         self.path = Path(path)
         self._timeout = timeout_seconds
         self._connections: dict[str, Connection] = {}
+        self._writer: Writer | None = None
 
     async def open(self) -> None:
         if not self._connections:
@@ -52,6 +54,7 @@ class SQLiteStore(SQLitePool, SQLiteHistory, CopyableStore):
                 "counter": self._connection("counter"),
                 "writer": self._connection("writer", writable=True),
             }
+            self._writer = Writer(self._connections["writer"])
 
     def _connection(self, name: str, *, writable: bool = False) -> Connection:
         # Less than the whole, so that "it is locked" is told from "it did not answer".
@@ -59,6 +62,9 @@ class SQLiteStore(SQLitePool, SQLiteHistory, CopyableStore):
         return Connection(name, partial(sqlite_file.connect, self.path, busy_seconds=busy_seconds, writable=writable))
 
     async def close(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            await asyncio.shield(writer.settle())
         connections, self._connections = self._connections, {}
 
         def close() -> None:
@@ -153,16 +159,25 @@ class SQLiteStore(SQLitePool, SQLiteHistory, CopyableStore):
     async def _scan(self, work: Work[T]) -> T:
         return await self._run("pager", work)
 
-    async def _write(self, work: Work[T]) -> T:
-        return await self._run("writer", partial(sqlite_file.transaction, work=work))
+    async def _write(self, work: Work[T], *, lasting: bool = True) -> T:
+        if self._writer is None:
+            raise _closed()
+        return await self._within(self._timeout, self._writer.run(work, lasting=lasting))
 
     async def _run(self, name: str, work: Work[T], seconds: float | None = None) -> T:
         """Run on the connection of this name, within the time limit (the usual one, if no other is given), with the
         database's errors turned into ours."""
         if name not in self._connections:
-            raise StorageUnavailable("storage is closed", applied=False)
+            raise _closed()
+        return await self._within(seconds or self._timeout, self._connections[name].run(work))
+
+    async def _within(self, seconds: float, operation: Awaitable[T]) -> T:
         try:
-            async with asyncio.timeout(seconds or self._timeout):
-                return await self._connections[name].run(work)
+            async with asyncio.timeout(seconds):
+                return await operation
         except TimeoutError as error:
             raise StorageUnavailable("storage did not answer in time; try again", applied=True) from error
+
+
+def _closed() -> StorageUnavailable:
+    return StorageUnavailable("storage is closed", applied=False)

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from ipam_lib.errors import StorageUnavailable
 from ipam_lib.storage import sqlite_file
 
 T = TypeVar("T")
@@ -33,7 +32,7 @@ class Connection:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._executor, self._run, work)
         except (sqlite3.Error, OSError) as error:
-            raise StorageUnavailable(sqlite_file.describe(error), applied=False) from error
+            raise sqlite_file.translated(error) from error
 
     def _run(self, work: Work[T]) -> T:
         if self._connection is None:

@@ -200,6 +200,15 @@ def commit(connection: sqlite3.Connection) -> None:
         raise StorageUnavailable(describe(error), applied=True) from error
 
 
+def translated(error: Exception) -> Exception:
+    """An error of the database, after which surely nothing was written, as one of ours; any other as it is."""
+    if isinstance(error, (sqlite3.Error, OSError)):
+        unavailable = StorageUnavailable(describe(error), applied=False)
+        unavailable.__cause__ = error
+        return unavailable
+    return error
+
+
 def describe(error: Exception) -> str:
     """What to tell the caller about an error of the database: a hint what kind it is, without paths."""
     kinds = {

@@ -46,8 +46,8 @@ class SQLiteHistory(HistoryStore):
         """Run on the connection that pages."""
 
     @abstractmethod
-    async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run in a transaction."""
+    async def _write(self, work: Callable[[sqlite3.Connection], T], *, lasting: bool = True) -> T:
+        """Run in a transaction; see `sqlite_writer.Writer.run`."""
 
     async def history_insert(self, tenures: Sequence[Tenure]) -> None:
         if tenures:

@@ -51,14 +51,15 @@ class SQLitePool(PoolStore):
         """Run on the connection that looks up."""
 
     @abstractmethod
-    async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run in a transaction."""
+    async def _write(self, work: Callable[[sqlite3.Connection], T], *, lasting: bool = True) -> T:
+        """Run in a transaction; see `sqlite_writer.Writer.run`."""
 
     async def pool_insert(self, entries: Sequence[PoolEntry]) -> None:
         await self._write(partial(insert_all, entries=entries))
 
     async def pool_claim(self, *, zone: str, ip_family: IPFamily, by: str) -> PoolEntry | None:
-        return await self._write(partial(claim, zone=zone, ip_family=ip_family, by=by))
+        # Nobody is told of it before the registration has gone live: that is flushed, and takes this along.
+        return await self._write(partial(claim, zone=zone, ip_family=ip_family, by=by), lasting=False)
 
     async def pool_replace(self, old: PoolEntry, new: PoolEntry) -> bool:
         return await self._write(partial(replace, old=old, new=new))
