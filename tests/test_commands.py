@@ -1,0 +1,115 @@
+"""docs/commands.md is held to the program: every subcommand is there, with its usage, and its JSON is as it says.
+
+python -m tests.test_commands    writes the usages anew
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from ipam_lib.cli.parser import COMMANDS, build_parser, subparser
+from tests.support.processes import REPOSITORY
+
+PAGE = REPOSITORY / "docs" / "commands.md"
+WIDTH = 110
+_USAGE = re.compile(r"^## `([\w-]+)`\n\n```text\nusage:.*?```\n", re.DOTALL | re.MULTILINE)
+
+TYPES: dict[str, Callable[[Any], bool]] = {
+    "string": lambda value: isinstance(value, str),
+    "integer": lambda value: type(value) is int,
+    "boolean": lambda value: isinstance(value, bool),
+    "null": lambda value: value is None,
+}
+
+
+def usage(name: str) -> str:
+    """The usage of a subcommand, broken between its options."""
+    parser = subparser(build_parser("ipam"), name)
+    assert parser is not None
+    parser.formatter_class = lambda prog: argparse.HelpFormatter(prog, width=100_000)
+    lines = [f"usage: ipam {name}"]
+    for word in re.findall(r"\[[^]]*\]|\([^)]*\)|--?[\w-]+ [A-Z]+|\S+", parser.format_usage().partition(f" {name} ")[2]):
+        if len(lines[-1]) + len(word) >= WIDTH:
+            lines.append("      ")
+        lines[-1] += f" {word}"
+    return "\n".join(lines)
+
+
+def with_usages(text: str) -> str:
+    """The page with its usages as they should be."""
+    return _USAGE.sub(lambda found: f"## `{found[1]}`\n\n```text\n{usage(found[1])}\n```\n", text)
+
+
+def sections() -> dict[str, str]:
+    """The sections of the page by their headings, without backquotes."""
+    _, *parts = re.split(r"^## (.+)\n", PAGE.read_text("utf-8"), flags=re.MULTILINE)
+    return {heading.strip("`"): text for heading, text in zip(parts[::2], parts[1::2], strict=True)}
+
+
+def fields(section: str) -> dict[str, str]:
+    """The documented fields of a section's JSON, by path, with their types; registrations in full."""
+    found: dict[str, str] = {}
+    table = section.partition("| Field | Type | What |\n|---|---|---|\n")[2].partition("\n\n")[0]
+    for name, kind in re.findall(r"^\| `([^`]+)` \| ([^|]+) \|", table, re.MULTILINE):
+        if kind == "registration":
+            found |= {f"{name}.{inner}": type_ for inner, type_ in fields(sections()["A registration"]).items()}
+        else:
+            found[name] = kind
+    return found
+
+
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value in a JSON value that is neither list nor object, with its path."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from leaves(inner, f"{path}.{'KIND' if path.endswith('.summary') else name}".lstrip("."))
+    elif isinstance(value, list):
+        for inner in value:
+            yield from leaves(inner, f"{path}[]")
+    else:
+        yield path, value
+
+
+def assert_documented(name: str, *printed: Any) -> None:
+    """That what a command printed has just the documented fields, each of its type. Together the values must have all of
+    them."""
+    documented = fields(sections()[name])
+    met = set()
+    for path, value in (leaf for one in printed for leaf in leaves(one)):
+        assert path in documented, f"docs/commands.md: {name} prints {path}"
+        assert any(TYPES[kind](value) for kind in documented[path].split(" or ")), (name, path, value)
+        met.add(path)
+    assert met == set(documented), f"docs/commands.md: {name} does not print {set(documented) - met}"
+
+
+def test_every_subcommand_has_a_section_in_the_order_of_the_help() -> None:
+    assert [heading for heading in sections() if heading in COMMANDS or "-" in heading] == list(COMMANDS)
+
+
+def test_the_usages_are_current() -> None:
+    text = PAGE.read_text("utf-8")
+    assert with_usages(text) == text, "run: ./scripts/generate"
+    assert len(_USAGE.findall(text)) == len(COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_that_prints_data_has_its_fields_documented(name: str) -> None:
+    parser = subparser(build_parser(), name)
+    assert parser is not None
+    prints = any("--format" in action.option_strings for action in parser._actions)
+    assert bool(fields(sections()[name])) == prints
+
+
+def test_links_lead_somewhere() -> None:
+    for page in (REPOSITORY / "docs").glob("*.md"):
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text("utf-8")):
+            assert (page.parent / target).exists(), (page.name, target)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(with_usages(PAGE.read_text("utf-8")), "utf-8")
