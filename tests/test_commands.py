@@ -33,7 +33,9 @@ def usage(name: str) -> str:
     assert parser is not None
     parser.formatter_class = lambda prog: argparse.HelpFormatter(prog, width=100_000)
     lines = [f"usage: ipam {name}"]
-    for word in re.findall(r"\[[^]]*\]|\([^)]*\)|--?[\w-]+ [A-Z]+|\S+", parser.format_usage().partition(f" {name} ")[2]):
+    for word in re.findall(
+        r"\[[^]]*\]|\([^)]*\)|--?[\w-]+ [A-Z]+|\S+", parser.format_usage().partition(f" {name} ")[2]
+    ):
         if len(lines[-1]) + len(word) >= WIDTH:
             lines.append("      ")
         lines[-1] += f" {word}"
@@ -76,8 +78,8 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def assert_documented(name: str, *printed: Any) -> None:
-    """That what a command printed has just the documented fields, each of its type. Together the values must have all of
-    them."""
+    """That what a command printed has just the documented fields, each of its type, and in all of the values together
+    every one of them."""
     documented = fields(sections()[name])
     met = set()
     for path, value in (leaf for one in printed for leaf in leaves(one)):

@@ -17,6 +17,7 @@ from ipam_lib.config import (
     Settings,
     SplunkSection,
     SQLitePath,
+    inspect,
     read_keys,
     read_secret,
     settings_rows,
@@ -941,3 +942,19 @@ def test_markdown_table() -> None:
     assert kinds["encryption_secrets.scheme"] == "`aes-siv` or `legacy-ctr`"
     assert kinds["server.request_timeout_seconds"] == "seconds, 1 to 300"
     assert any("required unless `mongodb.uri` is given" in line for line in lines)
+
+
+def test_every_section_can_be_inspected_by_itself(tmp_path: Path) -> None:
+    """Also one that is added later."""
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"storage": {"sqlite": "x"}, "splunk": {"enable": True}, "cleenup": {}}))
+    found = inspect(config)
+    assert found.source == config
+    broken = {"netbox", "encryption_secrets", "splunk"}
+    for name in SECTIONS:
+        if name != "mongodb":
+            assert (getattr(found, name) is None) == (name in broken), name
+    assert isinstance(found.storage, SQLitePath)
+    for setting in ("netbox.url", "netbox.token_path", "encryption_secrets.path", "splunk.url", "splunk.token_path"):
+        assert any(problem.startswith(setting) for problem in found.problems), setting
+    assert any("cleanup" in warning for warning in found.warnings)

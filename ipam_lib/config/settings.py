@@ -98,6 +98,7 @@ class Inspection:
     server: ServerSection | None = None
     auth: AuthSection | None = None
     cleanup: CleanupSection | None = None
+    history: HistorySection | None = None
     logging: LoggingSection | None = None
     splunk: SplunkSection | None = None
 
