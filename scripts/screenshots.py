@@ -13,6 +13,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,8 +21,14 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
+from ipam_lib.clock import whole_milliseconds
+from ipam_lib.models import ServiceKey, Tenure
+from tests.browser.site import site
+from tests.storage.samples import registration
+from tests.storage.samples import service as service_of
 from tests.support.browser import chromium, installed, resize
 from tests.support.processes import BEARER, TOKEN, Process, call, ready, running, until, write_config
+from tests.web.service import TOKEN as TOKEN_OF_SITE
 
 DIRECTORY: Final = Path(__file__).parents[1] / "docs" / "screenshots"
 LARGEST: Final = 250_000
@@ -110,10 +117,44 @@ def _total(url: str, name: str) -> int:
     return sum(use[name] for zone in zones for use in zone["families"])
 
 
+def take_history(chrome: Chrome, out: Path) -> None:
+    """A picture of an address that has been through several hands, which nobody can make happen in a minute."""
+    now = whole_milliseconds(datetime.now(UTC))
+    ends = [now - timedelta(days=days, minutes=days * 7) for days in (0, 12, 59, 211)]
+    past = [
+        Tenure(
+            id=f"{number:024x}",
+            registration_id=f"{number:024x}",
+            zone="inet",
+            ip_family="ipv4",
+            address="83.118.168.10/32",
+            key=ServiceKey(f"{SERVICES[number]}-inet", identity("namespace", number), identity("cluster", number % 2)),
+            since=ends[number + 1] + timedelta(hours=30) if number + 1 < len(ends) else None,
+            until=ends[number],
+        )
+        for number in range(1, len(ends))
+    ]
+    holder = service_of(
+        "ingress-inet",
+        namespace=identity("namespace", 0),
+        cluster=identity("cluster", 0),
+        since=ends[1] + timedelta(hours=30),
+    )
+    holds = registration(9, address="83.118.168.10/32", services=(holder,))
+    with site() as place:
+        place.add(holds)
+        place.do(place.store.history_insert(past))
+        camera = Camera(chrome, place.url, out, token=TOKEN_OF_SITE)
+        camera.open("/#history=83.118.168.10", width=1280, height=900)
+        camera.wait_for("dialog .history")
+        camera.take("history")
+
+
 class Camera:
     """Takes pictures of the pages at an address."""
 
-    def __init__(self, chrome: Chrome, url: str, out: Path) -> None:
+    def __init__(self, chrome: Chrome, url: str, out: Path, *, token: str = BEARER) -> None:
+        self._token = token
         self._chrome = chrome
         self._url = url
         self._out = out
@@ -123,7 +164,7 @@ class Camera:
         resize(self._chrome, width, height, dark=dark, scale=1.5)
         self._chrome.get("about:blank")
         self._chrome.get(self._url + "/healthz")
-        self._chrome.execute_script("sessionStorage.setItem('ipam-api.token', arguments[0])", BEARER)
+        self._chrome.execute_script("sessionStorage.setItem('ipam-api.token', arguments[0])", self._token)
         self._chrome.get(self._url + path)
 
     def wait_for(self, selector: str) -> None:
@@ -175,6 +216,7 @@ def main() -> int:
         camera.open("/#zone=inet&limit=25", width=1280, height=900)
         camera.wait_for(".registrations")
         camera.take("registrations", top="#registrations-title")
+        take_history(chrome, out)
         camera.open("/", width=390, height=844)
         camera.wait_for(".registrations")
         camera.take("page-narrow", top="#zones-title")

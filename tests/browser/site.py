@@ -53,6 +53,7 @@ class Site:
     def clear(self) -> None:
         """Let nothing be registered, and everything be well."""
         self.store.database.registrations.clear()
+        self.store.database.history.clear()
         self.clock.advance(60)
         self.running.store.trouble = None
         self.running.netbox.away = False

@@ -14,10 +14,11 @@ import pytest
 from selenium.webdriver import Chrome, Keys
 
 from ipam_lib.errors import StorageUnavailable
+from ipam_lib.models import Tenure
 from ipam_lib.version import __version__
 from tests.browser.looking import Looking
 from tests.browser.site import Site, site
-from tests.storage.samples import DAY, NOW, registration, service
+from tests.storage.samples import DAY, NOW, key, object_id, registration, service
 from tests.support.browser import resize
 from tests.support.processes import call
 from tests.web.service import SERVICE, TOKEN
@@ -314,6 +315,95 @@ def test_nothing_registered_says_so(look: Looking) -> None:
     assert "No registration fits" in look.wait_for("#registrations", "Show all")
 
 
+# ---- Who held an address
+
+
+def held(number: int, **fields: Any) -> Tenure:
+    values: dict[str, Any] = {
+        "id": object_id(900 + number),
+        "registration_id": object_id(800 + number),
+        "zone": "inet",
+        "ip_family": "ipv4",
+        "address": "83.118.168.1/32",
+        "key": key(f"web-{number}", cluster=CLUSTER, namespace=NAMESPACE),
+        "since": NOW - (number + 1) * DAY,
+        "until": NOW - number * DAY,
+    }
+    return Tenure(**values | fields)
+
+
+def keep(place: Site, *tenures: Tenure) -> None:
+    place.do(place.store.history_insert(tenures))
+
+
+ENTRIES = "dialog .history tbody tr"
+
+
+def test_who_holds_an_address_and_who_held_it(look: Looking, place: Site) -> None:
+    place.add(sample(1, services=(service("now", cluster=CLUSTER, namespace=NAMESPACE, since=NOW),)))
+    keep(place, held(1), held(2, since=None))
+    opened(look)
+    link = look.find('.address a[href*="history="]')
+    look.script("arguments[0].focus()", link)
+    link.send_keys(Keys.ENTER)
+    look.find(ENTRIES)
+    assert look.text("#history-title") == "History of 83.118.168.1/32"
+    assert look.text("#history-entries-told") == "3 entries"
+    now, before, first = look.texts(ENTRIES)
+    assert "still held" in now
+    assert "web-1" in before
+    assert look.script("return arguments[0].querySelectorAll('time').length", look.all(ENTRIES)[1]) == 2
+    assert "before records" in first
+    # It can be kept and passed on, and Escape leads back to where one was.
+    assert "history=83.118.168.1" in look.chrome.current_url
+    look.chrome.refresh()
+    look.until(lambda: len(look.texts(ENTRIES)) == 3)
+    look.press(Keys.ESCAPE)
+    look.until(lambda: not look.script("return document.getElementById('history').open"))
+    look.until(lambda: "history=" not in look.chrome.current_url)
+    look.chrome.back()
+    look.until(lambda: len(look.texts(ENTRIES)) == 3)
+    look.chrome.back()
+    look.chrome.back()
+    look.until(lambda: not look.script("return document.getElementById('history').open"))
+
+
+def test_closed_the_focus_and_the_page_are_where_they_were(look: Looking, place: Site) -> None:
+    place.add(*(sample(number) for number in range(25)))
+    opened(look, "/#limit=10").click("#next")
+    look.wait_for("#registrations-told", "page 2")
+    link = look.find('.address a[href*="83.118.168.15"]')
+    look.script("arguments[0].focus()", link)
+    look.press(Keys.ENTER)
+    look.until(lambda: look.script("return document.getElementById('history').open"))
+    look.settled()
+    look.click("#history-close")
+    look.until(lambda: "history=" not in look.chrome.current_url)
+    assert look.script("return document.activeElement.getAttribute('aria-label')") == "History of 83.118.168.15/32"
+    assert "page 2" in look.text("#registrations-told")
+    look.click("#previous")
+    look.wait_for("#registrations-told", "page 1")
+
+
+def test_a_long_history_goes_on_when_asked(look: Looking, place: Site) -> None:
+    keep(place, *(held(number) for number in range(120)))
+    opened(look, "/#history=83.118.168.1")
+    look.until(lambda: len(look.texts(ENTRIES)) == 50)
+    look.click("#history-older")
+    look.until(lambda: len(look.texts(ENTRIES)) == 100)
+    look.click("#history-older")
+    look.until(lambda: len(look.texts(ENTRIES)) == 120)
+    assert not look.find("#history").find_elements("css selector", "#history-older:not([hidden])")
+    assert len(set(look.texts(ENTRIES))) == 120
+
+
+def test_of_an_address_that_nobody_held(look: Looking) -> None:
+    opened(look, "/#history=83.118.168.200")
+    look.wait_for("#history-entries", "Nobody is known to have held 83.118.168.200")
+    opened(look, "/#history=nonsense")
+    look.wait_for("#history-entries-problem", "does not understand")
+
+
 # ---- What goes wrong
 
 
@@ -505,6 +595,7 @@ def test_nothing_is_wider_than_the_screen(look: Looking, place: Site, width: int
     long = "2001:db8::ffff:ffff:ffff:ffff/128"
     names = (service("x" * 253, cluster=CLUSTER, namespace=NAMESPACE, expires_at=NOW + DAY), service("a b " * 60))
     place.add(sample(1), sample(2, address=long, ip_family="ipv6", services=names))
+    keep(place, held(1, address="2001:db8::5/128", key=key("x" * 253, cluster=CLUSTER, namespace=NAMESPACE)))
     resize(look.chrome, width)
     opened(look, path)
     assert look.script("return document.documentElement.scrollWidth") <= width
@@ -539,6 +630,7 @@ def test_axe_finds_nothing(look: Looking, place: Site, axe: str, dark: bool, wid
     services = (service("web", expires_at=NOW + DAY, retention_period_days=1), service("db"))
     place.add(*(sample(number, services=services) for number in range(250)))
     place.running.netbox.away = True
+    keep(place, held(1), held(2, since=None))
     resize(look.chrome, width, dark=dark)
     for path in ("locked", "/", "/#cluster_id=wrong", "/#address=83.118.168.255", "/#history=83.118.168.1"):
         if path == "locked":

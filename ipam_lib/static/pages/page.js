@@ -329,11 +329,7 @@ function loadHistory(address, cursor = "") {
       at("history-entries-told").textContent = entries.length ? many(entries.length, "entry", "entries") : "";
       at("history-older").hidden = older === null;
     },
-    (problem) => {
-      if (problem.status !== 404) return problem.status === 401 && barred(problem);
-      at("history-entries").replaceChildren(nothing(`This server has no history of ${address}.`));
-      return true;
-    },
+    barred,
   );
 }
 
