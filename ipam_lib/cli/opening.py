@@ -21,7 +21,8 @@ from ipam_lib.netbox.zones import ZoneCache
 from ipam_lib.registry import Registry
 from ipam_lib.storage.base import Store
 from ipam_lib.storage.copying import CopyableStore
-from ipam_lib.telemetry import logs
+from ipam_lib.telemetry import logs, redaction
+from ipam_lib.telemetry.lifetime import secrets_of
 
 T = TypeVar("T")
 
@@ -33,6 +34,7 @@ def load_settings(arguments: argparse.Namespace) -> Settings:
     terminal.set_up()
     logs.set_up("ERROR")  # what else there is to tell, the command tells itself
     settings, warnings = Settings.load(getattr(arguments, "config", None))
+    redaction.remember(secrets_of(settings))
     for warning in warnings:
         terminal.warn(warning)
     return settings

@@ -9,7 +9,7 @@ from typing import Any
 
 from ipam_lib.telemetry.logs import HTTP, extras
 
-_HTTP_FIELDS = ("request_id", "status", "method", "path", "ip", "response_time_ms", "user_agent", "body")
+_HTTP_FIELDS = ("request_id", "status", "method", "path", "ip", "response_time_ms", "user_agent", "body", "reason")
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, Any]:

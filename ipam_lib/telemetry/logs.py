@@ -2,7 +2,8 @@
 systemd's journal, which keeps time and priority itself, lines begin with their priority, and have no time.
 
 Loggers are named after their module; `ipam_lib.http` is for one line per answered request (built by `web.access`, with
-the fields as extras). Nothing here may ever be handed a secret, token or password.
+the fields as extras). Nothing here may ever be handed a secret, token or password; what is handed one all the same is
+redacted.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
+from ipam_lib.telemetry.redaction import STANDARD, settle
+
 HTTP = "ipam_lib.http"
 
 # Set for the length of one request, and inherited by every task that works for it.
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 
-_STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
@@ -32,7 +34,7 @@ def printable(text: str) -> str:
 
 def extras(record: logging.LogRecord) -> dict[str, Any]:
     """The fields that a record carries beside its message, the request id among them."""
-    fields = {name: value for name, value in record.__dict__.items() if name not in _STANDARD}
+    fields = {name: value for name, value in record.__dict__.items() if name not in STANDARD}
     if "request_id" not in fields and (current := request_id.get()) is not None:
         fields["request_id"] = current
     return fields
@@ -87,11 +89,62 @@ def is_journal(stream: TextIO, environ: Mapping[str, str] = os.environ) -> bool:
     return environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
-def set_up(level: str = "INFO", stream: TextIO | None = None) -> None:
-    """Send every log line of the process to `stream` (standard error), from `level` on. May be called again."""
-    stream = stream or sys.stderr
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(JournalFormatter() if is_journal(stream) else TextFormatter())
+class TextHandler(logging.Handler):
+    """Writes readable text to a stream. Where that takes nothing (its reader has gone, its disk is full), lines are
+    lost and counted: there is nowhere left to tell.
+
+    By itself it redacts each line and writes it at once; a pipeline has done the one, and does the other by `flush`.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self.setFormatter(JournalFormatter() if is_journal(stream) else TextFormatter())
+        self._stream = stream
+        self._piped = False
+        self._lines: list[str] = []
+        self.failed = 0
+
+    def leave_to_pipeline(self) -> None:
+        """From now on, records come redacted, and are written by `flush`."""
+        self._piped = True
+
+    def take_back(self) -> None:
+        """It is by itself again."""
+        self._piped = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._lines.append(self.format(record if self._piped else settle(record)) + "\n")
+        if not self._piped:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is kept."""
+        lines, self._lines = self._lines, []
+        if not lines:
+            return
+        try:
+            self._write("".join(lines))
+        except (OSError, ValueError):  # ValueError: it has been closed
+            self.failed += len(lines)
+
+    def _write(self, text: str) -> None:
+        self._stream.flush()
+        try:
+            descriptor = self._stream.fileno()
+        except (OSError, AttributeError):  # no file behind it
+            self._stream.write(text)
+            self._stream.flush()
+            return
+        # Past the stream's buffer: a thread that is stuck in there keeps the interpreter from ending.
+        left = memoryview(text.encode("utf-8", "replace"))
+        while left:
+            left = left[os.write(descriptor, left) :]
+
+
+def set_up(level: str = "INFO", stream: TextIO | None = None) -> TextHandler:
+    """Send every log line of the process to `stream` (standard error), from `level` on. May be called again. Returns
+    what writes them."""
+    handler = TextHandler(stream or sys.stderr)
     root = logging.getLogger()
     for former in list(root.handlers):
         root.removeHandler(former)
@@ -101,3 +154,4 @@ def set_up(level: str = "INFO", stream: TextIO | None = None) -> None:
     for name in ("asyncio", "aiohttp", "pymongo", "motor"):
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(level.upper())))
     logging.captureWarnings(True)
+    return handler

@@ -1,110 +1,58 @@
 """From the loggers to their destinations, without a request ever waiting for a disk, a pipe or a network.
 
-A logging call puts its record, already turned into text, into a bounded queue; one thread writes it on, several at a
-time: to be woken for each would cost the request more than the line itself. Where that cannot keep up (a full disk, a
-pipe that nobody reads) records are dropped and counted, and a line a minute says so.
+A logging call puts its record, already turned into text, into a bounded queue; one thread writes it on, many at a time.
+Where that cannot keep up (a full disk, a pipe that nobody reads) records are dropped and counted, and a line a minute
+says so.
 """
 
 from __future__ import annotations
 
 import logging
-import queue
-import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from logging.handlers import QueueHandler, QueueListener, RotatingFileHandler
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TextIO
+from typing import Final, TextIO
 
 from ipam_lib.telemetry import logs
+from ipam_lib.telemetry.files import LogFile
 from ipam_lib.telemetry.json_lines import JSONFormatter
 from ipam_lib.telemetry.redaction import settle
 
-LONGEST_QUEUE = 10_000
-SECONDS_TO_GATHER = 0.02
-LARGEST_FILE = 50 * 1024 * 1024
-FILES_KEPT = 10
-SECONDS_BETWEEN_COMPLAINTS = 60.0
+LONGEST_QUEUE: Final = 10_000
+LARGEST_BATCH: Final = 500
+SECONDS_BETWEEN_BATCHES: Final = 0.02
+SECONDS_TO_WRITE_THE_REST: Final = 5.0
+SECONDS_BETWEEN_COMPLAINTS: Final = 60.0
 
-APP_FILE = "ipam-api.log"
-HTTP_FILE = "http.log"
-
-
-class _Gathering:
-    """The queue between those who log and the one thread that writes. That is woken by the first record, and then lets
-    others gather for a moment."""
-
-    def __init__(self, longest: int, seconds: float = SECONDS_TO_GATHER) -> None:
-        self._longest = longest
-        self._seconds = seconds
-        self._records: deque[logging.LogRecord | None] = deque()
-        self._arrived = threading.Event()
-        self._ending = threading.Event()
-        self._waiting = False
-
-    @property
-    def settled(self) -> bool:
-        """Whether everything that was put in has been written."""
-        return not self._records and self._waiting
-
-    def put_nowait(self, record: logging.LogRecord | None) -> None:
-        """Add a record, or None, which ends the thread; raises queue.Full. Any thread may."""
-        if record is None:
-            self._ending.set()
-        elif len(self._records) >= self._longest:
-            raise queue.Full
-        self._records.append(record)
-        if not self._arrived.is_set():
-            self._arrived.set()
-
-    def get(self, block: bool = True) -> logging.LogRecord | None:
-        """The next record; waits for it, or raises queue.Empty. One thread may."""
-        while not self._records:
-            if not block:
-                raise queue.Empty
-            self._waiting = True
-            self._arrived.wait()
-            self._ending.wait(self._seconds)
-            self._arrived.clear()
-        # Before the record is taken out: `settled` looks in the opposite order.
-        self._waiting = False
-        return self._records.popleft()
+APP_FILE: Final = "ipam-api.log"
+HTTP_FILE: Final = "http.log"
 
 
-class _Enqueue(QueueHandler):
+class _Enqueue(logging.Handler):
     """Puts records into the queue, or drops and counts them when it is full."""
 
-    dropped = 0
+    def __init__(self, longest: int) -> None:
+        super().__init__()
+        self._longest = longest
+        self.records: deque[logging.LogRecord] = deque()
+        self.wake = threading.Event()
+        self.accepted = 0
+        self.dropped = 0
 
-    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+    def emit(self, record: logging.LogRecord) -> None:
+        if len(self.records) >= self._longest:
+            self.dropped += 1
+            return
         if (current := logs.request_id.get()) is not None and not hasattr(record, "request_id"):
             record.request_id = current
-        return settle(record)
-
-    def enqueue(self, record: logging.LogRecord) -> None:
-        try:
-            self.queue.put_nowait(record)
-        except queue.Full:
-            self.dropped += 1
-
-
-class _LogFile(RotatingFileHandler):
-    """A rotated file of JSON lines. A disk that is full, or a directory that cannot be written, is complained about
-    once a minute, and tried again with every line."""
-
-    def __init__(self, path: Path, complain: Callable[[str], None]) -> None:
-        super().__init__(path, maxBytes=LARGEST_FILE, backupCount=FILES_KEPT, encoding="utf-8", delay=True)
-        self.setFormatter(JSONFormatter())
-        self._complain = complain
-        self.failed = 0
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's own name)
-        del record
-        self.failed += 1
-        error = sys.exc_info()[1]
-        self._complain(f"cannot write {self.baseFilename}: {error}; {self.failed} lines are missing there so far")
+        settle(record)
+        self.records.append(record)
+        self.accepted += 1
+        if not self.wake.is_set():
+            self.wake.set()
 
 
 class _About(logging.Filter):
@@ -122,7 +70,7 @@ class LogPipeline:
     """The logging of a serving process: text on standard error, two JSON files in `directory`, and further `sinks`.
 
     `start` takes over the root logger; `stop` writes what is queued and gives it back. A directory that cannot be
-    made or written is complained about on standard error, and the service goes on.
+    made or written is complained about on standard error and to the sinks, and the service goes on.
     """
 
     def __init__(
@@ -133,6 +81,7 @@ class LogPipeline:
         sinks: Sequence[logging.Handler] = (),
         stream: TextIO | None = None,
         monotonic: Callable[[], float] = time.monotonic,
+        longest_queue: int = LONGEST_QUEUE,
     ) -> None:
         self._level = level
         self._directory = directory
@@ -140,39 +89,75 @@ class LogPipeline:
         self._stream = stream
         self._monotonic = monotonic
         self._complained: dict[str, float] = {}
-        self._text: logging.Handler | None = None
-        self._queue = _Gathering(LONGEST_QUEUE)
-        self._enqueue = _Enqueue(self._queue)
-        self._listener: QueueListener | None = None
+        self._files: list[LogFile] = []
+        self._text: logs.TextHandler | None = None
+        self._enqueue = _Enqueue(longest_queue)
+        self._thread: threading.Thread | None = None
+        self._stopping = threading.Event()
+        self._progress = threading.Condition()
+        self._written = 0
+        self._broken = 0
+        self._told = 0
 
     @property
-    def dropped(self) -> int:
-        """How many records have been dropped because the queue was full."""
-        return self._enqueue.dropped
+    def dropped(self) -> Mapping[str, int]:
+        """How many lines have been lost, by where: `queue` (they came faster than they could be written), `stderr`,
+        `files`, `bug` (one of ours)."""
+        return {
+            "queue": self._enqueue.dropped,
+            "stderr": self._text.failed if self._text is not None else 0,
+            "files": sum(file.failed for file in self._files),
+            "bug": self._broken,
+        }
 
     def start(self) -> None:
         """Send every log line of the process through here."""
-        logs.set_up(self._level, self._stream)
-        root = logging.getLogger()
-        (self._text,) = root.handlers
-        handlers = [self._text, *self._files(), *self._sinks]
-        self._listener = _Listener(self._queue, *handlers, pipeline=self)
-        root.handlers = [self._enqueue]
-        self._listener.start()
+        self._text = logs.set_up(self._level, self._stream)
+        self._text.leave_to_pipeline()
+        self._files = self._open_files()
+        logging.getLogger().handlers = [self._enqueue]
+        self._thread = threading.Thread(target=self._run, name="write the log", daemon=True)
+        self._thread.start()
 
-    def stop(self) -> None:
-        """Write what is queued, and close the files. Stopping twice is fine."""
-        listener, self._listener = self._listener, None
-        if listener is None:
+    def flush(self, seconds: float = SECONDS_TO_WRITE_THE_REST) -> bool:
+        """Wait until what has been logged by now is written, at most `seconds`. Whether it is."""
+        wanted = self._enqueue.accepted
+        with self._progress:
+            return self._progress.wait_for(lambda: self._written >= wanted, seconds)
+
+    def stop(self, seconds: float = SECONDS_TO_WRITE_THE_REST) -> None:
+        """Write what is queued, and close the files; what a destination does not take within `seconds` is lost.
+        Stopping twice is fine."""
+        thread, self._thread = self._thread, None
+        if thread is None:
             return
-        listener.stop()
         assert self._text is not None
+        self._stopping.set()
+        self._enqueue.wake.set()
+        thread.join(seconds)
+        if thread.is_alive():
+            # It waits for a reader that does not read. Whoever wrote there now would wait as well.
+            logging.getLogger().handlers = [logging.NullHandler()]
+            return
+        self._text.take_back()
         logging.getLogger().handlers = [self._text]
-        for handler in listener.handlers:
-            if handler is not self._text:
-                handler.close()
 
-    def _files(self) -> list[logging.Handler]:
+    def complain(self, text: str) -> None:
+        """Say something about the logging itself, not in the files but everywhere else, each thing at most once a
+        minute."""
+        topic = text.partition(":")[0]
+        now = self._monotonic()
+        if now - self._complained.get(topic, -SECONDS_BETWEEN_COMPLAINTS) < SECONDS_BETWEEN_COMPLAINTS:
+            return
+        self._complained[topic] = now
+        record = logging.LogRecord(__name__, logging.WARNING, __file__, 0, text, None, None)
+        for handler in (self._text, *self._sinks):
+            if handler is not None:
+                with suppress(Exception):
+                    handler.handle(record)
+                    handler.flush()
+
+    def _open_files(self) -> list[LogFile]:
         if self._directory is None:
             return []
         try:
@@ -180,40 +165,43 @@ class LogPipeline:
         except OSError as error:
             self.complain(f"cannot make the log directory {self._directory}: {error}; logging to standard error only")
             return []
-        files: list[logging.Handler] = []
+        files = []
         for name, http in ((APP_FILE, False), (HTTP_FILE, True)):
-            file = _LogFile(self._directory / name, self.complain)
+            file = LogFile(self._directory / name, self.complain)
+            file.setFormatter(JSONFormatter())
             file.addFilter(_About(http=http))
             files.append(file)
         return files
 
-    def complain(self, text: str) -> None:
-        """Say something about the logging itself, on standard error only, each thing at most once a minute."""
-        topic = text.partition(":")[0]
-        now = self._monotonic()
-        if now - self._complained.get(topic, -SECONDS_BETWEEN_COMPLAINTS) < SECONDS_BETWEEN_COMPLAINTS:
-            return
-        self._complained[topic] = now
-        record = logging.LogRecord(__name__, logging.WARNING, __file__, 0, text, None, None)
-        if self._text is not None:
-            self._text.handle(record)
+    def _run(self) -> None:
+        records, wake = self._enqueue.records, self._enqueue.wake
+        handlers = [handler for handler in (self._text, *self._files, *self._sinks) if handler is not None]
+        while not self._stopping.is_set() or records:
+            wake.wait()
+            wake.clear()
+            # Under load, many are written at once; whoever reads along does not notice so short a while.
+            self._stopping.wait(SECONDS_BETWEEN_BATCHES)
+            while records:
+                self._write([records.popleft() for _ in range(min(len(records), LARGEST_BATCH))], handlers)
+        for handler in (*self._files, *self._sinks):
+            self._try(handler.close)
 
-    def tell_drops(self, told: int) -> int:
-        """Complain about records dropped since `told`; the new total."""
-        if self.dropped > told:
-            self.complain(f"log lines were dropped: the log cannot be written fast enough; {self.dropped} so far")
-        return self.dropped
+    def _write(self, batch: Sequence[logging.LogRecord], handlers: Sequence[logging.Handler]) -> None:
+        for handler in handlers:
+            for record in batch:
+                self._try(handler.handle, record)
+            self._try(handler.flush)
+        if (dropped := self._enqueue.dropped) > self._told:
+            self._told = dropped
+            self.complain(f"log lines were dropped: the log cannot be written fast enough; {dropped} so far")
+        with self._progress:
+            self._written += len(batch)
+            self._progress.notify_all()
 
-
-class _Listener(QueueListener):
-    """Writes from the queue on its own thread, and tells about drops when it has caught up."""
-
-    def __init__(self, source: _Gathering, *handlers: logging.Handler, pipeline: LogPipeline) -> None:
-        super().__init__(source, *handlers, respect_handler_level=True)
-        self._pipeline = pipeline
-        self._told = 0
-
-    def handle(self, record: logging.LogRecord) -> None:
-        super().handle(record)
-        if self._pipeline.dropped > self._told:
-            self._told = self._pipeline.tell_drops(self._told)
+    def _try(self, step: Callable[..., object], *arguments: object) -> None:
+        """A bug in one destination must not end the thread, and with it the whole log."""
+        try:
+            step(*arguments)
+        except Exception as error:
+            self._broken += 1
+            self.complain(f"a bug: a line could not be written: {type(error).__name__}")

@@ -1,49 +1,117 @@
 """The last line of defence: known secrets are taken out of every log line, wherever they came from.
 
 Nothing is meant to hand a secret to a logger. Should a library put one into an exception, or a bug into a message, it
-is replaced before the line leaves the process: those of the configuration always, those of a request in the lines of
-that request.
+is replaced before the line leaves the process, in each of the forms that a text may hold it in: those of the
+configuration always, those of a request in the lines of that request.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
+from typing import Any, Final
+from urllib.parse import quote, quote_plus
 
 from ipam_lib.telemetry.masking import MASK
 
-SHORTEST = 6
+SHORTEST: Final = 6
 """Shorter texts are not taken out: they stand in other words too. Every secret of a request is longer."""
 
-of_request: ContextVar[tuple[str, ...]] = ContextVar("secrets_of_request", default=())
-"""The secrets of the request that the running task works for."""
-
+_of_request: ContextVar[tuple[str, ...]] = ContextVar("secrets_of_request", default=())
 _of_process: set[str] = set()
+
+# What logging itself puts into a record.
+STANDARD: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+_PLAIN: Final = (int, float, bool, type(None))
+
+
+def forms(secret: str) -> tuple[str, ...]:
+    """How a text may spell a secret: as it is, in JSON, in a repr, percent-encoded. The longest first, so that none is
+    cut by another."""
+    if secret.isascii() and secret.isalnum():
+        return (secret,)
+    quoted = repr(secret)[1:-1]
+    spelled = {
+        secret,
+        json.dumps(secret)[1:-1],
+        json.dumps(secret, ensure_ascii=False)[1:-1],
+        quoted,
+        quoted.replace("\\'", "'"),
+        ascii(secret)[1:-1],
+        quote(secret, safe="", errors="replace"),
+        quote(secret, errors="replace"),
+        quote_plus(secret, errors="replace"),
+    }
+    return tuple(sorted(spelled, key=len, reverse=True))
 
 
 def remember(secrets: Iterable[str]) -> None:
     """Take these out of every line from now on."""
-    _of_process.update(secret for secret in secrets if len(secret) >= SHORTEST)
+    _of_process.update(form for secret in secrets if len(secret) >= SHORTEST for form in forms(secret))
+
+
+def hold(*secrets: object) -> None:
+    """Take these out of the lines of the request that the running task works for. What is no text, or too short, is
+    none."""
+    held = [one for one in secrets if isinstance(one, str) and len(one) >= SHORTEST]
+    _of_request.set(tuple(form for secret in held for form in forms(secret)))
 
 
 def redact(text: str) -> str:
     """`text` without any known secret."""
-    for secret in (*_of_process, *of_request.get()):
+    for secret in (*_of_request.get(), *_of_process):
         if secret in text:
-            text = text.replace(secret, MASK)
+            # Another form of the same, or a longer secret that begins alike, may stand there too.
+            return _replaced(text)
     return text
 
 
+def _replaced(text: str) -> str:
+    for secret in sorted((*_of_request.get(), *_of_process), key=len, reverse=True):
+        text = text.replace(secret, MASK)
+    return text
+
+
+def _redacted(value: Any) -> Any:
+    """A field of a record as text, or as a structure of texts, without any known secret."""
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, _PLAIN):
+        return value
+    if isinstance(value, Mapping):
+        return {redact(str(key)): _redacted(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_redacted(inner) for inner in value]
+    try:
+        return redact(str(value))
+    except Exception:
+        return f"a {type(value).__name__} that cannot be shown"
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except Exception:
+        # The arguments do not fit the text. They have not been looked at, so none of them is shown.
+        return f"a bug: this line lacks its values: {record.msg}"
+
+
 def settle(record: logging.LogRecord) -> logging.LogRecord:
-    """Turn a record into text for good, in the task that logged it, and redact that: message, fields and traceback."""
-    record.msg = redact(record.getMessage())
+    """Turn a record into text for good, in the task that logged it, and redact that: message, fields and traceback.
+    Never raises."""
+    record.msg = redact(_message(record))
     record.args = None
-    if record.exc_info and not record.exc_text:
+    if record.exc_text:
+        record.exc_text = redact(record.exc_text)
+    elif record.exc_info:
         record.exc_text = redact("".join(traceback.format_exception(*record.exc_info)).rstrip())
     record.exc_info = None
+    if record.stack_info:
+        record.stack_info = redact(record.stack_info)
     for name, value in record.__dict__.items():
-        if isinstance(value, str) and name not in {"msg", "exc_text", "name", "levelname", "pathname"}:
-            record.__dict__[name] = redact(value)
+        if name not in STANDARD and not isinstance(value, _PLAIN):
+            record.__dict__[name] = _redacted(value)
     return record

@@ -9,8 +9,8 @@ from aiohttp import hdrs, web
 from aiohttp.abc import AbstractAccessLogger
 
 from ipam_lib.telemetry.logs import HTTP
-from ipam_lib.telemetry.masking import mask_body
-from ipam_lib.web.answers import BODY, request_id_of
+from ipam_lib.telemetry.masking import mask_body, mask_text
+from ipam_lib.web.answers import BODY, REASON, request_id_of
 
 log = logging.getLogger(HTTP)
 
@@ -20,33 +20,40 @@ class AccessLogger(AbstractAccessLogger):
 
     @property
     def enabled(self) -> bool:
-        """Whether such lines are wanted at all."""
-        return log.isEnabledFor(logging.INFO)
+        """Whether any such line is wanted at all."""
+        return log.isEnabledFor(logging.WARNING)
 
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
-        """Write the line; `time` is how long the answer took, in seconds."""
+        """Write the line; `time` is how long the answer took, in seconds. What is not the client's fault is a warning.
+        Where it is an error, `reason` says what the answer does."""
+        level = logging.WARNING if response.status >= 500 else logging.INFO
+        if not log.isEnabledFor(level):
+            return
         # The path as it was sent, still percent-encoded, and without a query, which may hold anything.
-        path = request.rel_url.raw_path
+        path = mask_text(request.rel_url.raw_path)
         body = request.get(BODY)
+        fields = {
+            "request_id": request_id_of(request),
+            "status": response.status,
+            "method": request.method,
+            "path": path,
+            "ip": request.remote,
+            "response_time_ms": round(time * 1000, 3),
+            "user_agent": mask_text(request.headers.get(hdrs.USER_AGENT, "")),
+            "body": mask_body(body) if body else "",
+        }
+        if (reason := response.get(REASON)) is not None:
+            fields["reason"] = reason
         record = log.makeRecord(
             log.name,
-            logging.INFO,
+            level,
             # Where this is logged is known: nobody has to look for it on the stack.
             __file__,
             _LINE,
             "%s %s %d",
             (request.method, path, response.status),
             None,
-            extra={
-                "request_id": request_id_of(request),
-                "status": response.status,
-                "method": request.method,
-                "path": path,
-                "ip": request.remote,
-                "response_time_ms": round(time * 1000, 3),
-                "user_agent": request.headers.get(hdrs.USER_AGENT, ""),
-                "body": mask_body(body) if body else "",
-            },
+            extra=fields,
         )
         log.handle(record)
 

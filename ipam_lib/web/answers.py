@@ -16,6 +16,8 @@ from ipam_lib.errors import BadRequest, IPAMError, TooManyAttempts, Unauthorized
 REQUEST_ID_HEADER: Final = "X-Request-ID"
 REQUEST_ID: Final = web.RequestKey("request_id", str)
 BODY: Final = web.RequestKey("body", bytes)
+# Why it is an error, as the answer says it; for the log.
+REASON: Final = web.ResponseKey("reason", str)
 
 # What clients may put into our logs: no spaces, no quotes, nothing that any log viewer would obey.
 _SAFE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}", re.ASCII)
@@ -67,6 +69,7 @@ def error_answer(
     if message is None:
         message = _MESSAGES.get(status) or HTTPStatus(status).phrase.lower()
     answer = json_answer({"message": message, **more}, status=status, headers=headers)
+    answer[REASON] = message
     if close:
         answer.force_close()
     return answer

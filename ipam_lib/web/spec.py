@@ -15,7 +15,6 @@ from marshmallow import Schema
 from webargs.aiohttpparser import AIOHTTPParser
 
 from ipam_lib import schemas
-from ipam_lib.models import Request
 from ipam_lib.telemetry import redaction
 from ipam_lib.version import __version__
 from ipam_lib.web.answers import REQUEST_ID_HEADER
@@ -91,10 +90,10 @@ class BodyParser(AIOHTTPParser):
         del options
         assert req is not None
         seconds = min(SECONDS_FOR_BODY, time_left(req))
-        parsed = _PARSERS[type(argmap)](schemas.parse_json(await read_body(req, seconds=seconds)))
-        if isinstance(parsed, Request):
-            redaction.of_request.set(tuple(filter(None, (parsed.secret, parsed.new_secret))))
-        return parsed
+        body = schemas.parse_json(await read_body(req, seconds=seconds))
+        if isinstance(body, dict):
+            redaction.hold(body.get("secret"), body.get("new_secret"))
+        return _PARSERS[type(argmap)](body)
 
 
 class Specification(AiohttpApiSpec):  # type: ignore[misc]
