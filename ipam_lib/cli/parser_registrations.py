@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from ipam_lib.cli.values import address, nonempty, positive, uuid
+from ipam_lib.cli.values import address, moments, nonempty, positive, uuid
 
 
 def formats(parser: argparse.ArgumentParser) -> None:
@@ -87,6 +87,25 @@ def _list_addresses(parser: argparse.ArgumentParser) -> None:
     formats(parser)
 
 
+def _history(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--address",
+        type=address,
+        required=True,
+        metavar="ADDRESS",
+        help="the address; without a mask it means /32 or /128",
+    )
+    parser.add_argument("--zone", type=nonempty, metavar="ZONE", help="only in this zone")
+    parser.add_argument(
+        "--at",
+        type=moments,
+        metavar="TIME",
+        help="only who held it at this time, such as 2026-11-24T13:30 (local time, or with Z or an offset), or on this"
+        " day, such as 2026-11-24",
+    )
+    formats(parser)
+
+
 def _reconcile(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fix",
@@ -122,6 +141,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "delete-service": ("let a service on an address expire now", _delete_service),
     "delete-cluster": ("let every service of a cluster expire now, except those that deny it", _delete_cluster),
     "list-addresses": ("list the registrations", _list_addresses),
+    "history": ("show who held an address, from when to when", _history),
     "reconcile": ("compare the storage with NetBox, and repair what is safe to repair", _reconcile),
     "rotate-key": ("bring every stored secret under a new key, and out of the earlier service's scheme", _rotate_key),
 }
@@ -132,6 +152,7 @@ TARGETS = {
     "delete-service": "ipam_lib.cli.removal:delete_service",
     "delete-cluster": "ipam_lib.cli.removal:delete_cluster",
     "list-addresses": "ipam_lib.cli.addresses:list_addresses",
+    "history": "ipam_lib.cli.history:show",
     "reconcile": "ipam_lib.cli.reconcile:run",
     "rotate-key": "ipam_lib.cli.rotate:run",
 }

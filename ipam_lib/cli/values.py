@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import re
+from datetime import datetime, timedelta
 from typing import Final
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 SECRET_LENGTHS = (8, 64)
 
 COST_MODELS: Final = ("netbox-4.6",)
@@ -48,6 +50,22 @@ def nonempty(text: str) -> str:
     if not text.strip():
         raise argparse.ArgumentTypeError("must not be empty")
     return text
+
+
+def moments(text: str) -> tuple[datetime, datetime]:
+    """The first and the last moment of a time: twice the same for a date with a time of day, or a whole day for a date
+    alone. Local time, unless the text has an offset (`Z`, `+02:00`). Raises ArgumentTypeError."""
+    try:
+        first = datetime.fromisoformat(text).astimezone()
+        if _DATE.fullmatch(text):
+            # A day may have 23 or 25 hours.
+            following = datetime.fromisoformat(text) + timedelta(days=1)
+            return first, following.astimezone() - timedelta(milliseconds=1)
+    except (ValueError, OverflowError, OSError):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no time: expected something like 2026-11-24, 2026-11-24T13:30 or 2026-11-24T12:30:00Z"
+        ) from None
+    return first, first
 
 
 def address(text: str) -> str:

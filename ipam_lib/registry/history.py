@@ -173,10 +173,11 @@ async def read(
     return HistoryPage([one for _, one in page], page[-1][0].cursor if len(left) > limit else None)
 
 
-def held_at(tenure: Tenure, moment: datetime) -> bool:
-    """Whether the service held the address at this moment; where its beginning is unknown, it may have."""
-    began = tenure.since is None or tenure.since <= moment
-    return began and (tenure.until is None or moment < tenure.until)
+def held_between(tenure: Tenure, first: datetime, last: datetime) -> bool:
+    """Whether the service held the address at any moment from `first` to `last`; where its beginning is unknown, it
+    may have."""
+    began = tenure.since is None or tenure.since <= last
+    return began and (tenure.until is None or first < tenure.until)
 
 
 async def _standing(context: Context, spellings: Sequence[str], zone: str | None) -> list[Registration]:

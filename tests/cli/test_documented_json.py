@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,12 @@ def test_every_command_that_prints_json_is_tried_here() -> None:
 def test_show_services_and_list_addresses(filled: Installation) -> None:
     assert_documented("show-services", json_of(filled, "show-services", *ON_FIRST))
     assert_documented("list-addresses", json_of(filled, "list-addresses"))
+
+
+def test_history(filled: Installation) -> None:
+    left = {**SERVICE, "id": "65f000000000000000000009", "until": datetime(2026, 11, 24, tzinfo=UTC)}
+    filled.seed(document(9, services=[SERVICE | {"since": datetime(2026, 11, 23, tzinfo=UTC)}], departed=[left]))
+    assert_documented("history", json_of(filled, "history", "--address", "192.0.2.9"))
 
 
 def test_secrets(filled: Installation) -> None:

@@ -17,7 +17,7 @@ from ipam_lib.addresses import spellings
 from ipam_lib.errors import BadRequest, StorageUnavailable, Unavailable
 from ipam_lib.models import Departure, State, Tenure
 from ipam_lib.registry import Context, Registry
-from ipam_lib.registry.history import READINGS, held_at
+from ipam_lib.registry.history import READINGS, held_between
 from tests.registry.watched import Died
 from tests.registry.world import CIPHER, CLUSTER, DAY, FIRST, OTHER_CLUSTER, SECOND, World, key, request
 from tests.storage.samples import NOW, legacy_documents, object_id, registration, service
@@ -522,4 +522,12 @@ async def test_registrations_that_keep_changing_are_told_to_be_unreadable_now(wo
 )
 def test_who_held_it_at_a_moment(since: Any, until: Any, held: bool) -> None:
     one = Tenure(object_id(1), object_id(2), "inet", "ipv4", FIRST, key(), since, until)
-    assert held_at(one, NOW) is held
+    assert held_between(one, NOW, NOW) is held
+
+
+def test_who_held_it_at_any_moment_of_a_day() -> None:
+    one = Tenure(object_id(1), object_id(2), "inet", "ipv4", FIRST, key(), NOW, NOW + timedelta(hours=1))
+    assert held_between(one, NOW - ONE_DAY, NOW + ONE_DAY)
+    assert held_between(one, NOW - ONE_DAY, NOW)
+    assert not held_between(one, NOW + timedelta(hours=1), NOW + ONE_DAY)
+    assert not held_between(one, NOW - ONE_DAY, NOW - timedelta(milliseconds=1))

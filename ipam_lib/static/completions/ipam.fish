@@ -50,8 +50,8 @@ function _shtab_ipam_pyz_using
   test "$_shtab_ipam_pyz_cmdpath" = "$argv"
 end
 
-set -g _shtab_ipam_pyz_commands serve demo simulate-netbox check-config netbox-setup show-services show-secret replace-secret delete-service delete-cluster list-addresses reconcile rotate-key mongo-backup mongo-restore completion version help
-set -g _shtab_ipam_pyz_opts_with_value --address --cluster --cluster-id --config --cost-model --data --format --from --host --in --ip-family --latency-ms --log-dir --namespace-id --new --new-secrets --out --port --rounds --secret --service-name --state --time-scale --token --token-file --zone --zones
+set -g _shtab_ipam_pyz_commands serve demo simulate-netbox check-config netbox-setup show-services show-secret replace-secret delete-service delete-cluster list-addresses history reconcile rotate-key mongo-backup mongo-restore completion version help
+set -g _shtab_ipam_pyz_opts_with_value --address --at --cluster --cluster-id --config --cost-model --data --format --from --host --in --ip-family --latency-ms --log-dir --namespace-id --new --new-secrets --out --port --rounds --secret --service-name --state --time-scale --token --token-file --zone --zones
 
 complete -c ipam.pyz -e
 complete -c ipam.pyz -f
@@ -143,6 +143,13 @@ complete -c ipam.pyz -n '_shtab_ipam_pyz_using list-addresses' -l ip-family -xka
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using list-addresses' -l cluster-id -x -d 'only those with a service of this cluster'
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using list-addresses' -l expiring -d 'only those with a service that has an expiration'
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using list-addresses' -l format -xka "text json" -d 'text for people (the default), or json for scripts'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using; and test $_shtab_ipam_pyz_npos -eq 0' -a history -d 'Show who held an address, from when to when.'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using history' -s h -l help -d 'show this help message and exit'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using history' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'configuration file (default: $IPAM_CONFIG, ./config.json, /etc/ipam-api/config.json)'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using history' -l address -x -d 'the address; without a mask it means /32 or /128'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using history' -l zone -x -d 'only in this zone'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using history' -l at -x -d 'only who held it at this time, such as 2026-11-24T13:30 (local time, or with Z or an offset), or on this day, such as 2026-11-24'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using history' -l format -xka "text json" -d 'text for people (the default), or json for scripts'
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using; and test $_shtab_ipam_pyz_npos -eq 0' -a reconcile -d 'Compare the storage with NetBox, and repair what is safe to repair.'
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using reconcile' -s h -l help -d 'show this help message and exit'
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using reconcile' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'configuration file (default: $IPAM_CONFIG, ./config.json, /etc/ipam-api/config.json)'
@@ -181,6 +188,6 @@ complete -c ipam.pyz -n '_shtab_ipam_pyz_using; and test $_shtab_ipam_pyz_npos -
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using help' -s h -l help -d 'show this help message and exit'
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using help' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'configuration file (default: $IPAM_CONFIG, ./config.json, /etc/ipam-api/config.json)'
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using help' -l man -d 'print the man page instead, as man(1) reads it'
-complete -c ipam.pyz -n '_shtab_ipam_pyz_using help; and test $_shtab_ipam_pyz_npos -eq 0' -ka "serve demo simulate-netbox check-config netbox-setup show-services show-secret replace-secret delete-service delete-cluster list-addresses reconcile rotate-key mongo-backup mongo-restore completion version help" -d 'the subcommand to explain'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using help; and test $_shtab_ipam_pyz_npos -eq 0' -ka "serve demo simulate-netbox check-config netbox-setup show-services show-secret replace-secret delete-service delete-cluster list-addresses history reconcile rotate-key mongo-backup mongo-restore completion version help" -d 'the subcommand to explain'
 complete -c ipam-cli -w ipam.pyz
 complete -c ipam -w ipam.pyz

@@ -16,6 +16,7 @@ _shtab_ipam_pyz_commands() {
     delete-service:'Let a service on an address expire now.'
     demo:'Run the service on an embedded database and a built-in NetBox simulator: no configuration, no network.'
     help:'Explain a subcommand.'
+    history:'Show who held an address, from when to when.'
     list-addresses:'List the registrations.'
     mongo-backup:'Write everything that is stored into an archive, as mongodump --archive --gzip does.'
     mongo-restore:'Put such an archive, also one of mongodump, into the storage, MongoDB or embedded.'
@@ -103,11 +104,23 @@ _shtab_ipam_pyz_help_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--config[configuration file (default\: \$IPAM_CONFIG, .\/config.json, \/etc\/ipam-api\/config.json)]:PATH:_files"
   "--man[print the man page instead, as man(1) reads it]"
-  ":the subcommand to explain:(serve demo simulate-netbox check-config netbox-setup show-services show-secret replace-secret delete-service delete-cluster list-addresses reconcile rotate-key mongo-backup mongo-restore completion version help)"
+  ":the subcommand to explain:(serve demo simulate-netbox check-config netbox-setup show-services show-secret replace-secret delete-service delete-cluster list-addresses history reconcile rotate-key mongo-backup mongo-restore completion version help)"
 )
 
 # guard to ensure default positional specs are added only once per session
 _shtab_ipam_pyz_help_defaults_added=0
+
+_shtab_ipam_pyz_history_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--config[configuration file (default\: \$IPAM_CONFIG, .\/config.json, \/etc\/ipam-api\/config.json)]:PATH:_files"
+  "--address[the address\; without a mask it means \/32 or \/128]:ADDRESS:"
+  "--zone[only in this zone]:ZONE:"
+  "--at[only who held it at this time, such as 2026-11-24T13\:30 (local time, or with Z or an offset), or on this day, such as 2026-11-24]:TIME:"
+  "--format[text for people (the default), or json for scripts]:format:(text json)"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_ipam_pyz_history_defaults_added=0
 
 _shtab_ipam_pyz_list_addresses_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -279,6 +292,7 @@ _shtab_ipam_pyz() {
         delete-service) _arguments -C -s $_shtab_ipam_pyz_delete_service_options ;;
         demo) _arguments -C -s $_shtab_ipam_pyz_demo_options ;;
         help) _arguments -C -s $_shtab_ipam_pyz_help_options ;;
+        history) _arguments -C -s $_shtab_ipam_pyz_history_options ;;
         list-addresses) _arguments -C -s $_shtab_ipam_pyz_list_addresses_options ;;
         mongo-backup) _arguments -C -s $_shtab_ipam_pyz_mongo_backup_options ;;
         mongo-restore) _arguments -C -s $_shtab_ipam_pyz_mongo_restore_options ;;
