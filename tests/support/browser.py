@@ -52,6 +52,7 @@ def chromium(browser: str, driver: str, profile: Path, *more: str) -> Iterator[C
     os.environ.setdefault("SE_OFFLINE", "true")
     os.environ.setdefault("SE_AVOID_STATS", "true")
     chrome = Chrome(options=options, service=ChromeService(executable_path=driver))
+    chrome.set_script_timeout(120)
     try:
         yield chrome
     finally:
