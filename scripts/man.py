@@ -53,7 +53,11 @@ FILES = {
     "/var/log/ipam-api/ipam-api.log, /var/log/ipam-api/http.log": "Under systemd, the logs of the service and of its "
     "requests: JSON, one object a line, rotated. Elsewhere they are in logging.directory.",
     "/var/lib/ipam-api": "Under systemd, the working directory: where a file of the embedded database belongs.",
-    "/var/lib/ipam-api-backup": "Under systemd, the backups.",
+    "/etc/ipam-api/*.secret, /etc/ipam-api/secrets.json": "The tokens, the password and the keys, as the *_path "
+    "settings name them. They may be root's alone: the unit passes them on by LoadCredential=.",
+    "/etc/systemd/system/ipam-api.service, ipam-api.socket, ipam-api-backup.service, ipam-api-backup.timer": "The "
+    "units.",
+    "/var/lib/ipam-api-backup": "Under systemd, the backups of every night; the last 14 stay.",
     "/var/cache/ipam-api": "Under systemd, the unpacked program.",
 }
 
@@ -74,6 +78,9 @@ EXIT_STATUS = {
 
 EXAMPLES = {
     "Look at it, with nothing to set up:": "ipam demo",
+    "Is everything right, and what is not?": "ipam check-config --config /etc/ipam-api/config.json",
+    "Create what NetBox lacks, with an administrator's token:": "ipam netbox-setup --zone inet --zone hnet "
+    "--token-file admin.secret",
     "Run the service:": "ipam serve --config /etc/ipam-api/config.json",
     "Who has addresses in a zone, for people and for scripts:": "ipam list-addresses --zone inet\n"
     "ipam list-addresses --zone inet --format json",
@@ -82,11 +89,18 @@ EXAMPLES = {
     "A cluster is gone for good:": "ipam delete-cluster --cluster-id 0f3c7805-6b1d-4387-b8c4-b8c5d0e9b878 --dry-run\n"
     "ipam delete-cluster --cluster-id 0f3c7805-6b1d-4387-b8c4-b8c5d0e9b878 --yes",
     "Compare with NetBox, and repair:": "ipam reconcile\nipam reconcile --fix --rounds 3",
+    "Back up, and restore, also from one kind of storage into the other:": "ipam mongo-backup --out backup.archive.gz\n"
+    "ipam mongo-restore --in backup.archive.gz --drop",
+    "Bring every secret under the new key, which encryption_secrets.path names by now:": "ipam "
+    "rotate-key --new-secrets /etc/ipam-api/secrets.json --dry-run\n"
+    "ipam rotate-key --new-secrets /etc/ipam-api/secrets.json",
     "Completion, in ~/.bashrc, ~/.zshrc or ~/.config/fish/config.fish:": "source <(ipam completion bash)\n"
     "source <(ipam completion zsh)\nipam completion fish | source",
 }
 
-SEE_ALSO = "systemctl(1), journalctl(1), systemd.exec(5), mongorestore(1)"
+SEE_ALSO = (
+    "systemctl(1), journalctl(1), openssl-rand(1), mongodump(1), mongorestore(1), systemd.exec(5), systemd.socket(5)"
+)
 
 
 def escaped(text: str) -> str:

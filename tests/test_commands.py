@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -105,6 +106,28 @@ def test_a_command_that_prints_data_has_its_fields_documented(name: str) -> None
     assert parser is not None
     prints = any("--format" in action.option_strings for action in parser._actions)
     assert bool(fields(sections()[name])) == prints
+
+
+def test_what_is_to_be_typed_can_be() -> None:
+    """Every line with `ipam` in the examples of README and docs is a command that exists, with its options."""
+    tried = 0
+    blocks = re.compile(r"^ *```(?:console|sh|bash)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
+    for page in (REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))):
+        for block in blocks.findall(page.read_text("utf-8")):
+            for line in block.replace("\\\n", " ").splitlines():
+                command = re.match(r" *(?:\$ )?(?:sudo )?(?:source <\()?ipam ((?:'[^']*'|[^|<>)])*)", line)
+                if command is None or line.lstrip().startswith("ipam-api"):
+                    continue
+                tried += 1
+                words = shlex.split(command[1].replace('"$address"', "192.0.2.1"))
+                assert build_parser("ipam").parse_args(words).subcommand in COMMANDS, (page.name, line)
+    assert tried >= 30
+
+
+def test_the_order_of_a_rotation_is_where_the_program_says() -> None:
+    text = sections()["rotate-key"]
+    steps = [text.index(word) for word in ("1. Make", "2. Name", "3. Exchange", "4. `ipam rotate-key", "5. When")]
+    assert steps == sorted(steps)
 
 
 def test_links_lead_somewhere() -> None:
