@@ -29,6 +29,7 @@ from ipam_lib.netbox.base import Container, Prefix
 from ipam_lib.registry import history, recover, release, writes
 from ipam_lib.registry.context import Context, Deadline
 from ipam_lib.registry.pool import claims
+from ipam_lib.registry.telling import about, names
 
 log = logging.getLogger(__name__)
 
@@ -221,7 +222,7 @@ class Creation:
             live = self._live(prefix.prefix, prefix.id)
             try:
                 if await writes.replace(self.context, self.own, live, self.deadline):
-                    return Registered(live.address, created=True)
+                    return _registered(live)
             except StoreConflict:
                 if not await self._way_is_free(prefix):
                     return Turn.TRY_ANOTHER
@@ -237,7 +238,7 @@ class Creation:
             live = self._live(entry.address, entry.netbox_id)
             try:
                 if await writes.replace(self.context, self.own, live, self.deadline):
-                    return Registered(live.address, created=True)
+                    return _registered(live)
             except StoreConflict:
                 if await claims.pass_on(self.context, entry, self.deadline):
                     return Turn.TRY_ANOTHER
@@ -339,3 +340,9 @@ class Creation:
             await self.context.netbox.delete_many(doomed, limit=limit)
             for prefix_id in doomed:
                 self.made.pop(prefix_id, None)
+
+
+def _registered(live: Registration) -> Registered:
+    keys = [service.key for service in live.services]
+    log.info("registered %s of zone %s for %s", live.address, live.zone, names(keys), extra=about(live, keys))
+    return Registered(live.address, created=True)

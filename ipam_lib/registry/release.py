@@ -23,6 +23,7 @@ from ipam_lib.registry import history, writes
 from ipam_lib.registry.context import Context, Deadline
 from ipam_lib.registry.pool import claims
 from ipam_lib.registry.steady import SteadyTime
+from ipam_lib.registry.telling import about, names
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +84,14 @@ async def _remove_expired(context: Context, time: SteadyTime, registration: Regi
         departed=history.departed(context, registration, now),
         state=State.LIVE if remaining else State.RELEASING,
     )
-    return changed if await writes.replace(context, registration, changed, context.deadline()) else None
+    if not await writes.replace(context, registration, changed, context.deadline()):
+        return None
+    gone = [service.key for service in registration.services if service.expired(now)]
+    if gone:
+        text = "%s of zone %s: expired for %s"
+        more = about(registration, gone, services_left=len(remaining))
+        log.info(text, registration.address, registration.zone, names(gone), extra=more)
+    return changed
 
 
 async def finish_all(context: Context, registrations: Sequence[Registration]) -> ReleaseReport:
@@ -146,7 +154,11 @@ async def finish(context: Context, registrations: Sequence[Registration], deadli
                 await claims.let_go(context, entry, deadline)
         if await writes.delete(context, registration, deadline):
             done += 1
-            log.info("released %s of zone %s", registration.address, registration.zone)
+            held_by = [gone.key for gone in registration.departed]
+            text = "released %s of zone %s, last held by %s"
+            to_cool = any(entry.state is PoolState.COOLING for entry in entries[registration.id])
+            more = about(registration, held_by, cooling_down=to_cool)
+            log.info(text, registration.address, registration.zone, names(held_by), extra=more)
     return done
 
 

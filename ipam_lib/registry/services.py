@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -12,6 +13,9 @@ from ipam_lib.errors import AnotherSecret, NotFound, SecretShared, WrongSecret
 from ipam_lib.models import ClusterExpired, Registered, Registration, Request, Service, State
 from ipam_lib.registry import writes
 from ipam_lib.registry.context import Context, Deadline
+from ipam_lib.registry.telling import about, names
+
+log = logging.getLogger(__name__)
 
 CLUSTER_WRITERS = 16
 
@@ -96,15 +100,20 @@ async def update(
         changes["services"] = (*registration.services, service)
     elif present != service:
         changes["services"] = tuple(service if one.key == request.key else one for one in registration.services)
-    if request.new_secret is not None and request.new_secret != request.secret:
+    renewing = request.new_secret is not None and request.new_secret != request.secret
+    if renewing:
         if present is None or len(registration.services) != 1:
             raise SecretShared(registration.address)
+        assert request.new_secret is not None
         changes["secret"] = context.cipher.seal(request.new_secret)
     if changes:
         # A secret in an old form is lifted along with the change.
         changes.setdefault("secret", context.cipher.seal(request.secret))
         if not await writes.replace(context, registration, registration.changed(**changes), deadline):
             return None
+        text = "replaced the secret of %s of zone %s for %s" if renewing else "updated %s of zone %s for %s"
+        more = about(registration, [request.key])
+        log.info(text, registration.address, registration.zone, names([request.key]), extra=more)
     return Registered(registration.address, created=False)
 
 
@@ -131,6 +140,9 @@ async def expire(context: Context, request: Request, deadline: Deadline) -> str:
             secret=context.cipher.seal(request.secret),
         )
         if await writes.replace(context, registration, changed, deadline):
+            text = "%s of zone %s: expires for %s in %d days"
+            more = about(registration, [request.key], expires_at=expires_at.isoformat())
+            log.info(text, registration.address, registration.zone, names([request.key]), days, extra=more)
             return registration.address
         await context.pause(attempt, deadline)
     raise AssertionError("unreachable")
@@ -178,6 +190,10 @@ async def _expire_cluster_on(
         pending = [one for one in willing if not one.expired(now)]
         services = tuple(replace(one, expires_at=now) if one in pending else one for one in current.services)
         if not pending or await writes.replace(context, current, current.changed(services=services), deadline):
+            if pending:
+                text = "%s of zone %s: expires now for %s, with its cluster"
+                gone = [one.key for one in pending]
+                log.info(text, current.address, current.zone, names(gone), extra=about(current, gone))
             return len(willing), len(theirs) - len(willing)
         await context.pause(attempt, deadline)
         current = await context.store.get(current.id)
