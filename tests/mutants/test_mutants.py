@@ -230,13 +230,6 @@ MUTANTS = [
         warm=True,
     ),
     Mutant(
-        "handing over past the lease",
-        "registry/pool/keeping.py",
-        "limit = deadline.within(min(entry.lease_until for entry, _ in held if entry.lease_until))",
-        "limit = self.context.settings.netbox_call",
-        warm=True,
-    ),
-    Mutant(
         "an entry left behind by the release of its registration",
         "registry/pool/claims.py",
         "    if not await writes.pool_delete(context, entry, deadline) and await",

@@ -151,7 +151,10 @@ async def test_a_keeper_that_was_suspended_writes_nothing_any_more(world: World)
     assert [one.state for one in await world.pool() if one.address == FIRST] == [PoolState.COOLING]
 
 
-async def test_a_keeper_that_was_suspended_with_the_lease_in_hand_writes_nothing_any_more(world: World) -> None:
+@pytest.mark.parametrize("call", ["pool_replace", "get_many"])
+async def test_a_keeper_that_was_suspended_with_the_lease_in_hand_writes_nothing_any_more(
+    world: World, call: str
+) -> None:
     await given(world, "a")
     world.configure(cooldown=world.cooldown(minutes=60))
 
@@ -161,7 +164,7 @@ async def test_a_keeper_that_was_suspended_with_the_lease_in_hand_writes_nothing
         assert (await world.instance(seed=1).release_expired()).released == 1
         await world.settled()
 
-    world.store.next("pool_replace", after(meanwhile))
+    (world.store if call == "pool_replace" else world.netbox).next(call, after(meanwhile))
     report = await world.registry.keep_pool()
     assert isinstance(report.error, Unavailable)
     await world.settled()

@@ -359,7 +359,7 @@ def _quiet() -> Iterator[None]:
     logging.disable(logging.NOTSET)
 
 
-def live(machine: type[RegistryMachine], lives: int) -> None:
+def live(machine: type[RuleBasedStateMachine], lives: int) -> None:
     """So many lives on this machine."""
     wanted = os.environ.get(LIVES_VARIABLE)
     run_state_machine_as_test(
