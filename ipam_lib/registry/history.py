@@ -112,17 +112,16 @@ async def record(context: Context, registrations: Iterable[Registration], deadli
 
 
 async def settle(context: Context, registrations: Sequence[Registration]) -> int:
-    """Write to the history what has departed from live registrations, then let them go of it; how many failed. These
-    have their next chance in the next round."""
-    if not registrations:
-        return 0
+    """Write to the history what has departed from registrations, then let the live ones go of it (the others are about
+    to be deleted). How many live ones failed: these have their next chance in the next round."""
+    live = [one for one in registrations if one.state is State.LIVE]
     failed = 0
     try:
         await record(context, registrations, context.deadline())
     except IPAMError as error:
         log.warning("the history of %d addresses waits: %s", len(registrations), error)
-        return len(registrations)
-    for registration in registrations:
+        return len(live)
+    for registration in live:
         try:
             # Where it was changed meanwhile, that is for the next round.
             await writes.replace(context, registration, registration.changed(departed=()), context.deadline())

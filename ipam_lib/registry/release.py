@@ -44,7 +44,7 @@ async def release_expired(context: Context, time: SteadyTime) -> ReleaseReport:
     now = _steadily(context, time)
     after: str | None = None
     while page := await context.store.find_due(now=now, after=after, limit=context.settings.batch):
-        remaining: list[Registration] = []
+        looked_at: list[Registration] = []
         for registration in page:
             try:
                 changed = await _remove_expired(context, time, registration)
@@ -54,10 +54,8 @@ async def release_expired(context: Context, time: SteadyTime) -> ReleaseReport:
                 continue
             if changed is not None:
                 report.expired_services += len(registration.services) - len(changed.services)
-                remaining.append(changed)
-        report.failed += await history.settle(
-            context, [one for one in remaining if one.departed and one.state is State.LIVE]
-        )
+                looked_at.append(changed)
+        report.failed += await history.settle(context, [one for one in looked_at if one.departed])
         after = page[-1].id
     after = None
     while page := await context.store.find_states({State.RELEASING}, after=after, limit=context.settings.batch):

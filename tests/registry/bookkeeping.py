@@ -32,7 +32,18 @@ class Held:
 
     days: int
     deny: bool
+    since: datetime
     expires_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A service was on an address."""
+
+    place: Place
+    name: str
+    since: datetime
+    until: datetime
 
 
 @dataclass
@@ -74,6 +85,7 @@ class Book:
     limbos: list[Limbo] = field(default_factory=list)
     strangers: set[str] = field(default_factory=set)
     orphans: set[str] = field(default_factory=set)
+    ended: list[Ended] = field(default_factory=list)
     reachable: bool = True
     births: int = 0
     last_born: int = 0
@@ -115,7 +127,7 @@ class Book:
 
     def register(self, asked: Request, now: datetime) -> str | Refused:
         """The address, or why there is none."""
-        done = self._registered_already(asked)
+        done = self._registered_already(asked, now)
         if done is not None:
             return done
         place = (asked.zone, asked.address or "")
@@ -143,19 +155,19 @@ class Book:
             made = limbo.made
         address = self._next_free(asked, made) if asked.address is None else self._given(asked.address, made)
         if isinstance(address, str):
-            held = Held(asked.retention_period_days or 0, asked.deny_external_cleanup)
+            held = Held(asked.retention_period_days or 0, asked.deny_external_cleanup, now)
             self.entries[asked.zone, address] = Entry(
                 asked.ip_family, asked.secret, born, {asked.key.service_name: held}
             )
         return address
 
-    def _registered_already(self, asked: Request) -> str | Refused | None:
+    def _registered_already(self, asked: Request, now: datetime) -> str | Refused | None:
         for secret, new_secret in ((asked.secret, asked.new_secret), (asked.new_secret, None)):
             found = self.find(asked, secret)
             if secret == asked.secret and found is not None:
-                return self._update(found, asked, new_secret)
+                return self._update(found, asked, new_secret, now)
             if found is not None and asked.key.service_name in self.entries[found].services:
-                return self._update(found, asked, None)
+                return self._update(found, asked, None, now)
         return None
 
     def find(self, asked: Request, secret: str | None) -> Place | None:
@@ -172,13 +184,15 @@ class Book:
         ]
         return min(found)[2] if found else None
 
-    def _update(self, place: Place, asked: Request, new_secret: str | None) -> str | Refused:
+    def _update(self, place: Place, asked: Request, new_secret: str | None, now: datetime) -> str | Refused:
         entry = self.entries[place]
         if new_secret is not None and new_secret != asked.secret:
             if list(entry.services) != [asked.key.service_name]:
                 return SecretShared
             entry.secret = new_secret
-        entry.services[asked.key.service_name] = Held(asked.retention_period_days or 0, asked.deny_external_cleanup)
+        name = asked.key.service_name
+        since = entry.services[name].since if name in entry.services else now
+        entry.services[name] = Held(asked.retention_period_days or 0, asked.deny_external_cleanup, since)
         return place[1]
 
     def _met(self, asked: Request) -> Limbo | None:
@@ -273,6 +287,7 @@ class Book:
         for place, entry in list(self.entries.items()):
             for name, held in list(entry.services.items()):
                 if held.expires_at is not None and held.expires_at <= now:
+                    self.ended.append(Ended(place, name, held.since, now))
                     del entry.services[name]
             if not entry.services:
                 entry.releasing = True

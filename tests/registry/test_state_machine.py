@@ -13,6 +13,7 @@ import os
 import tempfile
 from collections.abc import Coroutine, Iterator
 from contextlib import AsyncExitStack
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -336,6 +337,32 @@ class RegistryMachine(RuleBasedStateMachine):
         }
         assert prefixes == self.book.prefixes()
         assert len(prefixes) == len(self.world.prefixes)
+
+    @invariant()
+    def the_history_tells_what_is_in_the_book(self) -> None:
+        """To the second or so in which each was done."""
+        told = {
+            (zone, address): self.run(self.world.registry.history([address], zone=zone, limit=1000)).tenures
+            for zone, address in {*self.book.entries, *(one.place for one in self.book.ended)}
+        }
+        expected = [
+            (place, name, held.since, None)
+            for place, entry in self.book.entries.items()
+            for name, held in entry.services.items()
+        ] + [(one.place, one.name, one.since, one.until) for one in self.book.ended]
+        found = [
+            (place, one.key.service_name, one.since, one.until) for place, tenures in told.items() for one in tenures
+        ]
+        for place, name, since, until in expected:
+            same = [one for one in found if one[:2] == (place, name) and near(one[2], since) and near(one[3], until)]
+            assert same, (place, name, since, until, found)
+            found.remove(same[0])
+        assert not found
+
+
+def near(told: datetime | None, real: datetime | None) -> bool:
+    """Whether two moments are those of one step, which may take as long as a request does."""
+    return told is real or (told is not None and real is not None and abs(told - real) < timedelta(seconds=26))
 
 
 class OnMemory(RegistryMachine):
