@@ -26,12 +26,12 @@ _NUMBERS = itertools.count(1)
 class Effort:
     """How much is measured: rounds, requests in a round, clients, and requests of each client in a round."""
 
-    rounds: int = 10
-    requests: int = 20
-    slow_rounds: int = 5
+    rounds: int = 8
+    requests: int = 15
+    slow_rounds: int = 3
     slow_requests: int = 1
     clients: int = 32
-    each: int = 4
+    each: int = 3
     children: int = ALTERNATING
     time_scale: float = 1.0
 

@@ -10,7 +10,7 @@ from aiohttp.abc import AbstractAccessLogger
 
 from ipam_lib.telemetry.logs import HTTP
 from ipam_lib.telemetry.masking import mask_body, mask_text
-from ipam_lib.web.answers import BODY, REASON, request_id_of
+from ipam_lib.web.answers import BODY, DATA, REASON, request_id_of
 
 log = logging.getLogger(HTTP)
 
@@ -40,7 +40,7 @@ class AccessLogger(AbstractAccessLogger):
             "ip": request.remote,
             "response_time_ms": round(time * 1000, 3),
             "user_agent": mask_text(request.headers.get(hdrs.USER_AGENT, "")),
-            "body": mask_body(body) if body else "",
+            "body": mask_body(body, valid=DATA in request) if body else "",
         }
         if (reason := response.get(REASON)) is not None:
             fields["reason"] = reason

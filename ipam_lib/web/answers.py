@@ -18,6 +18,8 @@ REQUEST_ID: Final = web.RequestKey("request_id", str)
 BODY: Final = web.RequestKey("body", bytes)
 # Why it is an error, as the answer says it; for the log.
 REASON: Final = web.ResponseKey("reason", str)
+# Where the validation middleware puts what came out of a body.
+DATA: Final = web.RequestKey("data", object)
 
 # What clients may put into our logs: no spaces, no quotes, nothing that any log viewer would obey.
 _SAFE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}", re.ASCII)

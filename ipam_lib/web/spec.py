@@ -17,7 +17,7 @@ from webargs.aiohttpparser import AIOHTTPParser
 from ipam_lib import schemas
 from ipam_lib.telemetry import redaction
 from ipam_lib.version import __version__
-from ipam_lib.web.answers import REQUEST_ID_HEADER
+from ipam_lib.web.answers import DATA, REQUEST_ID_HEADER
 from ipam_lib.web.body import SECONDS_FOR_BODY, read_body
 from ipam_lib.web.middlewares import time_left
 
@@ -25,8 +25,6 @@ __all__ = ["DATA", "SERVICE", "SPECIFICATION", "add_specification", "documented"
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
-# Where the validation middleware puts what came out of a body.
-DATA: Final = web.RequestKey("data", object)
 SPECIFICATION: Final = web.AppKey("specification", dict[str, Any])
 
 _DESCRIPTION: Final = """\
