@@ -11,6 +11,7 @@ import pytest
 
 from ipam_lib.errors import NetBoxRejected, NetBoxUnavailable, Unavailable
 from ipam_lib.models import PoolState, State
+from ipam_lib.storage.pool import PoolKey
 from tests.registry.test_pool import addresses, warmed
 from tests.registry.watched import Died, after, before, done_but, fails, netbox_lost
 from tests.registry.world import FIRST, LONGEST_REQUEST, SECOND, THIRD, World, request
@@ -35,6 +36,8 @@ async def test_prefixes_become_active_under_the_registrations_ids_in_bulk(world:
     calls = Counter(world.server.calls)
     report = await world.registry.keep_pool()
     assert report.handed_over == 4
+    assert report.counts[PoolKey("inet", "ipv4", PoolState.CLAIMED)] == 4
+    assert report.counts[PoolKey("inet", "ipv4", PoolState.READY)] == 4
     assert world.netbox.counted["update_many"] == 1
     assert (Counter(world.server.calls) - calls)["prefixes.update_many"] == 1
     assert await world.pool(PoolState.CLAIMED) == []

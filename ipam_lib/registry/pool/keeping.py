@@ -28,13 +28,15 @@ LONGEST_BACKOFF = 600.0
 @dataclass(slots=True)
 class PoolReport:
     """What a round did: addresses made ready, handed over to their registrations in NetBox, put back because nobody
-    came for them, and given up. `error`: the first thing that went wrong; the rest of the round was done."""
+    came for them, and given up. `error`: the first thing that went wrong; the rest of the round was done. `counts`:
+    how many entries of each kind there were when it began."""
 
     made: int = 0
     handed_over: int = 0
     put_back: int = 0
     dropped: int = 0
     error: IPAMError | None = None
+    counts: Mapping[PoolKey, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -58,8 +60,8 @@ class PoolKeeper:
 
         Raises StorageUnavailable when the storage does not answer at the beginning.
         """
-        report = PoolReport()
         counts = await self.context.store.pool_counts()
+        report = PoolReport(counts=counts)
         present = {key.state for key in counts}
         steps: list[Callable[[PoolReport], Awaitable[None]]] = []
         if PoolState.CLAIMED in present:
