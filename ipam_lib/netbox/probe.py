@@ -15,19 +15,18 @@ from urllib.parse import urlsplit
 from ipam_lib.clock import SystemClock
 from ipam_lib.errors import NetBoxError, NetBoxUnavailable
 from ipam_lib.findings import Finding, error, ok, stays_here, warning
-from ipam_lib.netbox import catalog, payloads
-from ipam_lib.netbox.answers import Answer, texts
+from ipam_lib.netbox import catalog, payloads, verdicts
+from ipam_lib.netbox.answers import Answer
 from ipam_lib.netbox.base import Container
 from ipam_lib.netbox.breaker import Breaker
 from ipam_lib.netbox.client import NetBoxClient, NetBoxSettings
 from ipam_lib.netbox.payloads import UUID_FIELD, ZONE_FIELD, Mismatch
 from ipam_lib.netbox.reading import CHOICE_SET, PREFIXES
 from ipam_lib.netbox.snapshot import Snapshot
+from ipam_lib.netbox.verdicts import SETUP
 
 OLDEST: Final = (4, 6)
 NEWEST_MAJOR: Final = 4
-NO_RIGHT: Final = "You do not have permission to perform this action."
-SETUP: Final = "netbox-setup creates it"
 _NEVER: Final = f"{PREFIXES}0/"
 _RIGHTS: Final[tuple[tuple[str, str, str, Any], ...]] = (
     ("add", "POST", PREFIXES, {}),
@@ -70,7 +69,7 @@ class NetBoxProbe(NetBoxClient):
         except NetBoxError as problem:
             if unwell:
                 return  # it is not the one request that is the matter
-            yield _failed("netbox.rights", "whether the token may view prefixes", problem)
+            yield verdicts.failed("netbox.rights", "whether the token may view prefixes", problem)
         if shown.status:
             async for finding in self._rights(shown):
                 yield finding
@@ -104,7 +103,7 @@ class NetBoxProbe(NetBoxClient):
         answer."""
         answer = await self._ask("GET", "api/status/")
         if answer.status == 403:
-            return _token(answer)
+            return verdicts.token(answer)
         version = answer.body.get("netbox-version") if isinstance(answer.body, dict) else None
         number = re.match(r"(\d+)\.(\d+)", version) if isinstance(version, str) else None
         if number is None:
@@ -139,7 +138,7 @@ class NetBoxProbe(NetBoxClient):
             try:
                 answer = await self._ask(method, path, body=body)
             except NetBoxError as problem:
-                yield _failed("netbox.rights", f"whether the token may {action} prefixes", problem)
+                yield verdicts.failed("netbox.rights", f"whether the token may {action} prefixes", problem)
                 continue
             if answer.status == 403:
                 refused.append(action)
@@ -162,13 +161,13 @@ class NetBoxProbe(NetBoxClient):
                 advice = "give the token's user view on extras.customfieldchoiceset"
                 yield error(check, f"the token may not view choice sets, so {CHOICE_SET} cannot be read", advice), None
                 return
-            found = _named(answer, CHOICE_SET)
+            found = verdicts.named(answer, CHOICE_SET)
             if found is None:
                 yield error(check, f"there is no choice set {CHOICE_SET}", f"{SETUP}: netbox-setup --zone NAME"), None
                 return
             zones = payloads.choices(found)
         except (NetBoxError, Mismatch) as problem:
-            yield _failed(check, f"the choice set {CHOICE_SET}", problem), None
+            yield verdicts.failed(check, f"the choice set {CHOICE_SET}", problem), None
             return
         if not zones:
             yield error(check, f"{CHOICE_SET} has no zones", "netbox-setup --zone NAME adds one"), zones
@@ -188,20 +187,20 @@ class NetBoxProbe(NetBoxClient):
                 async for finding in self._custom_fields_by_prefix(shown, others):
                     yield finding
                 return
-            fields = {item["name"]: item for item in _items(answer) if isinstance(item.get("name"), str)}
+            fields = {item["name"]: item for item in verdicts.items(answer) if isinstance(item.get("name"), str)}
         except (NetBoxError, Mismatch) as problem:
-            yield _failed(check, "the custom fields", problem)
+            yield verdicts.failed(check, "the custom fields", problem)
             return
-        yield _field(ZONE_FIELD, fields, catalog.zone_field_problems)
-        yield _field(UUID_FIELD, fields, catalog.uuid_field_problems, catalog.uuid_field_remarks)
+        yield verdicts.field(ZONE_FIELD, fields, catalog.zone_field_problems)
+        yield verdicts.field(UUID_FIELD, fields, catalog.uuid_field_problems, catalog.uuid_field_remarks)
         missing = [name for name in others if name not in fields or not catalog.on_prefixes(fields[name])]
-        if told := _others(others, missing):
+        if told := verdicts.other_fields(others, missing):
             yield told
 
     async def _custom_fields_by_prefix(self, shown: Answer, others: Sequence[str]) -> AsyncIterator[Finding]:
         """The same, where the token may not view definitions (it need not): by the names that a prefix shows."""
         check = "netbox.custom_fields"
-        first = next(iter(_items(shown)), None) if shown.ok else None
+        first = next(iter(verdicts.items(shown)), None) if shown.ok else None
         names = first.get("custom_fields") if first is not None else None
         if not isinstance(names, Mapping):
             message = "the custom fields cannot be seen: the token may not view them, and sees no prefix"
@@ -212,7 +211,7 @@ class NetBoxProbe(NetBoxClient):
                 yield ok(check, f"{name} is there on prefixes; its type is not shown to this token, nor need it be")
             else:
                 yield error(check, f"prefixes have no custom field {name}", SETUP)
-        if told := _others(others, [name for name in others if name not in names]):
+        if told := verdicts.other_fields(others, [name for name in others if name not in names]):
             yield told
 
     async def _tag_there(self) -> Finding:
@@ -224,11 +223,11 @@ class NetBoxProbe(NetBoxClient):
             if answer.status == 403:
                 advice = "give the token's user view on extras.tag"
                 return error(check, f"the token may not view tags, so {name!r} cannot be found", advice)
-            if _named(answer, name) is None:
+            if verdicts.named(answer, name) is None:
                 advice = f"{SETUP}; or correct netbox.constraint_tag"
                 return error(check, f"there is no tag {name!r}", advice)
         except (NetBoxError, Mismatch) as problem:
-            return _failed(check, "the tag", problem)
+            return verdicts.failed(check, "the tag", problem)
         return ok(check, f"the tag {name!r} is there")
 
     # -- what is handed out --------------------------------------------------------------------------------------------
@@ -238,12 +237,12 @@ class NetBoxProbe(NetBoxClient):
         try:
             found = await self.containers(limit=self._settings.timeout_seconds)
         except NetBoxError as problem:
-            yield _failed(check, "the containers", problem)
+            yield verdicts.failed(check, "the containers", problem)
             return
         known = zones if zones is not None else sorted({one.zone for one in found})
         snapshot = Snapshot(known, found, self._now())
         for zone in known:
-            yield _zone(zone, snapshot)
+            yield verdicts.containers_of(zone, snapshot)
         for _, problem_text in snapshot.problems():
             if not problem_text.endswith("has no container prefixes"):
                 advice = "correct k8s_zone on the container, the choice set, or the container's prefix"
@@ -259,7 +258,7 @@ class NetBoxProbe(NetBoxClient):
             try:
                 answer = await self._ask("GET", f"{catalog.VRFS}{vrf_id}/")
             except NetBoxError as problem:
-                yield _failed(check, f"VRF {vrf_id}", problem)
+                yield verdicts.failed(check, f"VRF {vrf_id}", problem)
                 continue
             if not answer.ok or not isinstance(answer.body, dict):
                 yield ok(check, f"VRF {vrf_id} is not shown to this token, nor need it be")
@@ -272,61 +271,3 @@ class NetBoxProbe(NetBoxClient):
                 yield warning(check, message, "switch it on in NetBox, so that people do not take an address twice")
         if any(one.vrf_id is None for one in containers):
             yield ok(check, "there are containers in the global table; ENFORCE_GLOBAL_UNIQUE of NetBox holds there")
-
-
-def _zone(zone: str, snapshot: Snapshot) -> Finding:
-    counts = {family: len(snapshot.containers(zone, family)) for family in ("ipv4", "ipv6")}
-    if not any(counts.values()):
-        advice = (
-            f"create prefixes of status container with {ZONE_FIELD} {zone!r} in NetBox, or nothing can be registered"
-        )
-        return warning("netbox.containers", f"zone {zone!r} has no container prefixes", advice)
-    told = ", ".join(f"{count or 'no'} {family}" for family, count in counts.items())
-    return ok("netbox.containers", f"zone {zone!r} has containers: {told}")
-
-
-def _field(name: str, fields: Mapping[str, Any], problems_of: Any, remarks_of: Any = lambda field: []) -> Finding:
-    check = "netbox.custom_fields"
-    if name not in fields:
-        return error(check, f"there is no custom field {name}", SETUP)
-    if problems := problems_of(fields[name]):
-        return error(check, f"the custom field {name} will not do: {'; '.join(problems)}", "correct it in NetBox")
-    if remarks := remarks_of(fields[name]):
-        return warning(
-            check, f"the custom field {name}: {'; '.join(remarks)}", "set its filter logic to exact in NetBox"
-        )
-    return ok(check, f"the custom field {name} is as it should be")
-
-
-def _others(names: Sequence[str], missing: Sequence[str]) -> Finding | None:
-    """Those that the configuration names; None when it names none."""
-    if missing:
-        message = f"prefixes have no custom field {', '.join(missing)}: NetBox would refuse every registration"
-        advice = "create it in NetBox, or take it out of netbox.custom_fields and netbox.inherit_custom_fields"
-        return error("netbox.custom_fields", message, advice)
-    return ok("netbox.custom_fields", f"prefixes have {', '.join(names)}") if names else None
-
-
-def _token(answer: Answer) -> Finding:
-    words = next(texts(answer.body), "")
-    if words == NO_RIGHT:
-        advice = "the token is good; which version NetBox is cannot be told"
-        return warning("netbox.version", "the token may not ask NetBox for its status", advice)
-    return error(
-        "netbox.token", f"NetBox refuses the token: {words}", "put a valid one into the file of netbox.token_path"
-    )
-
-
-def _failed(check: str, what: str, problem: NetBoxError | Mismatch) -> Finding:
-    detail = problem.detail if isinstance(problem, NetBoxError) else str(problem)
-    return error(check, f"{what}: {detail}", "NetBox's own log says more; try again when it is well")
-
-
-def _items(answer: Answer) -> list[Any]:
-    """The objects of a listing. Raises Mismatch."""
-    return [item for item in payloads.page(answer.body)[0] if isinstance(item, dict)] if answer.ok else []
-
-
-def _named(answer: Answer, name: str) -> Any:
-    """The object of exactly this name, or None. Raises Mismatch."""
-    return next((item for item in _items(answer) if item.get("name") == name), None)

@@ -95,10 +95,11 @@ class MongoProbe(MongoStore):
             told = "; ".join(f"{', '.join(actions)} on {name}" for name, actions in rights.refused.items())
             return [*found, error(check, f"the user may not {told}", _ADVICE_RIGHTS)]
         who = f"the user {rights.user}" if rights.user else "the service"
-        what = "read, write and make indexes"
+        what = "read, write and make indexes" if rights.told else "read and write"
+        message = f"{who} may {what} in the database {self._database_name}"
         if not rights.told:
-            what = "read and write; the server does not say whether also make indexes"
-        return [*found, ok(check, f"{who} may {what} in the database {self._database_name}")]
+            message += "; whether also make indexes, the server does not say"
+        return [*found, ok(check, message)]
 
     async def _told_rights(self, names: Sequence[str]) -> Rights | None:
         """What the server says; None when it does not say."""
