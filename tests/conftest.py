@@ -1,3 +1,3 @@
 """Fixtures for every test."""
 
-pytest_plugins = ["tests.support.not_run", "tests.support.mongo", "tests.support.zipapp"]
+pytest_plugins = ["tests.support.not_run", "tests.support.mongo", "tests.support.zipapp", "tests.support.loop_guard"]

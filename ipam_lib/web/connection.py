@@ -8,7 +8,7 @@ import logging
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from aiohttp import web
+from aiohttp import HttpVersion10, HttpVersion11, web
 
 from ipam_lib.web.access import AccessLogger
 from ipam_lib.web.answers import bug_answer, dress, error_answer, plain_http_answer
@@ -150,6 +150,10 @@ class Connection(web.RequestHandler):
         if isinstance(resp, web.HTTPException):
             resp = plain_http_answer(resp)
         dress(request, resp)
+        if request._version not in (HttpVersion10, HttpVersion11):
+            # Answered in the version that is spoken here (RFC 9110, section 6.2); aiohttp would repeat the client's.
+            request._version = HttpVersion11
+            request._cache.pop("version", None)
         if self._inflight.stopping:
             resp.force_close()
         return await super().finish_response(request, resp, start_time)

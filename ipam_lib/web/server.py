@@ -10,7 +10,6 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
 from aiohttp import web
@@ -44,14 +43,12 @@ def connection_limit() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """Where and how to listen. `port` 0 lets the system choose; TLS when there is a certificate, given by its files, or
-    loaded already. With `sockets`, which listen already, host and port mean nothing."""
+    """Where and how to listen. `port` 0 lets the system choose; TLS when there is a certificate. With `sockets`, which
+    listen already, host and port mean nothing."""
 
     host: str = "0.0.0.0"
     port: int = 3000
     reuse_port: bool = False
-    tls_cert: Path | None = None
-    tls_key: Path | None = None
     certificate: Certificate | None = None
     sockets: Sequence[socket.socket] = ()
     limits: Limits = field(default_factory=lambda: Limits(connections=connection_limit()))
@@ -111,10 +108,7 @@ async def _let_the_loop_catch_up() -> None:
 
 async def _bind(listen: Listen, connected: Callable[[], asyncio.Protocol]) -> list[asyncio.Server]:
     """Servers on every socket, not accepting yet. Raises ConfigError."""
-    certificate = listen.certificate
-    if certificate is None and listen.tls_cert is not None:
-        certificate = Certificate(listen.tls_cert, listen.tls_key)
-    tls = certificate.context if certificate else None
+    tls = listen.certificate.context if listen.certificate else None
     handshake = SECONDS_FOR_HANDSHAKE if tls else None
     create = asyncio.get_running_loop().create_server
     if listen.sockets:
@@ -171,7 +165,7 @@ async def listening(app: web.Application, listen: Listen) -> AsyncIterator[str]:
                 await server.start_serving()
         except OSError as error:
             raise _cannot_listen(listen, error) from None
-        yield url_of(servers[0], tls=listen.certificate is not None or listen.tls_cert is not None)
+        yield url_of(servers[0], tls=listen.certificate is not None)
     finally:
         await _stop_accepting(servers)
         inflight.stopping = True

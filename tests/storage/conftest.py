@@ -61,3 +61,8 @@ async def store(open_store: OpenStore) -> Store:
     made = await open_store()
     await made.prepare()
     return made
+
+
+@pytest.fixture(autouse=True)
+def unblocked(loop_guard: None) -> None:
+    """Nothing here may make the event loop wait (see `tests.support.loop_guard`)."""

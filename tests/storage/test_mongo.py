@@ -116,10 +116,13 @@ async def test_the_earlier_services_collection_gets_every_index(backend: MongoBa
 
 async def test_an_operation_after_the_server_came_back(start_mongo: Callable[[], MongoServer]) -> None:
     server = start_mongo()
+    first = MongoStore(server.uri, "ipam")
+    await first.open()
+    await first.prepare()
+    await first.insert(registration(1))
+    await first.close()
     store = MongoStore(server.uri, "ipam", timeout_seconds=1)
     await store.open()
-    await store.prepare()
-    await store.insert(registration(1))
     await asyncio.to_thread(server.stop)
     for operation in (
         store.insert(registration(2)),

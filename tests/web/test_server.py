@@ -19,7 +19,7 @@ from cryptography.x509.oid import NameOID
 from ipam_lib.errors import ConfigError
 from ipam_lib.web import server
 from ipam_lib.web.server import Listen, connection_limit
-from ipam_lib.web.tls import tls_context
+from ipam_lib.web.tls import Certificate, tls_context
 from tests.web.service import BODY, service, status_of
 
 
@@ -57,14 +57,15 @@ def taken_port() -> Iterator[int]:
         yield taken.getsockname()[1]
 
 
-def _listen(certificate: tuple[Path, Path]) -> Listen:
-    return Listen(host="127.0.0.1", port=0, tls_cert=certificate[0], tls_key=certificate[1])
+@pytest.fixture
+def tls(certificate: tuple[Path, Path]) -> Listen:
+    return Listen(host="127.0.0.1", port=0, certificate=Certificate(*certificate))
 
 
-async def test_tls(certificate: tuple[Path, Path]) -> None:
+async def test_tls(certificate: tuple[Path, Path], tls: Listen) -> None:
     trusted = ssl.create_default_context(cafile=certificate[0])
     trusted.check_hostname = False
-    async with service(listen=_listen(certificate)) as running:
+    async with service(listen=tls) as running:
         assert running.url.startswith("https://127.0.0.1:")
         status, content, _ = await running.call("POST", "/", BODY, ssl=trusted)
         assert (status, content["address"]) == (200, "83.118.168.10/32")
@@ -74,21 +75,21 @@ async def test_tls(certificate: tuple[Path, Path]) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated:DeprecationWarning")
-async def test_tls_1_1_is_refused(certificate: tuple[Path, Path]) -> None:
+async def test_tls_1_1_is_refused(tls: Listen) -> None:
     old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     old.check_hostname = False
     old.verify_mode = ssl.CERT_NONE
     old.set_ciphers("ALL:@SECLEVEL=0")
     old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_1
-    async with service(listen=_listen(certificate)) as running:
+    async with service(listen=tls) as running:
         with pytest.raises(aiohttp.ClientConnectorError):
             await running.call("GET", "/healthz", ssl=old)
 
 
-async def test_plain_http_to_a_tls_port_harms_nobody(certificate: tuple[Path, Path]) -> None:
+async def test_plain_http_to_a_tls_port_harms_nobody(certificate: tuple[Path, Path], tls: Listen) -> None:
     trusted = ssl.create_default_context(cafile=certificate[0])
     trusted.check_hostname = False
-    async with service(listen=_listen(certificate)) as running:
+    async with service(listen=tls) as running:
         assert b"200" not in await running.raw(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
         assert (await running.call("GET", "/healthz", ssl=trusted))[0] == 200
 

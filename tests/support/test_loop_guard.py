@@ -1,0 +1,78 @@
+"""The guard itself: what it notices, and what it leaves alone."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Coroutine
+from contextlib import suppress
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from tests.support.loop_guard import PROGRAM, guarded
+
+BLOCKS = {
+    "open": "open(path).close()",
+    "time.sleep": "time.sleep(0)",
+    "os.fsync": "os.fsync(os.open(path, os.O_RDONLY))",
+    "sqlite3.connect": "sqlite3.connect(':memory:').close()",
+    "subprocess.Popen": "subprocess.run(['true'])",
+    "socket.getaddrinfo": "socket.getaddrinfo('127.0.0.1', 80)",
+}
+
+
+def of_the_program(line: str) -> ModuleType:
+    """A module that claims to be the program's, with a coroutine function `block` of this one line."""
+    module = ModuleType("blocking")
+    source = f"import os, socket, sqlite3, subprocess, time\nasync def block(path):\n    {line}\n"
+    exec(compile(source, os.path.join(PROGRAM[0], "blocking.py"), "exec"), module.__dict__)
+    return module
+
+
+def to_its_end(work: Coroutine[None, None, None]) -> None:
+    """Run what never waits, without a loop."""
+    with suppress(StopIteration):
+        work.send(None)
+
+
+@pytest.mark.parametrize("what", BLOCKS)
+async def test_what_the_program_waits_for_on_the_loop_is_noticed(what: str, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    module = of_the_program(BLOCKS[what])
+    with guarded() as found:
+        await module.block(path)
+    assert any(one.startswith(what) and one.endswith("ipam_lib/blocking.py:3") for one in found), found
+
+
+async def test_the_same_on_another_thread_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    module = of_the_program(BLOCKS["open"])
+    with guarded() as found:
+        await asyncio.to_thread(to_its_end, module.block(path))
+    assert found == []
+
+
+async def test_what_a_test_does_itself_is_not(tmp_path: Path) -> None:
+    with guarded() as found:
+        (tmp_path / "file").write_text("text")
+        os.listdir(tmp_path)
+    assert found == []
+
+
+async def test_a_turn_that_computes_for_long_is_noticed() -> None:
+    def compute() -> None:
+        until = time.thread_time() + 0.11
+        while time.thread_time() < until:
+            pass
+
+    with guarded() as found:
+        asyncio.get_running_loop().call_soon(compute)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    assert len(found) == 1
+    assert "compute" in found[0]
