@@ -21,6 +21,7 @@ from ipam_lib.cli import terminal
 from ipam_lib.cli.outcome import CommandError
 from ipam_lib.config import Settings
 from ipam_lib.models import Registration
+from ipam_lib.ownership import hand_over
 from ipam_lib.telemetry.json_lines import JSONFormatter
 from ipam_lib.telemetry.logs import printable
 from ipam_lib.telemetry.pipeline import APP_FILE
@@ -99,26 +100,18 @@ def trail(settings: Settings, *, required: bool = True) -> Iterator[Trail]:
 
 
 def _open(path: Path) -> int:
-    """Open the log for appending. What root makes here belongs to the owner of the directory that it is made in, since
-    the service, which is not root, must be able to write there. Raises OSError."""
+    """Open the log for appending. What is made here is the service's. Raises OSError."""
     missing = [directory for directory in (path.parent, *path.parent.parents) if not directory.exists()]
     for directory in reversed(missing):
         directory.mkdir(mode=0o750, exist_ok=True)
-        _hand_over(directory)
+        hand_over(directory)
     flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
         descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o640)
     except FileExistsError:
         return os.open(path, flags)
-    _hand_over(path)
+    hand_over(path)
     return descriptor
-
-
-def _hand_over(path: Path) -> None:
-    if os.geteuid() == 0:
-        above = path.parent.stat()
-        with suppress(OSError):
-            os.chown(path, above.st_uid, above.st_gid, follow_symlinks=False)
 
 
 def _tell_system(text: str) -> None:

@@ -190,6 +190,19 @@ echo backup >"$2"
     assert sorted(backups.iterdir()) == sorted([*older[-2:], made, backups / "something-else"])
 
 
+def test_the_backup_unit_makes_a_backup(tmp_path: Path, pyz: Path) -> None:
+    (tmp_path / "ipam-api-backup").mkdir()
+    config = write_config(tmp_path, "http://127.0.0.1:9", {"storage": {"sqlite": "registrations.sqlite"}})
+    legacy = REPOSITORY / "tests" / "data" / "legacy" / "mongodump.archive.gz"
+    subprocess.run([pyz, "mongo-restore", "--config", config, "--in", legacy], check=True, capture_output=True)
+    words = command("ipam-api-backup.service", "ExecStart", STATE=str(tmp_path))
+    words = [word.replace(PROGRAM, str(pyz)).replace("/etc/ipam-api/config.json", str(config)) for word in words]
+    done = subprocess.run(words, check=True, capture_output=True, text=True, env={"PATH": os.environ["PATH"]})
+    [made] = (tmp_path / "ipam-api-backup").iterdir()
+    assert done.stdout == f"23 registrations ({made.stat().st_size} bytes) backed up to {made}\n"
+    assert made.stat().st_mode & 0o777 == 0o600
+
+
 def test_the_configuration_of_the_readme_names_files_that_are_passed_on() -> None:
     [example] = re.findall(r"^```json\n(\{.*?)^```$", (REPOSITORY / "README.md").read_text(), re.DOTALL | re.MULTILINE)
     named = {

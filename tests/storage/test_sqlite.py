@@ -452,3 +452,14 @@ class TestQueryPlans:
 
 def plan(connection: sqlite3.Connection, sql: str, *values: str | int) -> list[str]:
     return [line[3] for line in connection.execute(f"EXPLAIN QUERY PLAN {sql}", values)]
+
+
+async def test_what_root_makes_belongs_to_the_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[tuple[Path, int, int]] = []
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "chown", lambda path, uid, gid, **_: given.append((path, uid, gid)))
+    path = tmp_path / "state" / "ipam.sqlite"
+    for _ in range(2):
+        sqlite_file.connect(path, busy_seconds=1, writable=True).close()
+    owner = tmp_path.stat()
+    assert given == [(one, owner.st_uid, owner.st_gid) for one in (path.parent, path)]
