@@ -230,13 +230,6 @@ MUTANTS = [
         warm=True,
     ),
     Mutant(
-        "an entry left behind by the release of its registration",
-        "registry/pool/claims.py",
-        "    if not await writes.pool_delete(context, entry, deadline) and await",
-        "    if not await writes.pool_delete(context, entry, deadline) and False and await",
-        warm=True,
-    ),
-    Mutant(
         "a release that does not know the pool",
         "registry/release.py",
         "    entries = await claims.entries_of(context, registrations)",
