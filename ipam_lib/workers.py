@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from ipam_lib.clock import Clock
-from ipam_lib.errors import IPAMError
+from ipam_lib.errors import ConfigError, IPAMError
 
 log = logging.getLogger(__name__)
 
@@ -47,10 +47,11 @@ class Worker:
         try:
             finished = await self.action()
         except IPAMError as error:
-            self.failures += 1
-            # Once when it begins: while something is away, a line every few seconds would bury everything else.
-            level = logging.WARNING if self.failures == 1 else logging.DEBUG
-            log.log(level, "%s: %s", self.name, error.message, extra={"failures": self.failures})
+            self._failed(logging.WARNING, error.message)
+            return False
+        except ConfigError as error:
+            # Somebody has to do something, and then it works.
+            self._failed(logging.ERROR, "; ".join(error.problems))
             return False
         except Exception:
             self.failures += 1
@@ -60,6 +61,12 @@ class Worker:
             log.info("%s: works again", self.name, extra={"failures": self.failures})
         self.failures = 0
         return finished
+
+    def _failed(self, level: int, words: str) -> None:
+        self.failures += 1
+        # Once when it begins: while something is away, a line every few seconds would bury everything else.
+        level = level if self.failures == 1 else logging.DEBUG
+        log.log(level, "%s: %s", self.name, words, extra={"failures": self.failures})
 
 
 class Workers:

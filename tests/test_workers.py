@@ -9,7 +9,7 @@ import random
 import pytest
 
 from ipam_lib.clock import SystemClock
-from ipam_lib.errors import NetBoxUnavailable
+from ipam_lib.errors import ConfigError, NetBoxUnavailable
 from ipam_lib.workers import Worker, Workers
 
 
@@ -114,6 +114,17 @@ async def test_it_survives_everything_backs_off_and_tells_once(caplog: pytest.Lo
         ("INFO", "try: works again"),
     ]
     await workers.stop()
+
+
+async def test_what_somebody_has_to_mend_is_told_once_as_an_error(caplog: pytest.LogCaptureFixture) -> None:
+    async def action() -> bool:
+        raise ConfigError(["one thing", "another"])
+
+    worker = Worker("prepare", 30, action)
+    with caplog.at_level(logging.INFO):
+        for _ in range(3):
+            assert await worker.once() is False
+    assert [(one.levelname, one.getMessage()) for one in caplog.records] == [("ERROR", "prepare: one thing; another")]
 
 
 async def test_what_is_being_done_comes_to_its_end() -> None:

@@ -25,7 +25,9 @@ from ipam_lib.storage.copying import Part
 from ipam_lib.storage.sqlite import SQLiteStore
 from tests.cli.archives import CONFIGURED, REAL, archive, killed_in, made, process, read, stored
 from tests.cli.installation import Installation, document
+from tests.storage.backends import MongoBackend
 from tests.storage.samples import legacy_documents, object_id
+from tests.support.processes import call, running
 from tests.support.pseudo_terminal import at_terminal
 
 DOCUMENTS = [to_bson(one) for one in legacy_documents()]
@@ -401,9 +403,9 @@ def test_killed_half_way_and_run_again(installation: Installation, drop: tuple[s
     first = archive(installation, made({OURS: old}), "first")
     kills = 0
     for target in KILLED[installation.backend.name]:
-        for call in range(2):
+        for number in range(2):
             assert installation.run("mongo-restore", "--in", first, "--drop").status == 0
-            kill = killed_in(target, call)
+            kill = killed_in(target, number)
             done = process("mongo-restore", "--in", str(REAL), *drop, cwd=installation.directory, first=kill)
             if done.returncode == 0:  # it takes this step but once
                 break
@@ -418,6 +420,25 @@ def test_killed_half_way_and_run_again(installation: Installation, drop: tuple[s
             assert registrations(installation) == DOCUMENTS
             assert installation.run("mongo-backup", "--out", "backup").status == 0
     assert kills > 3
+
+
+@pytest.mark.parametrize("installation", [pytest.param("mongodb", marks=pytest.mark.mongodb)], indirect=True)
+def test_what_was_cut_off_while_it_changed_over_must_be_ended(legacy: Installation) -> None:
+    assert isinstance(legacy.backend, MongoBackend)
+    legacy.backend.collection.database["addresses_changing"].insert_one({})
+    done = legacy.run("mongo-backup", "--out", "backup")
+    assert (done.status, done.out) == (1, "")
+    assert "run mongo-restore again" in done.err
+    assert not (legacy.directory / "backup").exists()
+    with running("serve", "--config", str(legacy.config), cwd=legacy.directory) as service:
+        service.wait_until(lambda: any("cut off half-way; run mongo-restore again" in line for line in service.errors))
+        assert not any("Traceback" in line for line in service.errors)
+        assert call("GET", f"{service.url}/readyz")[0] == 503
+    done = legacy.run("mongo-restore", "--in", archive(legacy, SMALL))
+    assert done.status == 0
+    assert "an earlier restore was cut off half-way: this one takes its place" in done.err
+    assert registrations(legacy) == [ONE, TWO]
+    assert legacy.run("mongo-backup", "--out", "backup").status == 0
 
 
 # --- from one store to the other
