@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ipam_lib.models import Registration, State
+from ipam_lib.models import Departure, Registration, State
 from ipam_lib.storage.base import Store
 from ipam_lib.storage.documents import Document
 from tests.storage.backends import Backend
@@ -182,3 +182,42 @@ async def test_without_the_setting_only_the_revision_counts(backend: Backend, st
     after = backend.raw(inserted.id)
     assert after is not None
     assert after["secret"] == "replaced"
+
+
+async def test_a_service_departs_and_is_let_go_of_beside_the_earlier_service(
+    backend: Backend, coexisting: Store
+) -> None:
+    """Two writes in a row, without a look in between; what the earlier service wrote of the others stays."""
+    document = legacy_documents()[0]
+    backend.seed([document])
+    read = await coexisting.get(document["_id"])
+    assert read is not None
+    gone = Departure("a" * 24, read.services[0].key, None, NOW)
+    departed = read.changed(services=read.services[1:], departed=(gone,))
+    assert await coexisting.replace(read, departed)
+    raw = backend.raw(document["_id"])
+    assert raw is not None
+    assert raw["services"] == document["services"][1:]
+    assert await coexisting.replace(departed, departed.changed(departed=()))
+    raw = backend.raw(document["_id"])
+    assert raw is not None
+    assert raw == document | {"services": document["services"][1:], "revision": 2}
+
+
+async def test_what_the_earlier_service_wrote_anew_has_no_beginning_and_is_not_overwritten(
+    backend: Backend, coexisting: Store
+) -> None:
+    one = registration(services=(service("a", since=NOW), service("b", since=NOW)))
+    await coexisting.insert(one)
+    read = await coexisting.get(one.id)
+    raw = backend.raw(one.id)
+    assert raw is not None
+    assert read is not None
+    for each in raw["services"]:
+        del each["since"]
+    backend.overwrite(raw)
+    gone = Departure("a" * 24, read.services[0].key, NOW, NOW)
+    assert not await coexisting.replace(read, read.changed(services=read.services[1:], departed=(gone,)))
+    again = await coexisting.get(one.id)
+    assert again is not None
+    assert [each.since for each in again.services] == [None, None]
