@@ -87,8 +87,8 @@ MUTANTS = [
     Mutant(
         "no look before a given address is created",
         "registry/create.py",
-        "prefix = await self._look_before_creating(container)",
-        "prefix = None",
+        "mine, others = await self._look_before_creating(container)",
+        "mine, others = None, []",
     ),
     Mutant(
         "a take-over that does not look for what was made",
@@ -133,10 +133,10 @@ MUTANTS = [
     Mutant(
         "releasing without the compare-and-set",
         "registry/release.py",
-        "    return changed if await writes.replace(context, registration, changed, context.deadline()) else None",
-        "    now_there = await context.store.get(registration.id) or registration\n"
-        "    forced = now_there.changed(services=changed.services, state=changed.state)\n"
-        "    return forced if await writes.replace(context, now_there, forced, context.deadline()) else None",
+        "    if not await writes.replace(context, registration, changed, context.deadline()):\n",
+        "    registration = await context.store.get(registration.id) or registration\n"
+        "    changed = registration.changed(services=changed.services, state=changed.state)\n"
+        "    if not await writes.replace(context, registration, changed, context.deadline()):\n",
     ),
     Mutant(
         "releasing deletes the document before the prefix",
@@ -187,10 +187,10 @@ MUTANTS = [
         warm=True,
     ),
     Mutant(
-        "a claim forgotten once its registration is live",
+        "a registration that does not name the prefix that it claimed",
         "registry/create.py",
-        "state=State.LIVE, address=entry.address, netbox_id=entry.netbox_id, lease_until=None",
-        "state=State.LIVE, address=entry.address, netbox_id=entry.netbox_id + 1, lease_until=None",
+        "live = self._live(entry.address, entry.netbox_id)",
+        "live = self._live(entry.address, (entry.netbox_id or 0) + 1)",
         warm=True,
     ),
     Mutant(
@@ -198,7 +198,7 @@ MUTANTS = [
         "registry/create.py",
         "                if await claims.pass_on(self.context, entry, self.deadline):\n"
         "                    return Turn.TRY_ANOTHER",
-        "                return Registered(live.address, created=True)",
+        "                return _registered(live)",
         warm=True,
     ),
     Mutant(
@@ -295,9 +295,9 @@ MUTANTS = [
     Mutant(
         "the history is written before the service has left",
         "registry/release.py",
-        "    return changed if await writes.replace(context, registration, changed, context.deadline()) else None",
+        "    if not await writes.replace(context, registration, changed, context.deadline()):\n",
         "    await history.record(context, [changed], context.deadline())\n"
-        "    return changed if await writes.replace(context, registration, changed, context.deadline()) else None",
+        "    if not await writes.replace(context, registration, changed, context.deadline()):\n",
     ),
     Mutant(
         "a released document goes before its history is written",
