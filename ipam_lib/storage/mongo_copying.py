@@ -59,8 +59,11 @@ class MongoCopying(CopyableStore):
 
     @asynccontextmanager
     async def _taking_long(self, seconds: float | None = None) -> AsyncIterator[_Database]:
-        """The same for what may take so many seconds (as long as making the store ready may), each call of it."""
+        """The same for what may take so many seconds (as long as making the store ready may), each call of it. They are
+        for the work: a server that is away is waited for no longer than usual."""
         seconds = seconds or self._prepare_seconds
+        async with self._calling() as database:
+            await database.command("ping")
         with pymongo.timeout(seconds):
             async with self._calling(seconds) as database:
                 yield database

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ipam_lib.telemetry.logs import HTTP, extras
+from ipam_lib.telemetry.redaction import LINE
 
 _HTTP_FIELDS = ("request_id", "status", "method", "path", "ip", "response_time_ms", "user_agent", "body", "reason")
 
@@ -38,10 +39,19 @@ def dump(fields: dict[str, Any]) -> str:
     return json.dumps(fields, ensure_ascii=False, default=str, separators=(",", ":"))
 
 
+def json_line(record: logging.LogRecord) -> str:
+    """The line as JSON; made once for all destinations of a record."""
+    line: str | None = record.__dict__.get(LINE)
+    if line is None:
+        line = dump(fields_of(record))
+        record.__dict__[LINE] = line
+    return line
+
+
 class JSONFormatter(logging.Formatter):
     """Formats a record as `fields_of` says."""
 
     def format(self, record: logging.LogRecord) -> str:
         if record.exc_info and not record.exc_text:
             record.exc_text = self.formatException(record.exc_info)
-        return dump(fields_of(record))
+        return json_line(record)

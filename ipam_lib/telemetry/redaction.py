@@ -23,8 +23,10 @@ SHORTEST: Final = 6
 _of_request: ContextVar[tuple[str, ...]] = ContextVar("secrets_of_request", default=())
 _of_process: set[str] = set()
 
-# What logging itself puts into a record.
-STANDARD: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+LINE: Final = "_json_line"
+"""Where a record keeps the line that it became."""
+# What logging itself, and this, put into a record.
+STANDARD: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", LINE}
 _PLAIN: Final = (int, float, bool, type(None))
 
 

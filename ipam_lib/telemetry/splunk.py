@@ -3,7 +3,7 @@
 Events come in on the log's own thread and wait in a bounded buffer; a task on the event loop sends them, gzipped,
 when enough have come or the oldest has waited long enough. What the collector refuses (4xx) is dropped; what may go
 better later (5xx, 408, 429, no connection) is sent again with growing pauses. When the buffer is full the oldest go
-first. Every drop is counted, and a warning a minute says how many.
+first. Every drop is counted, and one warning a minute says what is wrong, how many wait and how many are lost.
 
 https://docs.splunk.com/Documentation/Splunk/latest/Data/FormateventsforHTTPEventCollector
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import json
 import logging
 import random
 import socket
@@ -23,8 +24,8 @@ from dataclasses import dataclass, field
 import aiohttp
 
 from ipam_lib.clock import Clock, SystemClock
-from ipam_lib.telemetry.json_lines import dump, fields_of
-from ipam_lib.telemetry.logs import HTTP
+from ipam_lib.telemetry.json_lines import dump, json_line
+from ipam_lib.telemetry.logs import HTTP, printable
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ TIMEOUT_SECONDS = 10.0
 LONGEST_PAUSE = 60.0
 SECONDS_TO_FLUSH = 5.0
 SECONDS_BETWEEN_WARNINGS = 60.0
+LONGEST_REASON = 200
 _WORTH_REPEATING = frozenset({408, 429})
 
 
@@ -70,10 +72,12 @@ class SplunkHandler(logging.Handler):
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._session: aiohttp.ClientSession | None = None
-        self._stopping = False
+        self._stopping = asyncio.Event()
+        self._nudged = False
         self._guard = threading.Lock()
         self._told = 0
         self._told_at = -SECONDS_BETWEEN_WARNINGS
+        self._asked_to_wait = 0.0
         self.dropped = 0
         self.sent = 0
 
@@ -90,22 +94,30 @@ class SplunkHandler(logging.Handler):
                 self._bytes -= len(self._buffer.popleft())
                 self.dropped += 1
             enough = len(self._buffer) >= BATCH_EVENTS or self._bytes >= BATCH_BYTES
-        if enough and self._loop is not None:
+            # Once for a batch, and not for each event that has to wait longer.
+            nudge = enough and not self._nudged
+            self._nudged = enough
+        if nudge and self._loop is not None:
             with suppress(RuntimeError):  # the loop has ended
                 self._loop.call_soon_threadsafe(self._wake.set)
 
     def _event(self, record: logging.LogRecord) -> bytes:
         settings = self._settings
-        event = {
-            "event": fields_of(record),
+        about = {
             "time": round(record.created, 3),
             "host": settings.host,
             "source": settings.source,
             "sourcetype": settings.sourcetype_http if record.name == HTTP else settings.sourcetype_app,
         }
         if settings.index is not None:
-            event["index"] = settings.index
-        return dump(event).encode("utf-8", "replace")
+            about["index"] = settings.index
+        # The line of the file, as it is.
+        return f'{{"event":{json_line(record)},{dump(about)[1:]}'.encode("utf-8", "replace")
+
+    @property
+    def waiting(self) -> int:
+        """How many events wait to be sent."""
+        return len(self._buffer)
 
     # -- going out, on the event loop ----------------------------------------------------------------------------------
 
@@ -119,55 +131,61 @@ class SplunkHandler(logging.Handler):
 
     async def stop(self, seconds: float = SECONDS_TO_FLUSH) -> None:
         """Send what is there, but for `seconds` at most, and end."""
-        self._stopping = True
+        self._stopping.set()
         self._wake.set()
         if self._task is not None:
             with suppress(TimeoutError, asyncio.CancelledError):
                 await asyncio.wait_for(self._task, seconds)
         if self._session is not None:
             await self._session.close()
-        if self._buffer:
-            self.dropped += len(self._buffer)
-            log.warning("%d log events were not sent to Splunk before the end", len(self._buffer))
+        if lost := self._drop_all():
+            log.warning("%d log events were not sent to Splunk before the end", lost)
         self._loop = self._task = self._session = None
 
     async def _run(self) -> None:
         failures = 0
         while True:
-            if not self._stopping:
-                await self._pause(failures)
+            await self._pause(failures)
             self._wake.clear()
-            while batch := self._take():
-                done = False
-                try:
-                    done = await self._send(batch)
-                finally:  # also when there is no time to wait for the answer any more
-                    if not done:
-                        self._put_back(batch)
-                failures = 0 if done else failures + 1
-                if failures:
-                    break
-            self._tell_drops()
-            if self._stopping and (not self._buffer or failures > 1):
+            try:
+                failures = 0 if await self._send_all() else failures + 1
+            except Exception as error:
+                failures += 1
+                self._warn(f"a bug: {type(error).__name__} while sending to Splunk")
+            if not failures and self.dropped > self._told:
+                self._warn("events were lost on their way to Splunk")
+            if self._stopping.is_set() and (not self._buffer or failures > 1):
                 return
+
+    async def _send_all(self) -> bool:
+        """Send what there is, batch by batch; False as soon as one has to be sent again later."""
+        while batch := self._take():
+            done = False
+            try:
+                done = await self._send(batch)
+            finally:  # also when there is no time to wait for the answer any more
+                if not done:
+                    self._put_back(batch)
+            if not done:
+                return False
+        return True
 
     async def _pause(self, failures: int) -> None:
         """Until events are old enough, or there are many; longer and longer while the collector is away."""
+        if self._stopping.is_set():
+            return
         if not failures:
-            waker = asyncio.ensure_future(self._wake.wait())
-            sleeper = asyncio.ensure_future(self._clock.sleep(OLDEST_SECONDS))
+            seconds, early = OLDEST_SECONDS, self._wake
+        else:
+            seconds, early = min(LONGEST_PAUSE, 2.0 ** min(failures, 10)), self._stopping
+            seconds = max(seconds * (0.5 + self._random.random() / 2), min(LONGEST_PAUSE, self._asked_to_wait))
+        sleeper = asyncio.ensure_future(self._clock.sleep(seconds))
+        waker = asyncio.ensure_future(early.wait())
+        try:
             await asyncio.wait((waker, sleeper), return_when=asyncio.FIRST_COMPLETED)
+        finally:
             waker.cancel()
             sleeper.cancel()
-            return
-        seconds = min(LONGEST_PAUSE, 2.0 ** min(failures, 10)) * (0.5 + self._random.random() / 2)
-        sleeper = asyncio.ensure_future(self._clock.sleep(seconds))
-        while not self._stopping and not sleeper.done():
-            self._wake.clear()
-            waker = asyncio.ensure_future(self._wake.wait())
-            await asyncio.wait((waker, sleeper), return_when=asyncio.FIRST_COMPLETED)
-            waker.cancel()
-        sleeper.cancel()
 
     def _take(self) -> list[bytes]:
         batch: list[bytes] = []
@@ -177,7 +195,16 @@ class SplunkHandler(logging.Handler):
                 batch.append(self._buffer.popleft())
                 size += len(batch[-1])
             self._bytes -= size
+            self._nudged = False
         return batch
+
+    def _drop_all(self) -> int:
+        with self._guard:
+            lost = len(self._buffer)
+            self._buffer.clear()
+            self._bytes = 0
+            self.dropped += lost
+        return lost
 
     def _put_back(self, batch: list[bytes]) -> None:
         with self._guard:
@@ -194,31 +221,42 @@ class SplunkHandler(logging.Handler):
         }
         body = await asyncio.to_thread(gzip.compress, b"\n".join(batch), 5)
         url = f"{self._settings.url.rstrip('/')}/services/collector/event"
+        self._asked_to_wait = 0.0
         try:
             async with self._session.post(url, data=body, headers=headers, allow_redirects=False) as answer:
                 status = answer.status
+                said = "" if status < 300 else await self._words(answer)
+                wait = answer.headers.get("Retry-After", "")
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            self._warn("Splunk does not answer: %s; events wait, and will be sent again", type(error).__name__)
+            self._warn(f"Splunk does not answer ({type(error).__name__})")
             return False
         if status < 300:
             self.sent += len(batch)
             return True
         if status >= 500 or status in _WORTH_REPEATING:
-            self._warn("Splunk answers %s; events wait, and will be sent again", status)
+            self._asked_to_wait = float(wait) if wait.isdecimal() else 0.0
+            self._warn(f"Splunk answers {status}{said}")
             return False
-        self.dropped += len(batch)
-        self._warn("Splunk refuses events with status %s: are the token, the index and the address right?", status)
+        with self._guard:
+            self.dropped += len(batch)
+        self._warn(
+            f"Splunk refuses events with status {status}{said} (are the token, the index and the address right?)"
+        )
         return True
 
-    def _warn(self, text: str, detail: object) -> None:
+    async def _words(self, answer: aiohttp.ClientResponse) -> str:
+        """What the collector says is wrong, such as `Incorrect index`, without the token, should it repeat that."""
+        raw = (await answer.content.read(4096)).decode("utf-8", "replace").replace(self._settings.token, "***")
+        try:
+            text = json.loads(raw)["text"]
+        except (ValueError, KeyError, TypeError):
+            return ""
+        return f" ({printable(str(text))[:LONGEST_REASON]})"
+
+    def _warn(self, text: str) -> None:
+        """Say what is wrong, at most once a minute, and what has come of it so far."""
         now = self._clock.monotonic()
         if now - self._told_at >= SECONDS_BETWEEN_WARNINGS:
             self._told_at = now
-            log.warning(text, detail)
-
-    def _tell_drops(self) -> None:
-        if self.dropped > self._told:
-            before = self._told_at
-            self._warn("%s log events have been dropped before they reached Splunk", self.dropped)
-            if self._told_at != before:
-                self._told = self.dropped
+            self._told = self.dropped
+            log.warning("%s; %d events wait, %d have been dropped so far", text, self.waiting, self.dropped)

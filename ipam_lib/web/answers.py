@@ -12,6 +12,7 @@ from typing import Any, Final
 from aiohttp import hdrs, web
 
 from ipam_lib.errors import BadRequest, IPAMError, TooManyAttempts, Unauthorized, Unavailable
+from ipam_lib.telemetry.redaction import redact
 
 REQUEST_ID_HEADER: Final = "X-Request-ID"
 REQUEST_ID: Final = web.RequestKey("request_id", str)
@@ -82,13 +83,15 @@ def failure_answer(error: IPAMError) -> web.Response:
     headers: dict[str, str] = {}
     more: dict[str, Any] = {}
     if isinstance(error, BadRequest) and error.errors:
-        more["errors"] = error.errors
+        # Where a client put its secret into another field as well, it is not repeated from there.
+        more["errors"] = {name: [redact(text) for text in texts] for name, texts in error.errors.items()}
     if isinstance(error, Unauthorized):
         headers[hdrs.WWW_AUTHENTICATE] = "Bearer"
     if isinstance(error, (Unavailable, TooManyAttempts)):
         headers[hdrs.RETRY_AFTER] = str(error.retry_after)
     # Where the body was not read to its end, what follows on the connection cannot be told from it.
-    return error_answer(error.status, error.message, headers=headers, close=error.status in {408, 413, 415}, **more)
+    close = error.status in {408, 413, 415}
+    return error_answer(error.status, redact(error.message), headers=headers, close=close, **more)
 
 
 def bug_answer(request: web.BaseRequest, *, close: bool = False) -> web.Response:
