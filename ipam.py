@@ -364,8 +364,11 @@ async def serve_settings(
     """
     listen = settings.server
     notifier, sockets = Notifier.from_environment(), passed_sockets()
-    async with logged(settings):
+    async with logged(settings) as pipeline:
         parts = assemble(settings)
+        parts.metrics.count_when_asked(
+            "log_dropped_lines", "Log lines that were lost, by where", "where", lambda: pipeline.dropped
+        )
         app = create_app(parts, bearer=settings.auth.token, request_timeout_seconds=listen.request_timeout_seconds)
         certificate = Certificate(listen.tls_cert, listen.tls_key) if listen.tls_cert else None
         reload = Reloader(load, settings, parts, app.get(BEARER), certificate) if load else None

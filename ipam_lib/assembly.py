@@ -84,7 +84,7 @@ def assemble(settings: Settings, clock: Clock | None = None) -> Parts:
     Raises ConfigError for what only shows when a part is made.
     """
     clock = clock or SystemClock()
-    metrics = Metrics()
+    metrics = Metrics(clock.monotonic)
     store = metered(make_store(settings), metrics.storage_call)
     netbox = make_netbox(settings, clock, metrics.netbox_call)
     zones = ZoneCache(

@@ -26,6 +26,9 @@ SECONDS_BETWEEN_PREPARATIONS: Final = 10.0
 SECONDS_BETWEEN_POOL_ROUNDS: Final = 1.0
 SECONDS_BETWEEN_IDLE_POOL_ROUNDS: Final = 30.0
 
+SECONDS_BETWEEN_COUNTS: Final = 60.0
+SHARE_OF_COUNTING: Final = 50.0
+
 
 class NetBoxConnection(Protocol):
     """NetBox's client, as far as its life goes."""
@@ -100,6 +103,7 @@ async def living(parts: Parts, grace: float = SECONDS_OF_GRACE) -> AsyncIterator
     `grace`: seconds to wait for them at the start.
     """
     workers = Workers(parts.clock)
+    counting = Worker("count for the metrics", SECONDS_BETWEEN_COUNTS, lambda: count())
 
     async def prepare() -> bool:
         for duplicate in await parts.store.prepare():
@@ -114,7 +118,15 @@ async def living(parts: Parts, grace: float = SECONDS_OF_GRACE) -> AsyncIterator
         workers.start(Worker("cleanup", parts.cleanup_seconds, clean_up, at_start=False))
         seconds = SECONDS_BETWEEN_POOL_ROUNDS if parts.pools else SECONDS_BETWEEN_IDLE_POOL_ROUNDS
         workers.start(Worker("pool", seconds, keep_pool))
+        workers.start(counting)
         return True
+
+    async def count() -> bool:
+        began = parts.clock.monotonic()
+        parts.metrics.counted(await parts.registry.statistics())
+        # Where there is very much to count, it is counted less often.
+        counting.interval = max(SECONDS_BETWEEN_COUNTS, SHARE_OF_COUNTING * (parts.clock.monotonic() - began))
+        return False
 
     async def recover() -> bool:
         report = await parts.registry.recover()

@@ -6,7 +6,18 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 from ipam_lib.crypto import Cipher
 from ipam_lib.models import ClusterExpired, Filter, Registered, Registration, Request
-from ipam_lib.registry import admin, history, listing, reconcile, recover, register, release, rotate, services
+from ipam_lib.registry import (
+    admin,
+    history,
+    listing,
+    reconcile,
+    recover,
+    register,
+    release,
+    rotate,
+    services,
+    statistics,
+)
 from ipam_lib.registry.context import Context, RegistrySettings
 from ipam_lib.registry.drift import Drift, Found, Kind
 from ipam_lib.registry.history import HistoryPage
@@ -15,6 +26,7 @@ from ipam_lib.registry.pool.keeping import PoolKeeper, PoolReport
 from ipam_lib.registry.recover import RecoverReport
 from ipam_lib.registry.release import ReleaseReport
 from ipam_lib.registry.rotate import RotateReport
+from ipam_lib.registry.statistics import Statistics
 from ipam_lib.registry.steady import SteadyTime
 
 __all__ = [
@@ -30,6 +42,7 @@ __all__ = [
     "RegistrySettings",
     "ReleaseReport",
     "RotateReport",
+    "Statistics",
     "ZoneUse",
 ]
 
@@ -84,6 +97,10 @@ class Registry:
     async def prune_history(self) -> int:
         """See `history.prune`."""
         return await history.prune(self.context, self._time)
+
+    async def statistics(self) -> Statistics:
+        """See `statistics.count`."""
+        return await statistics.count(self.context, self._census)
 
     async def release_expired(self) -> ReleaseReport:
         """See `release.release_expired`."""

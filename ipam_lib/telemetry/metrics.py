@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any, Final
@@ -17,8 +17,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from ipam_lib.errors import StoreConflict
-from ipam_lib.registry import PoolReport, RecoverReport, ReleaseReport
+from ipam_lib.registry import PoolReport, RecoverReport, ReleaseReport, Statistics
 from ipam_lib.storage.base import Store
+from ipam_lib.telemetry.gauges import CountsElsewhere, StatisticsGauges
 from ipam_lib.version import __version__
 
 Observe = Callable[[str, str, float], None]
@@ -51,8 +52,11 @@ class _Calls:
 class Metrics:
     """The metrics of one service in this process."""
 
-    def __init__(self) -> None:
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        """`monotonic`: the clock that dates statistics."""
         self._all = CollectorRegistry()
+        self._statistics = StatisticsGauges(monotonic)
+        self._all.register(self._statistics)
         self._requests = _Calls(
             self._counter("http_requests", "Requests answered", "route", "method", "status"),
             self._histogram("http_request_seconds", "Time to answer", "route", "method"),
@@ -82,6 +86,14 @@ class Metrics:
     def read_when_asked(self, name: str, about: str, read: Callable[[], float]) -> None:
         """A gauge whose value is what `read` says at that moment."""
         Gauge(f"ipam_{name}", about, registry=self._all).set_function(read)
+
+    def count_when_asked(self, name: str, about: str, label: str, read: Callable[[], Mapping[str, int]]) -> None:
+        """A counter that somebody else keeps: its values, by `label`, are what `read` says at that moment."""
+        self._all.register(CountsElsewhere(f"ipam_{name}", about, label, read))
+
+    def counted(self, statistics: Statistics) -> None:
+        """What there is has been counted."""
+        self._statistics.show(statistics)
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """A request was answered. `route` is the pattern of the path, not the path."""

@@ -102,12 +102,13 @@ class LogPipeline:
     @property
     def dropped(self) -> Mapping[str, int]:
         """How many lines have been lost, by where: `queue` (they came faster than they could be written), `stderr`,
-        `files`, `bug` (one of ours)."""
+        `files`, `bug` (one of ours), `splunk`."""
         return {
             "queue": self._enqueue.dropped,
             "stderr": self._text.failed if self._text is not None else 0,
             "files": sum(file.failed for file in self._files),
             "bug": self._broken,
+            "splunk": sum(getattr(sink, "dropped", 0) for sink in self._sinks),
         }
 
     def start(self) -> None:

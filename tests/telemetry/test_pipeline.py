@@ -137,7 +137,7 @@ def test_a_full_disk_is_complained_about_once_a_minute_and_tried_again(tmp_path:
     assert pipeline.flush(LONG)
     assert stream.getvalue().count(os.strerror(errno.ENOSPC)) == 2
     assert "3 lines are missing there so far" in stream.getvalue()
-    assert pipeline.dropped == {"queue": 0, "stderr": 0, "files": 3, "bug": 0}
+    assert pipeline.dropped == {"queue": 0, "stderr": 0, "files": 3, "bug": 0, "splunk": 0}
     path.unlink()
     logger.info("four")
     pipeline.stop()
@@ -213,7 +213,7 @@ def test_a_reader_that_has_gone_costs_its_own_lines_only(tmp_path: Path, started
     logging.getLogger("ipam_lib").info("one")
     pipeline.stop()
     pipe.stream.close()
-    assert pipeline.dropped == {"queue": 0, "stderr": 1, "files": 0, "bug": 0}
+    assert pipeline.dropped == {"queue": 0, "stderr": 1, "files": 0, "bug": 0, "splunk": 0}
     assert [line["message"] for line in lines(tmp_path / "ipam-api.log")] == ["one"]
 
 

@@ -17,7 +17,7 @@ from ipam_lib.clock import SystemClock
 from ipam_lib.crypto import Secret
 from ipam_lib.lifetimes import Parts
 from ipam_lib.models import ClusterExpired, Registered, Request
-from ipam_lib.registry import PoolReport, RecoverReport, Registry, ReleaseReport
+from ipam_lib.registry import PoolReport, RecoverReport, Registry, ReleaseReport, Statistics
 from ipam_lib.storage.base import DuplicateReport, Store
 from ipam_lib.web.connection import Limits
 from ipam_lib.web.server import Listen, listening
@@ -139,6 +139,10 @@ class FakeRegistry:
     async def prune_history(self) -> int:
         self.rounds.append("history")
         return 0
+
+    async def statistics(self) -> Statistics:
+        self.rounds.append("statistics")
+        return Statistics(0.0, [], {}, {})
 
     async def release_expired(self) -> ReleaseReport:
         self.rounds.append("release")

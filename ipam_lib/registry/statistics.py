@@ -1,0 +1,34 @@
+"""What there is, counted: for the metrics, by a worker, now and then."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ipam_lib.models import IPFamily
+from ipam_lib.registry import listing
+from ipam_lib.registry.context import Context
+from ipam_lib.storage.pool import PoolKey
+from ipam_lib.storage.usage import Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What there was at one moment, of the clock's `monotonic()`. `zones`: how full they are; `usage`: what stands in
+    the storage, by zone and family; `pool`: the pool's entries."""
+
+    counted_at: float
+    zones: Sequence[listing.ZoneUse]
+    usage: Mapping[tuple[str, IPFamily], Usage]
+    pool: Mapping[PoolKey, int]
+
+
+async def count(context: Context, census: listing.Census) -> Statistics:
+    """Count everything; takes seconds where there is a million of it (see `Store.usage`).
+
+    Raises StorageUnavailable.
+    """
+    usage = await context.store.usage()
+    pool = await context.store.pool_counts()
+    zones = await listing.zones(context, census)
+    return Statistics(context.clock.monotonic(), zones, usage, pool)

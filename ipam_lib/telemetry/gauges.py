@@ -1,0 +1,102 @@
+"""The gauges of what there is. They show what a worker counted last: a scrape asks neither the storage nor NetBox."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from ipam_lib.models import PoolState, State
+from ipam_lib.registry import Statistics
+
+_PLACE = ("zone", "ip_family")
+
+
+class StatisticsGauges(Collector):
+    """Nothing but their age, which is -1, until `show` was called for the first time. `monotonic`: the clock by which
+    the statistics are dated."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._shown: Statistics | None = None
+
+    def show(self, statistics: Statistics) -> None:
+        """Show these from now on, all at once."""
+        self._shown = statistics
+
+    def describe(self) -> Iterable[Metric]:
+        """The metrics, without values."""
+        return self._families(None)
+
+    def collect(self) -> Iterable[Metric]:
+        """The metrics, with what was counted last."""
+        return self._families(self._shown)
+
+    def _families(self, shown: Statistics | None) -> list[Metric]:
+        age = GaugeMetricFamily(
+            "ipam_statistics_age_seconds",
+            "Seconds since registrations, services, zones and pool were counted for these metrics; -1 before",
+            value=-1.0 if shown is None else max(0.0, self._monotonic() - shown.counted_at),
+        )
+        return [age, *_usage(shown), *_zones(shown), _pool(shown)]
+
+
+def _usage(shown: Statistics | None) -> Iterable[Metric]:
+    registrations = GaugeMetricFamily(
+        "ipam_registrations", "Registrations, by where they stand in their life", labels=(*_PLACE, "state")
+    )
+    services = GaugeMetricFamily("ipam_services", "Services on registrations", labels=_PLACE)
+    expiring = GaugeMetricFamily("ipam_expiring_services", "Services that have an expiration", labels=_PLACE)
+    for place, usage in sorted(shown.usage.items()) if shown else ():
+        # Those that there are none of as well, so that an alert can tell none from unknown.
+        for state in {**dict.fromkeys((one.value for one in State), 0), **usage.states}:
+            registrations.add_metric((*place, state), usage.states.get(state, 0))
+        services.add_metric(place, usage.services)
+        expiring.add_metric(place, usage.expiring)
+    return registrations, services, expiring
+
+
+def _zones(shown: Statistics | None) -> Iterable[Metric]:
+    size = GaugeMetricFamily("ipam_zone_size_addresses", "Addresses in the zone's container prefixes", labels=_PLACE)
+    used = GaugeMetricFamily("ipam_zone_used_addresses", "Of those, registered", labels=_PLACE)
+    reserved = GaugeMetricFamily("ipam_zone_reserved_addresses", "Of those, held by the pool", labels=_PLACE)
+    free = GaugeMetricFamily(
+        "ipam_zone_free_addresses", "The rest; what others hold in NetBox counts as free", labels=_PLACE
+    )
+    for zone in shown.zones if shown else ():
+        for use in zone.families:
+            place = (zone.zone, use.ip_family)
+            size.add_metric(place, use.size)
+            used.add_metric(place, use.used)
+            reserved.add_metric(place, use.reserved)
+            free.add_metric(place, use.free)
+    return size, used, reserved, free
+
+
+def _pool(shown: Statistics | None) -> Metric:
+    entries = GaugeMetricFamily("ipam_pool_entries", "Entries of the pool, by state", labels=(*_PLACE, "state"))
+    counts = shown.pool if shown else {}
+    for zone, family in sorted({(key.zone, key.ip_family) for key in counts}):
+        found = {key.state: number for key, number in counts.items() if (key.zone, key.ip_family) == (zone, family)}
+        for state in PoolState:
+            entries.add_metric((zone, family, state.value), found.get(state, 0))
+    return entries
+
+
+class CountsElsewhere(Collector):
+    """A counter that somebody else keeps: `read` gives its values, by the one label."""
+
+    def __init__(self, name: str, about: str, label: str, read: Callable[[], Mapping[str, int]]) -> None:
+        self._name, self._about, self._label, self._read = name, about, label, read
+
+    def describe(self) -> Iterable[Metric]:
+        """The counter, without values."""
+        return [CounterMetricFamily(self._name, self._about, labels=(self._label,))]
+
+    def collect(self) -> Iterable[Metric]:
+        """The counter, with the values of now."""
+        family = CounterMetricFamily(self._name, self._about, labels=(self._label,))
+        for value, number in self._read().items():
+            family.add_metric((value,), number)
+        return [family]

@@ -1,0 +1,37 @@
+"""What is counted for the metrics, out of every store, and how it is shown."""
+
+from __future__ import annotations
+
+from ipam_lib.models import PoolEntry, PoolState, State
+from ipam_lib.telemetry.metrics import Metrics
+from tests.registry.world import World
+from tests.storage.samples import NOW, registration, service
+from tests.telemetry.test_metrics import values
+
+
+async def test_what_stands_in_the_storage_and_in_the_zones_is_shown(world: World) -> None:
+    store = world.store
+    await store.insert(
+        registration(services=(service("a"), service("b", expires_at=NOW)), address="192.0.2.1/32", zone="inet")
+    )
+    await store.insert(registration(state=State.CREATING, address="pending:1", zone="inet", services=()))
+    await store.insert(registration(address="198.51.100.77/32", zone="of-old", services=()))
+    await store.pool_insert([PoolEntry("a" * 24, "inet", "ipv4", "192.0.2.2/32", PoolState.READY, netbox_id=5)])
+    metrics = Metrics(world.clock.monotonic)
+    metrics.counted(await world.registry.statistics())
+    found = values(metrics)
+    place = "ip_family=ipv4"
+    assert found[f"ipam_registrations{{{place},state=live,zone=inet}}"] == 1
+    assert found[f"ipam_registrations{{{place},state=creating,zone=inet}}"] == 1
+    assert found[f"ipam_registrations{{{place},state=releasing,zone=inet}}"] == 0
+    assert found[f"ipam_services{{{place},zone=inet}}"] == 2
+    assert found[f"ipam_expiring_services{{{place},zone=inet}}"] == 1
+    assert found[f"ipam_registrations{{{place},state=live,zone=of-old}}"] == 1
+    assert found[f"ipam_pool_entries{{{place},state=ready,zone=inet}}"] == 1
+    assert found[f"ipam_pool_entries{{{place},state=claimed,zone=inet}}"] == 0
+    size = found[f"ipam_zone_size_addresses{{{place},zone=inet}}"]
+    assert size > 3
+    assert found[f"ipam_zone_used_addresses{{{place},zone=inet}}"] == 2
+    assert found[f"ipam_zone_reserved_addresses{{{place},zone=inet}}"] == 1
+    assert found[f"ipam_zone_free_addresses{{{place},zone=inet}}"] == size - 3
+    assert not any("192.0.2" in name for name in found)
