@@ -13,7 +13,14 @@ from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any, Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from ipam_lib.errors import StoreConflict
@@ -21,6 +28,9 @@ from ipam_lib.registry import PoolReport, RecoverReport, ReleaseReport, Statisti
 from ipam_lib.storage.base import Store
 from ipam_lib.telemetry.gauges import CountsElsewhere, StatisticsGauges
 from ipam_lib.version import __version__
+
+# When each counter was made would double what is shown, and Prometheus has no use for it in this format.
+disable_created_metrics()
 
 Observe = Callable[[str, str, float], None]
 
