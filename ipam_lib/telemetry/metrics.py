@@ -30,7 +30,7 @@ from ipam_lib.telemetry.gauges import CountsElsewhere, StatisticsGauges
 from ipam_lib.version import __version__
 
 # When each counter was made would double what is shown, and Prometheus has no use for it in this format.
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 Observe = Callable[[str, str, float], None]
 
