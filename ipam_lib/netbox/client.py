@@ -243,10 +243,8 @@ class NetBoxClient(ReadingClient):
         failures: list[NetBoxError] = []
         # Ascending, so that two instances that delete the same prefixes do not lock them in opposite order.
         for chunk in chunks(sorted(set(prefix_ids)), DELETED_AT_ONCE):
-            if len(chunk) > 1 and await self._delete_at_once(chunk, budget):
-                continue
             before = len(failures)
-            for prefix_id in chunk:
+            for prefix_id in chunk if len(chunk) == 1 else await self._delete_at_once(chunk, budget):
                 try:
                     await self._delete(prefix_id, budget)
                 except (NetBoxRejected, NetBoxBroken) as error:
@@ -256,18 +254,19 @@ class NetBoxClient(ReadingClient):
         if failures:
             raise failures[0]
 
-    async def _delete_at_once(self, prefix_ids: Sequence[int], budget: Budget) -> bool:
-        """One bulk deletion, all or none: False when something in it made it fail."""
+    async def _delete_at_once(self, prefix_ids: Sequence[int], budget: Budget) -> Sequence[int]:
+        """One bulk deletion; those that are left: all when something in it made it fail, or those outside of what the
+        token may delete, which NetBox passes over."""
         body = [{"id": prefix_id, "changelog_message": "released"} for prefix_id in prefix_ids]
         try:
             await self._transport.call("delete_many", "DELETE", PREFIXES, budget=budget, body=body, repeat=True)
         except (NetBoxRejected, NetBoxBroken):
             log.warning("%d prefixes could not be deleted at once; deleting them one by one", len(prefix_ids))
-            return False
-        return True
+            return prefix_ids
+        return sorted(one.id for one in await self._get_many(prefix_ids, budget))
 
     async def _delete(self, prefix_id: int, budget: Budget) -> None:
-        await self._transport.call(
+        answer = await self._transport.call(
             "delete_many",
             "DELETE",
             f"{PREFIXES}{prefix_id}/",
@@ -276,18 +275,32 @@ class NetBoxClient(ReadingClient):
             repeat=True,
             expected=(404,),
         )
+        if not answer.ok:
+            await self._check_gone("delete", [prefix_id], budget)
+
+    async def _check_gone(self, action: str, prefix_ids: Sequence[int], budget: Budget) -> None:
+        """NetBox treats what the token's constraints for an action do not cover as if it were not there: with a 404, or
+        passed over in a bulk. Raises NetBoxRejected where it is there to be seen."""
+        standing = sorted(one.id for one in await self._get_many(prefix_ids, budget))
+        if standing:
+            ids = ", ".join(map(str, standing))
+            detail = f"the token may view prefix {ids}, but not {action} it: see the constraints of its permissions"
+            log.warning("NetBox refused: %s", detail)
+            raise NetBoxRejected(REJECTED, detail=detail)
 
     async def assign(self, prefix_id: int, uuid: str, *, limit: float) -> bool:
+        budget = self._transport.budget(limit)
         answer = await self._transport.call(
             "assign",
             "PATCH",
             f"{PREFIXES}{prefix_id}/",
-            budget=self._transport.budget(limit),
+            budget=budget,
             body={"custom_fields": {payloads.UUID_FIELD: uuid}, "changelog_message": f"registration {uuid}"},
             repeat=True,
             expected=(404,),
         )
         if not answer.ok:
+            await self._check_gone("change", [prefix_id], budget)
             return False
         [changed] = read_all("assign", [answer.body], payloads.prefix)
         if changed.id != prefix_id or changed.uuid != uuid:
@@ -319,7 +332,7 @@ class NetBoxClient(ReadingClient):
         return done
 
     async def _update(self, changes: Sequence[PrefixChange], budget: Budget) -> set[int]:
-        """One bulk change; those that are gone are passed over by NetBox."""
+        """One bulk change; those that are gone are passed over by NetBox, and so are those outside of the right."""
         body = [
             {
                 "id": change.id,
@@ -338,7 +351,10 @@ class NetBoxClient(ReadingClient):
             if wanted.get(one.id) != (one.uuid, one.status):
                 words = f"prefix {one.id} has {payloads.UUID_FIELD} {one.uuid!r} and is {one.status}"
                 raise mismatch("update_many", Mismatch(words))
-        return {one.id for one in changed}
+        done = {one.id for one in changed}
+        if passed_over := sorted(wanted.keys() - done):
+            await self._check_gone("change", passed_over, budget)
+        return done
 
 
 def _created(operation: str, body: Any, container: Container, uuid: str, address: str | None = None) -> Prefix:

@@ -66,7 +66,9 @@ class ReadingClient(NetBox, ABC):
         return list(found.values())
 
     async def get_many(self, prefix_ids: Sequence[int], *, limit: float) -> list[Prefix]:
-        budget = self._transport.budget(limit)
+        return await self._get_many(prefix_ids, self._transport.budget(limit))
+
+    async def _get_many(self, prefix_ids: Sequence[int], budget: Budget) -> list[Prefix]:
         found: dict[int, Prefix] = {}
         for wanted in chunks(dict.fromkeys(prefix_ids), IDS_IN_URL):
             params = [("id", str(prefix_id)) for prefix_id in wanted]

@@ -89,6 +89,7 @@ async def create(client: NetBoxClient) -> Prefix:
     return await client.create_next_one(INET, uuid=UUID, limit=LIMIT)
 
 
+NONE = answer(200, page_json())
 GONE = answer(404, {"detail": "No Prefix matches the given query."})
 MADE = answer(201, prefix_json(73, "83.118.168.1/32", uuid=UUID))
 TAG = answer(200, {"count": 1, "next": None, "results": [{"id": 5, "name": "vitistack"}]})

@@ -14,18 +14,22 @@ from tests.netbox.clients import (
     BROKEN,
     GONE,
     LIMIT,
+    NONE,
     client_for,
+    page_json,
+    prefix_json,
 )
 from tests.support.wire import WireServer, answer
 
 
 async def test_deletes_in_bulks_of_fifty_in_ascending_order(wire: WireServer) -> None:
-    wire.then(answer(204), answer(204), answer(204))
+    wire.then(answer(204), NONE, answer(204), NONE, answer(204))
     async with client_for(wire.url) as client:
         await client.delete_many([*range(101, 0, -1), 7, 7], limit=LIMIT)
-    first, second, third = wire.received
-    assert {one.method for one in wire.received} == {"DELETE"}
+    first, seen, second, _, third = wire.received
+    assert [one.method for one in wire.received] == ["DELETE", "GET", "DELETE", "GET", "DELETE"]
     assert [item["id"] for item in first.json] == list(range(1, 51))
+    assert [value for name, value in seen.query if name == "id"] == [str(one) for one in range(1, 51)]
     assert [item["id"] for item in second.json] == list(range(51, 101))
     assert (third.path, third.json) == ("/api/ipam/prefixes/101/", {"changelog_message": "released"})
 
@@ -41,12 +45,27 @@ async def test_deletes_in_bulks_of_fifty_in_ascending_order(wire: WireServer) ->
 )
 async def test_one_prefix_that_cannot_be_deleted_does_not_keep_the_others(wire: WireServer, refusal: Any) -> None:
     denied = answer(403, {"detail": "You do not have permission to perform this action."})
-    wire.then(refusal, denied, answer(204), GONE, answer(204))
+    wire.then(refusal, denied, answer(204), GONE, NONE, answer(204))
     async with client_for(wire.url) as client:
         with pytest.raises(NetBoxRejected) as caught:
             await client.delete_many([4, 3, 2, 1], limit=LIMIT)
     assert "/1/" in caught.value.detail
-    assert [one.path.split("/")[-2] for one in wire.received] == ["prefixes", "1", "2", "3", "4"]
+    deletions = [one.path.split("/")[-2] for one in wire.received if one.method == "DELETE"]
+    assert deletions == ["prefixes", "1", "2", "3", "4"]
+
+
+async def test_what_netbox_passes_over_in_a_bulk_is_not_taken_for_deleted(wire: WireServer) -> None:
+    """Its 204 says nothing about prefixes outside of the constraints of the right to delete."""
+    second, third = (prefix_json(number, f"83.118.168.{number}/32") for number in (2, 3))
+    wire.then(answer(204), answer(200, page_json(second, third)), GONE, answer(200, page_json(second)), answer(204))
+    async with client_for(wire.url) as client:
+        with pytest.raises(NetBoxRejected) as caught:
+            await client.delete_many([1, 2, 3, 4], limit=LIMIT)
+    assert caught.value.detail == (
+        "the token may view prefix 2, but not delete it: see the constraints of its permissions"
+    )
+    deletions = [one.path.split("/")[-2] for one in wire.received if one.method == "DELETE"]
+    assert deletions == ["prefixes", "2", "3"]
 
 
 async def test_one_prefix_that_breaks_netbox_does_not_keep_the_others(wire: WireServer) -> None:

@@ -21,6 +21,7 @@ from tests.netbox.clients import (
     HANGING_UP,
     INET,
     LIMIT,
+    NONE,
     TOKEN,
     UUID,
     Observed,
@@ -65,7 +66,7 @@ async def test_reads_are_repeated_after_a_bad_answer(wire: WireServer, act: Any)
 
 async def test_deletions_and_assignments_are_repeated(wire: WireServer) -> None:
     assigned = answer(200, prefix_json(7, "83.118.168.7/32", uuid=UUID))
-    wire.then(cut, cut, answer(502), answer(204), answer(502), GONE, cut, assigned, answer(503), GONE)
+    wire.then(cut, cut, answer(502), answer(204), NONE, answer(502), GONE, NONE, cut, assigned, answer(503), GONE, NONE)
     async with client_for(wire.url) as client:
         await client.delete_many([1, 2], limit=LIMIT)
         await client.delete_many([7], limit=LIMIT)

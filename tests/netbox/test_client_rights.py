@@ -74,6 +74,26 @@ async def test_a_user_limited_to_the_tag(world: World) -> None:
         assert world.count() == before
 
 
+async def test_prefixes_that_may_be_viewed_but_not_deleted(world: World) -> None:
+    """To NetBox they are absent (404) or make a whole bulk fail, and must not be taken for deleted."""
+    inet = await world.container("inet")
+    theirs = world.admin("POST", "/api/ipam/prefixes/", {"prefix": "83.118.168.200/32", "vrf": 1})["id"]
+    tag = {"tags__name": "vitistack"}
+    grant(world, ipam__prefix=["view"], extras__tag=["view"])
+    [user] = world.admin("GET", "/api/users/users/?username=ipam-svc")["results"]
+    body = {"name": "own", "object_types": ["ipam.prefix"], "actions": ["add", "change", "delete"], "constraints": tag}
+    world.admin("POST", "/api/users/permissions/", body | {"users": [user["id"]]})
+    async with client_for(world.url, token=SERVICE, constraint_tag="vitistack") as client:
+        made = await client.create_next_many(inet, [numbered(n) for n in range(3)], limit=LIMIT)
+        for doomed in ([theirs], [theirs, *(one.id for one in made)]):
+            with pytest.raises(NetBoxRejected) as caught:
+                await client.delete_many(doomed, limit=LIMIT)
+            assert f"may view prefix {theirs}, but not delete it" in caught.value.detail
+        assert [one.id for one in await client.get_many([theirs, *(one.id for one in made)], limit=LIMIT)] == [theirs]
+        with pytest.raises(NetBoxRejected):
+            await client.assign(theirs, UUID, limit=LIMIT)
+
+
 async def test_a_revoked_token(world: World) -> None:
     inet = await world.container("inet")
     world.client.set_token("c" * 40)

@@ -21,8 +21,8 @@ from tests.support.simulated_netbox import NetBoxServer
 from tests.support.virtual_loop import VirtualClock, VirtualLoop
 
 BATCH = 50
-# What a page costs in NetBox: prefixes by their ids, prefixes by their k8s_uuid, and the deletion.
-CALLS_OF_A_PAGE = 3
+# What a page costs in NetBox: prefixes by their ids, by their k8s_uuid, the deletion, and what that has left.
+CALLS_OF_A_PAGE = 4
 
 
 class Bulk:

@@ -42,7 +42,7 @@ class AvailableViews:
         The order of the checks is NetBox's: lengths, then room, then everything else.
         """
         right = grant(self.state, user, "add", OBJECT_TYPE)
-        container = self.prefixes.get(user, container_id, "add")
+        container = self.prefixes.get(user, container_id, "view")
         several = isinstance(data, list)
         items: list[Any] = data if several else [data]
         lengths = _lengths(items, container.family)
