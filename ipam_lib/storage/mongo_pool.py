@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from bson import ObjectId
 from motor.motor_asyncio import AsyncIOMotorCollection
-from pymongo import ASCENDING, DESCENDING, ReturnDocument
+from pymongo import ASCENDING, ReturnDocument
 from pymongo.errors import BulkWriteError
 
 from ipam_lib.errors import StoreConflict
@@ -89,9 +89,9 @@ class MongoPool(PoolStore):
         }
         return await self._entries(query, ("_id", ASCENDING), limit)
 
-    async def pool_highest(self, *, zone: str, ip_family: IPFamily, limit: int) -> list[PoolEntry]:
+    async def pool_beyond(self, *, zone: str, ip_family: IPFamily, keep: int, limit: int) -> list[PoolEntry]:
         query = {"zone": zone, "ip_family": ip_family, "state": PoolState.READY.value}
-        return await self._entries(query, ("order", DESCENDING), limit)
+        return await self._entries(query, ("order", ASCENDING), limit, skip=keep)
 
     async def pool_cooling(self, *, zone: str, ip_family: IPFamily) -> Cooling:
         match = {"zone": zone, "ip_family": ip_family, "state": PoolState.COOLING.value}
@@ -110,10 +110,11 @@ class MongoPool(PoolStore):
         }
 
     async def _entries(
-        self, query: dict[str, Any], sort: tuple[str, int] | None = None, limit: int = 0
+        self, query: dict[str, Any], sort: tuple[str, int] | None = None, limit: int = 0, skip: int = 0
     ) -> list[PoolEntry]:
         async with self._pool() as collection:
-            documents = await collection.find(query, sort=[sort] if sort else None, limit=limit).to_list(None)
+            cursor = collection.find(query, sort=[sort] if sort else None, skip=skip, limit=limit)
+            documents = await cursor.to_list(None)
         return [to_entry(document) for document in documents]
 
 

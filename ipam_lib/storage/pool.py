@@ -84,8 +84,9 @@ class PoolStore(ABC):
         """Entries in one of `states`; by id, those above `after`, at most `limit`. By index."""
 
     @abstractmethod
-    async def pool_highest(self, *, zone: str, ip_family: IPFamily, limit: int) -> list[PoolEntry]:
-        """The `ready` entries of a zone and family, highest address first, at most `limit`."""
+    async def pool_beyond(self, *, zone: str, ip_family: IPFamily, keep: int, limit: int) -> list[PoolEntry]:
+        """The `ready` entries of a zone and family but for the lowest `keep`, lowest address first, at most `limit`: so
+        that instances which find too many at once agree on those that stay."""
 
     @abstractmethod
     async def pool_cooling(self, *, zone: str, ip_family: IPFamily) -> Cooling:

@@ -85,8 +85,8 @@ class SQLitePool(PoolStore):
         )
         return await self._fetch(query, json.dumps(sorted(states)), after or "", limit)
 
-    async def pool_highest(self, *, zone: str, ip_family: IPFamily, limit: int) -> list[PoolEntry]:
-        return await self._fetch(f"SELECT document {_READY} DESC LIMIT ?", zone, ip_family, limit)
+    async def pool_beyond(self, *, zone: str, ip_family: IPFamily, keep: int, limit: int) -> list[PoolEntry]:
+        return await self._fetch(f"SELECT document {_READY} LIMIT ? OFFSET ?", zone, ip_family, limit, keep)
 
     async def pool_cooling(self, *, zone: str, ip_family: IPFamily) -> Cooling:
         return await self._read(partial(cooling, zone=zone, ip_family=ip_family))

@@ -50,9 +50,9 @@ class FaultyPool(PoolStore):
     async def pool_page(self, states: Collection[PoolState], *, after: str | None, limit: int) -> list[PoolEntry]:
         return await self._call("pool_page", lambda: self._inner.pool_page(states, after=after, limit=limit))
 
-    async def pool_highest(self, *, zone: str, ip_family: IPFamily, limit: int) -> list[PoolEntry]:
-        find = self._inner.pool_highest
-        return await self._call("pool_highest", lambda: find(zone=zone, ip_family=ip_family, limit=limit))
+    async def pool_beyond(self, *, zone: str, ip_family: IPFamily, keep: int, limit: int) -> list[PoolEntry]:
+        find = self._inner.pool_beyond
+        return await self._call("pool_beyond", lambda: find(zone=zone, ip_family=ip_family, keep=keep, limit=limit))
 
     async def pool_cooling(self, *, zone: str, ip_family: IPFamily) -> Cooling:
         find = self._inner.pool_cooling

@@ -20,7 +20,7 @@ from ipam_lib.errors import (
 )
 from ipam_lib.models import PoolState, Registered
 from ipam_lib.registry import Registry
-from tests.registry.watched import Died, after, done_but, fails, netbox_lost, storage_lost
+from tests.registry.watched import Died, after, before, done_but, fails, netbox_lost, storage_lost
 from tests.registry.world import FIRST, SECOND, THIRD, World, request
 from tests.support.plain_netbox import PlainZones
 
@@ -447,6 +447,18 @@ async def test_lowering_the_setting_drains_the_highest(world: World) -> None:
     world.configure(warm={"inet": 4}, batch=50)
     assert (await world.registry.keep_pool()).dropped == 4
     assert await world.ready() == [*addresses(0, 3), *await _ipv6(world)]
+    await world.settled()
+
+
+async def test_two_that_drain_at_once_agree_on_what_stays(world: World) -> None:
+    """One has counted, and reads what to give up only when the other has given it up already."""
+    await warmed(world, 12)
+    world.configure(warm={"inet": 4}, batch=50)
+    other = world.instance(seed=1)
+    world.store.next("pool_beyond", before(other.keep_pool))
+    await world.registry.keep_pool()
+    assert await world.ready() == [*addresses(0, 3), *await _ipv6(world)]
+    assert len(await world.ready()) == 4 + 4
     await world.settled()
 
 

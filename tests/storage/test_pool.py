@@ -134,11 +134,12 @@ async def test_pages_by_state(store: Store) -> None:
     assert len(await store.pool_page([PoolState.READY, PoolState.CLAIMED], after=None, limit=100)) == 8
 
 
-async def test_the_highest_and_the_counts(store: Store) -> None:
+async def test_those_beyond_the_lowest_and_the_counts(store: Store) -> None:
     await store.pool_insert([entry(f"192.0.2.{number}/32") for number in (9, 100, 20)])
     await store.pool_insert([entry(), entry("2001:db8::1/128"), entry("192.0.2.1/32", zone="hnet")])
-    highest = await store.pool_highest(zone="inet", ip_family="ipv4", limit=2)
-    assert [one.address for one in highest] == ["192.0.2.100/32", "192.0.2.20/32"]
+    for keep, limit, expected in [(0, 2, [9, 20]), (1, 2, [20, 100]), (2, 2, [100]), (3, 2, []), (7, 2, [])]:
+        found = await store.pool_beyond(zone="inet", ip_family="ipv4", keep=keep, limit=limit)
+        assert [one.address for one in found] == [f"192.0.2.{number}/32" for number in expected]
     assert dict(await store.pool_counts()) == {
         PoolKey("inet", "ipv4", PoolState.READY): 3,
         PoolKey("inet", "ipv4", PoolState.MAKING): 1,

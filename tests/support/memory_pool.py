@@ -58,8 +58,8 @@ class MemoryPool(PoolStore):
         found = (one for key, one in sorted(self._pool().items()) if one["state"] in states and key > (after or ""))
         return [to_entry(one) for one in islice(found, limit)]
 
-    async def pool_highest(self, *, zone: str, ip_family: IPFamily, limit: int) -> list[PoolEntry]:
-        return self._ready(zone, ip_family)[::-1][:limit]
+    async def pool_beyond(self, *, zone: str, ip_family: IPFamily, keep: int, limit: int) -> list[PoolEntry]:
+        return self._ready(zone, ip_family)[keep : keep + limit]
 
     async def pool_cooling(self, *, zone: str, ip_family: IPFamily) -> Cooling:
         fitting = (zone, ip_family, PoolState.COOLING)

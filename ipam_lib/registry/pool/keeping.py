@@ -177,8 +177,10 @@ class PoolKeeper:
         wanted = self.context.settings.warm_in(zone) if containers else 0
         ready, making = (counts.get(PoolKey(zone, family, state), 0) for state in (PoolState.READY, PoolState.MAKING))
         if ready > wanted + wanted // 4:
-            surplus = min(ready - wanted, self.context.settings.batch)
-            for entry in await self.context.store.pool_highest(zone=zone, ip_family=family, limit=surplus):
+            # The count is of a moment ago, and other instances may be at it: not so many, but all beyond those to keep.
+            for entry in await self.context.store.pool_beyond(
+                zone=zone, ip_family=family, keep=wanted, limit=self.context.settings.batch
+            ):
                 await self._replace(entry, entry.changed(PoolState.DROPPING))
         elif wanted and ready + making <= wanted - max(1, wanted // 4):
             backoff = self._backoffs.setdefault(place, _Backoff())
