@@ -99,6 +99,8 @@ async def register(request: web.Request) -> web.Response:
     parts.check_prepared()
     wanted = cast(Request, request[DATA])
     registered = await in_time(request, lambda deadline: parts.registry.register(wanted, deadline=deadline))
+    if registered.created:
+        parts.metrics.registered(wanted.zone, wanted.ip_family)
     done = "registered" if registered.created else "updated"
     return json_answer({"message": f"Address {done} successfully", "address": registered.address})
 
@@ -298,7 +300,8 @@ async def _readiness(app: web.Application) -> tuple[int, dict[str, Any]]:
 
 async def metrics(request: web.Request) -> web.Response:
     """What is counted and timed, as Prometheus reads it."""
-    text = request.app[PARTS].metrics.text()
+    # Some of it is read from files of the system.
+    text = await asyncio.to_thread(request.app[PARTS].metrics.text)
     return web.Response(body=text, headers={hdrs.CONTENT_TYPE: CONTENT_TYPE})
 
 
@@ -329,6 +332,11 @@ def create_app(parts: Parts, *, bearer: Secret | None = None, request_timeout_se
     app[PROBE] = StorageProbe(parts.store.ping)
     app[INFLIGHT] = InFlight()
     app[METRICS] = parts.metrics
+    parts.metrics.read_when_asked(
+        "http_requests_in_flight",
+        "Requests being answered, and work that goes on after its answer",
+        lambda: app[INFLIGHT].count,
+    )
     app[CLOCK] = parts.clock
     app[REQUEST_TIMEOUT] = request_timeout_seconds
     add = app.router.add_route

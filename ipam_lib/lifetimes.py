@@ -102,7 +102,11 @@ async def living(parts: Parts, grace: float = SECONDS_OF_GRACE) -> AsyncIterator
 
     `grace`: seconds to wait for them at the start.
     """
-    workers = Workers(parts.clock)
+
+    def told(name: str, went_well: bool) -> None:
+        parts.metrics.round_done(name, ok=went_well, at=parts.clock.now().timestamp())
+
+    workers = Workers(parts.clock, told=told)
     counting = Worker("count for the metrics", SECONDS_BETWEEN_COUNTS, lambda: count())
 
     async def prepare() -> bool:

@@ -70,10 +70,17 @@ class Worker:
 
 
 class Workers:
-    """Runs workers until they are stopped."""
+    """Runs workers until they are stopped. `told` is called after each round, with the worker's name, and whether it
+    went well."""
 
-    def __init__(self, clock: Clock, rng: random.Random | None = None) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        rng: random.Random | None = None,
+        told: Callable[[str, bool], None] = lambda name, went_well: None,
+    ) -> None:
         self._clock = clock
+        self._told = told
         self._random = rng or random.Random()
         self._stopping = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -111,6 +118,7 @@ class Workers:
             worker.busy_since = self._clock.monotonic()
             finished = await worker.once()
             worker.busy_since = None
+            self._told(worker.name, not worker.failures)
             if finished:
                 return
             await self._sleep(worker.pause(self._random))

@@ -12,8 +12,9 @@ import pytest
 from ipam_lib.clock import SystemClock
 from ipam_lib.errors import NetBoxUnavailable, StorageUnavailable
 from ipam_lib.lifetimes import Parts, living
-from ipam_lib.registry import PoolReport, RecoverReport, Registry, ReleaseReport
+from ipam_lib.registry import PoolReport, RecoverReport, Registry, ReleaseReport, Statistics
 from ipam_lib.storage.base import DuplicateReport, Store
+from tests.support.clock import FakeClock
 from tests.web.service import FakeNetBox, FakeRegistry, FakeStore, FakeZones
 
 
@@ -50,6 +51,44 @@ async def test_prepared_recovered_and_cleaned_up() -> None:
         parts.check_prepared()
         await until(lambda: {"recover", "release", "history"} <= set(registry.rounds))
     assert store.closed
+
+
+async def test_what_takes_long_to_count_is_counted_less_often() -> None:
+    clock = FakeClock(auto=False)
+
+    class Large(FakeRegistry):
+        async def statistics(self) -> Statistics:
+            counted = await super().statistics()
+            await clock.sleep(12)
+            return counted
+
+    registry = Large()
+    parts = make(registry=registry)
+    parts.clock = clock
+    async with living(parts, grace=0):
+        await until(lambda: registry.rounds.count("statistics") == 1)
+        await clock.run(500)
+        # A fiftieth of the time: twelve seconds in ten minutes, give or take a tenth.
+        assert registry.rounds.count("statistics") == 1
+        await clock.run(200)
+        assert registry.rounds.count("statistics") == 2
+
+
+async def test_the_metrics_tell_how_the_workers_do() -> None:
+    class Failing(FakeRegistry):
+        async def recover(self) -> RecoverReport:
+            raise StorageUnavailable
+
+    parts = make(registry=Failing())
+
+    def text() -> str:
+        return parts.metrics.text().decode()
+
+    async with living(parts):
+        await until(lambda: 'ipam_worker_rounds_total{result="error",worker="recover"} 2' in text())
+        await until(lambda: 'ipam_worker_rounds_total{result="ok",worker="cleanup"} 1' in text())
+    assert 'ipam_worker_last_success_timestamp_seconds{worker="cleanup"} ' in text()
+    assert 'ipam_worker_last_success_timestamp_seconds{worker="recover"} ' not in text()
 
 
 async def test_storage_that_is_away_is_tried_until_it_is_there(caplog: pytest.LogCaptureFixture) -> None:

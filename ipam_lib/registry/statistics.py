@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ipam_lib.models import IPFamily
 from ipam_lib.registry import listing
@@ -15,12 +15,14 @@ from ipam_lib.storage.usage import Usage
 @dataclass(frozen=True, slots=True)
 class Statistics:
     """What there was at one moment, of the clock's `monotonic()`. `zones`: how full they are; `usage`: what stands in
-    the storage, by zone and family; `pool`: the pool's entries."""
+    the storage, by zone and family; `pool`: the pool's entries; `pool_wanted`: how many of these the settings want
+    ready, where they want any."""
 
     counted_at: float
     zones: Sequence[listing.ZoneUse]
     usage: Mapping[tuple[str, IPFamily], Usage]
     pool: Mapping[PoolKey, int]
+    pool_wanted: Mapping[tuple[str, IPFamily], int] = field(default_factory=dict)
 
 
 async def count(context: Context, census: listing.Census) -> Statistics:
@@ -31,4 +33,9 @@ async def count(context: Context, census: listing.Census) -> Statistics:
     usage = await context.store.usage()
     pool = await context.store.pool_counts()
     zones = await listing.zones(context, census)
-    return Statistics(context.clock.monotonic(), zones, usage, pool)
+    wanted = {
+        (one.zone, one.ip_family): number
+        for one in context.zones.all_containers()
+        if (number := context.settings.warm_in(one.zone))
+    }
+    return Statistics(context.clock.monotonic(), zones, usage, pool, wanted)

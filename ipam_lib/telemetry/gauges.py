@@ -11,6 +11,7 @@ from ipam_lib.models import PoolState, State
 from ipam_lib.registry import Statistics
 
 _PLACE = ("zone", "ip_family")
+_AGE = "; as old as ipam_statistics_age_seconds says"
 
 
 class StatisticsGauges(Collector):
@@ -39,15 +40,15 @@ class StatisticsGauges(Collector):
             "Seconds since registrations, services, zones and pool were counted for these metrics; -1 before",
             value=-1.0 if shown is None else max(0.0, self._monotonic() - shown.counted_at),
         )
-        return [age, *_usage(shown), *_zones(shown), _pool(shown)]
+        return [age, *_usage(shown), *_zones(shown), _pool(shown), _pool_wanted(shown)]
 
 
 def _usage(shown: Statistics | None) -> Iterable[Metric]:
     registrations = GaugeMetricFamily(
-        "ipam_registrations", "Registrations, by where they stand in their life", labels=(*_PLACE, "state")
+        "ipam_registrations", f"Registrations, by where they stand in their life{_AGE}", labels=(*_PLACE, "state")
     )
-    services = GaugeMetricFamily("ipam_services", "Services on registrations", labels=_PLACE)
-    expiring = GaugeMetricFamily("ipam_expiring_services", "Services that have an expiration", labels=_PLACE)
+    services = GaugeMetricFamily("ipam_services", f"Services on registrations{_AGE}", labels=_PLACE)
+    expiring = GaugeMetricFamily("ipam_expiring_services", f"Services that have an expiration{_AGE}", labels=_PLACE)
     for place, usage in sorted(shown.usage.items()) if shown else ():
         # Those that there are none of as well, so that an alert can tell none from unknown.
         for state in {**dict.fromkeys((one.value for one in State), 0), **usage.states}:
@@ -58,7 +59,9 @@ def _usage(shown: Statistics | None) -> Iterable[Metric]:
 
 
 def _zones(shown: Statistics | None) -> Iterable[Metric]:
-    size = GaugeMetricFamily("ipam_zone_size_addresses", "Addresses in the zone's container prefixes", labels=_PLACE)
+    size = GaugeMetricFamily(
+        "ipam_zone_size_addresses", f"Addresses in the zone's container prefixes{_AGE}", labels=_PLACE
+    )
     used = GaugeMetricFamily("ipam_zone_used_addresses", "Of those, registered", labels=_PLACE)
     reserved = GaugeMetricFamily("ipam_zone_reserved_addresses", "Of those, held by the pool", labels=_PLACE)
     free = GaugeMetricFamily(
@@ -75,13 +78,22 @@ def _zones(shown: Statistics | None) -> Iterable[Metric]:
 
 
 def _pool(shown: Statistics | None) -> Metric:
-    entries = GaugeMetricFamily("ipam_pool_entries", "Entries of the pool, by state", labels=(*_PLACE, "state"))
+    entries = GaugeMetricFamily("ipam_pool_entries", f"Entries of the pool, by state{_AGE}", labels=(*_PLACE, "state"))
     counts = shown.pool if shown else {}
     for zone, family in sorted({(key.zone, key.ip_family) for key in counts}):
         found = {key.state: number for key, number in counts.items() if (key.zone, key.ip_family) == (zone, family)}
         for state in PoolState:
             entries.add_metric((zone, family, state.value), found.get(state, 0))
     return entries
+
+
+def _pool_wanted(shown: Statistics | None) -> Metric:
+    wanted = GaugeMetricFamily(
+        "ipam_pool_wanted_addresses", "Addresses to keep ready in the pool (netbox.warm_addresses)", labels=_PLACE
+    )
+    for place, number in sorted(shown.pool_wanted.items()) if shown else ():
+        wanted.add_metric(place, number)
+    return wanted
 
 
 class CountsElsewhere(Collector):

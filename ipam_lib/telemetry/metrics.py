@@ -6,6 +6,7 @@ zones come from fixed lists. Gauges that are read when somebody asks cost nothin
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -18,12 +19,14 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    ProcessCollector,
     disable_created_metrics,
     generate_latest,
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from ipam_lib.errors import StoreConflict
+from ipam_lib.models import IPFamily
 from ipam_lib.registry import PoolReport, RecoverReport, ReleaseReport, Statistics
 from ipam_lib.storage.base import Store
 from ipam_lib.telemetry.gauges import CountsElsewhere, StatisticsGauges
@@ -72,12 +75,33 @@ class Metrics:
             self._histogram("http_request_seconds", "Time to answer", "route", "method"),
         )
         self._netbox = _Calls(
-            self._counter("netbox_calls", "Requests to NetBox", "operation", "result"),
+            self._counter(
+                "netbox_calls",
+                "Requests to NetBox; ok, refused, error, timeout, unreachable, crowded (all connections in use),"
+                " breaker (not sent), cancelled",
+                "operation",
+                "result",
+            ),
             self._histogram("netbox_call_seconds", "Time that NetBox took", "operation"),
         )
         self._storage = _Calls(
-            self._counter("storage_calls", "Operations of the storage", "operation", "result"),
+            self._counter(
+                "storage_calls",
+                "Operations of the storage; ok, conflict (somebody else was first), error, cancelled",
+                "operation",
+                "result",
+            ),
             self._histogram("storage_call_seconds", "Time that storage took", "operation"),
+        )
+        self._registered = self._counter("registered_addresses", "Addresses handed out", "zone", "ip_family")
+        self._rounds = self._counter(
+            "worker_rounds", "Rounds of what is done in the background; ok, error", "worker", "result"
+        )
+        self._last_success = Gauge(
+            "ipam_worker_last_success_timestamp_seconds",
+            "When a round of it last went well (Unix time)",
+            ["worker"],
+            registry=self._all,
         )
         self._expired = self._counter("cleanup_expired_services", "Services removed because they had expired")
         self._released = self._counter("cleanup_released_addresses", "Addresses given back")
@@ -86,6 +110,7 @@ class Metrics:
         self._recover_failures = self._counter("recover_failures", "Registrations left for the next recovery")
         self._pool = self._counter("pool_addresses", "What became of addresses in the pool", "outcome")
         Gauge("ipam_build_info", "Version", ["version"], registry=self._all).labels(__version__).set(1)
+        ProcessCollector(registry=self._all)
 
     def _counter(self, name: str, about: str, *labels: str) -> Counter:
         return Counter(f"ipam_{name}", about, labels, registry=self._all)
@@ -117,6 +142,16 @@ class Metrics:
         """An operation of the storage came back, or did not."""
         self._storage.note(seconds, operation, result)
 
+    def registered(self, zone: str, ip_family: IPFamily) -> None:
+        """An address was handed out. The zone is one of NetBox's."""
+        self._registered.labels(zone, ip_family).inc()
+
+    def round_done(self, worker: str, *, ok: bool, at: float) -> None:
+        """What is done in the background was done once more. `at`: Unix time."""
+        self._rounds.labels(worker, "ok" if ok else "error").inc()
+        if ok:
+            self._last_success.labels(worker).set(at)
+
     def cleaned_up(self, report: ReleaseReport) -> None:
         """A round of cleanup is over."""
         self._expired.inc(report.expired_services)
@@ -134,13 +169,13 @@ class Metrics:
             self._pool.labels(outcome).inc(getattr(report, outcome))
 
     def text(self) -> bytes:
-        """All of it, in Prometheus' text format."""
+        """All of it, in Prometheus' text format. Reads files of the system: not for the event loop."""
         return generate_latest(self._all)
 
 
 def metered(store: Store, observe: Observe, monotonic: Callable[[], float] = time.perf_counter) -> Store:
-    """The same store, each operation of which is told to `observe`: its name, `ok`, `conflict` or `error`, and
-    seconds."""
+    """The same store, each operation of which is told to `observe`: its name, `ok`, `conflict`, `error` or
+    `cancelled`, and seconds."""
 
     def measured(name: str, operation: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         @wraps(operation)
@@ -153,6 +188,9 @@ def metered(store: Store, observe: Observe, monotonic: Callable[[], float] = tim
                 return value
             except StoreConflict:
                 result = "conflict"
+                raise
+            except asyncio.CancelledError:
+                result = "cancelled"
                 raise
             finally:
                 observe(name, result, monotonic() - began)

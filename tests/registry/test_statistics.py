@@ -35,3 +35,13 @@ async def test_what_stands_in_the_storage_and_in_the_zones_is_shown(world: World
     assert found[f"ipam_zone_reserved_addresses{{{place},zone=inet}}"] == 1
     assert found[f"ipam_zone_free_addresses{{{place},zone=inet}}"] == size - 3
     assert not any("192.0.2" in name for name in found)
+
+
+async def test_what_is_wanted_in_the_pool_is_shown(world: World) -> None:
+    world.configure(warm={"inet": 4})
+    metrics = Metrics(world.clock.monotonic)
+    metrics.counted(await world.registry.statistics())
+    found = values(metrics)
+    assert found["ipam_pool_wanted_addresses{ip_family=ipv4,zone=inet}"] == 4
+    assert found["ipam_pool_wanted_addresses{ip_family=ipv6,zone=inet}"] == 4
+    assert not any(name.startswith("ipam_pool_wanted") and "zone=inet" not in name for name in found)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -50,6 +52,19 @@ def test_outcomes_of_the_workers_and_gauges_read_when_asked() -> None:
     assert found["ipam_recover_aborted_registrations_total"] == 4
     assert found["ipam_recover_failures_total"] == 5
     assert any(name.startswith("ipam_build_info{version=") for name in found)
+
+
+async def test_an_operation_that_was_given_up_is_no_error_of_the_storage() -> None:
+    class Slow(MemoryStore):
+        async def ping(self) -> None:
+            await asyncio.Event().wait()
+
+    metrics = Metrics()
+    store = metered(Slow(), metrics.storage_call)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):
+            await store.ping()
+    assert values(metrics)["ipam_storage_calls_total{operation=ping,result=cancelled}"] == 1
 
 
 async def test_storage_operations_are_timed_with_their_results() -> None:
