@@ -100,7 +100,7 @@ class Registry:
 
     async def statistics(self) -> Statistics:
         """See `statistics.count`."""
-        return await statistics.count(self.context, self._census)
+        return await statistics.count(self.context)
 
     async def release_expired(self) -> ReleaseReport:
         """See `release.release_expired`."""

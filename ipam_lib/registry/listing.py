@@ -16,6 +16,7 @@ from ipam_lib.models import Filter, IPFamily, PoolState, Registration, State
 from ipam_lib.netbox.base import Container
 from ipam_lib.registry.context import Context
 from ipam_lib.registry.cursors import from_cursor, to_cursor
+from ipam_lib.storage.pool import PoolKey
 
 _SHOWN: Final = frozenset({State.LIVE, State.RELEASING})
 _FAMILIES: Final[tuple[IPFamily, ...]] = ("ipv4", "ipv6")
@@ -114,8 +115,13 @@ async def zones(context: Context, census: Census) -> list[ZoneUse]:
     Raises StorageUnavailable.
     """
     used = await census.read(context)
+    return zone_uses(context, used, await context.store.pool_counts())
+
+
+def zone_uses(context: Context, used: Mapping[tuple[str, IPFamily], int], pool: Mapping[PoolKey, int]) -> list[ZoneUse]:
+    """The same, out of the numbers of registrations and of pool entries."""
     reserved: Counter[tuple[str, str]] = Counter()
-    for key, number in (await context.store.pool_counts()).items():
+    for key, number in pool.items():
         if key.state is not PoolState.CLAIMED:
             reserved[key.zone, key.ip_family] += number
     names = dict.fromkeys((*context.zones.names, *sorted({zone for zone, _ in used})))

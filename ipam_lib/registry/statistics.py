@@ -25,17 +25,17 @@ class Statistics:
     pool_wanted: Mapping[tuple[str, IPFamily], int] = field(default_factory=dict)
 
 
-async def count(context: Context, census: listing.Census) -> Statistics:
+async def count(context: Context) -> Statistics:
     """Count everything; takes seconds where there is a million of it (see `Store.usage`).
 
     Raises StorageUnavailable.
     """
     usage = await context.store.usage()
     pool = await context.store.pool_counts()
-    zones = await listing.zones(context, census)
+    used = {place: sum(one.states.values()) for place, one in usage.items()}
     wanted = {
         (one.zone, one.ip_family): number
         for one in context.zones.all_containers()
         if (number := context.settings.warm_in(one.zone))
     }
-    return Statistics(context.clock.monotonic(), zones, usage, pool, wanted)
+    return Statistics(context.clock.monotonic(), listing.zone_uses(context, used, pool), usage, pool, wanted)

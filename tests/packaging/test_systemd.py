@@ -197,7 +197,8 @@ def test_the_backup_unit_makes_a_backup(tmp_path: Path, pyz: Path) -> None:
     subprocess.run([pyz, "mongo-restore", "--config", config, "--in", legacy], check=True, capture_output=True)
     words = command("ipam-api-backup.service", "ExecStart", STATE=str(tmp_path))
     words = [word.replace(PROGRAM, str(pyz)).replace("/etc/ipam-api/config.json", str(config)) for word in words]
-    done = subprocess.run(words, check=True, capture_output=True, text=True, env={"PATH": os.environ["PATH"]})
+    environment = {"PATH": os.environ["PATH"], "CACHE_DIRECTORY": str(tmp_path / "cache")}
+    done = subprocess.run(words, check=True, capture_output=True, text=True, env=environment)
     [made] = (tmp_path / "ipam-api-backup").iterdir()
     assert done.stdout == f"23 registrations ({made.stat().st_size} bytes) backed up to {made}\n"
     assert made.stat().st_mode & 0o777 == 0o600

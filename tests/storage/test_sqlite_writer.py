@@ -137,12 +137,14 @@ async def test_one_that_is_refused_leaves_the_others_alone(site: Site) -> None:
 
 
 async def test_nobody_is_told_before_all_are_on_the_disk(site: Site) -> None:
+    def break_the_disk(connection: sqlite3.Connection) -> None:
+        assert isinstance(connection, Watched)
+        connection.failing["COMMIT"] = sqlite3.OperationalError("disk I/O error")
+
     first = await site.hold()
-    tasks = await site.behind(insert("a"), insert("a"), insert("b"))
+    tasks = await site.behind(insert("a"), insert("a"), break_the_disk, insert("b"))
     site.let_go()
     await first
-    assert site.watched is not None
-    site.watched.failing["COMMIT"] = sqlite3.OperationalError("disk I/O error")
     for outcome in await asyncio.gather(*tasks, return_exceptions=True):
         assert isinstance(outcome, (StorageUnavailable, StoreConflict))
         assert isinstance(outcome, StoreConflict) or outcome.applied, "it may have happened"
