@@ -16,6 +16,7 @@ import asyncio
 import copy
 import logging
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, cast
 
@@ -51,6 +52,8 @@ from ipam_lib.web import pages, server
 from ipam_lib.web.activation import passed_sockets
 from ipam_lib.web.answers import json_answer
 from ipam_lib.web.body import LARGEST_BODY, leave_expectation
+from ipam_lib.web.guarding import GUESSING, guarded
+from ipam_lib.web.guessing import Guessing
 from ipam_lib.web.health import Condition, HealthSchema, NotReadySchema, ReadySchema, StorageProbe, in_words, readiness
 from ipam_lib.web.inflight import InFlight
 from ipam_lib.web.listing import registration_json, tenure_json, zone_json
@@ -67,7 +70,15 @@ from ipam_lib.web.middlewares import (
 )
 from ipam_lib.web.notify import Notifier
 from ipam_lib.web.reload import Reloader
-from ipam_lib.web.spec import DATA, SERVICE, SPECIFICATION, add_specification, documented, validation_middleware
+from ipam_lib.web.spec import (
+    DATA,
+    GUESSED,
+    SERVICE,
+    SPECIFICATION,
+    add_specification,
+    documented,
+    validation_middleware,
+)
 from ipam_lib.web.tls import Certificate
 
 __all__ = ["create_app", "demo", "main", "serve"]
@@ -76,6 +87,12 @@ log = logging.getLogger(__name__)
 
 PARTS = web.AppKey("parts", Parts)
 PROBE = web.AppKey("probe", StorageProbe)
+
+
+def _guarded(request: web.Request, wanted: Request) -> AbstractAsyncContextManager[None]:
+    """See `guarding.guarded`."""
+    registry = request.app[PARTS].registry
+    return guarded(request, wanted, lambda: in_time(request, lambda deadline: registry.stranger(wanted)))
 
 
 @documented(
@@ -91,6 +108,7 @@ PROBE = web.AppKey("probe", StorageProbe)
         403: "The address is registered here under another secret",
         409: "The address is taken in NetBox by somebody else, the zone is full, `new_secret` cannot be set, or an "
         "identical request is still in flight",
+        429: GUESSED,
     },
 )
 async def register(request: web.Request) -> web.Response:
@@ -98,7 +116,9 @@ async def register(request: web.Request) -> web.Response:
     parts = request.app[PARTS]
     parts.check_prepared()
     wanted = cast(Request, request[DATA])
-    registered = await in_time(request, lambda deadline: parts.registry.register(wanted, deadline=deadline))
+    # Without an address there is nothing to guess: under another secret the service gets another address.
+    async with _guarded(request, wanted) if wanted.address is not None else nullcontext():
+        registered = await in_time(request, lambda deadline: parts.registry.register(wanted, deadline=deadline))
     if registered.created:
         parts.metrics.registered(wanted.zone, wanted.ip_family)
     done = "registered" if registered.created else "updated"
@@ -113,14 +133,19 @@ async def register(request: web.Request) -> web.Response:
     takes=ExpireSchema,
     answers=AddressSchema,
     done="`Service expiration set successfully`",
-    errors={404: "There is no such registration, or no such service on it", 409: "Somebody else kept changing it"},
+    errors={
+        404: "There is no such registration, or no such service on it",
+        409: "Somebody else kept changing it",
+        429: GUESSED,
+    },
 )
 async def expire(request: web.Request) -> web.Response:
     """Set the expiration of a service."""
     parts = request.app[PARTS]
     parts.check_prepared()
     wanted = cast(Request, request[DATA])
-    address = await in_time(request, lambda deadline: parts.registry.expire(wanted, deadline=deadline))
+    async with _guarded(request, wanted):
+        address = await in_time(request, lambda deadline: parts.registry.expire(wanted, deadline=deadline))
     return json_answer({"message": "Service expiration set successfully", "address": address})
 
 
@@ -338,6 +363,7 @@ def create_app(parts: Parts, *, bearer: Secret | None = None, request_timeout_se
         lambda: app[INFLIGHT].count,
     )
     app[CLOCK] = parts.clock
+    app[GUESSING] = Guessing(parts.clock.monotonic)
     app[REQUEST_TIMEOUT] = request_timeout_seconds
     add = app.router.add_route
     for path in ("/", "/v2/address"):

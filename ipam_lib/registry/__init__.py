@@ -76,6 +76,10 @@ class Registry:
         """See `services.expire_cluster`."""
         return await services.expire_cluster(self.context, cluster_id, self.context.deadline(deadline), told)
 
+    async def stranger(self, request: Request) -> bool:
+        """See `services.stranger`."""
+        return await services.stranger(self.context, request)
+
     async def addresses(self, wanted: Filter, *, limit: int, cursor: str | None = None) -> Page:
         """See `listing.addresses`."""
         return await listing.addresses(self.context, wanted, limit=limit, cursor=cursor)

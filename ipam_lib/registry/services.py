@@ -52,6 +52,12 @@ async def _on_address(context: Context, request: Request) -> list[Registration]:
     return await context.store.find_address(zone=request.zone, addresses=spellings(request))
 
 
+async def stranger(context: Context, request: Request) -> bool:
+    """Whether the request's address is registered, and its service is none of those on it."""
+    live = [one for one in await _on_address(context, request) if one.state is State.LIVE]
+    return bool(live) and not any(one.service(request.key) for one in live)
+
+
 async def _to_expire(context: Context, request: Request) -> Registration:
     """The live registration that a request to expire speaks of. Raises NotFound, AnotherSecret."""
     if request.address is None:

@@ -2,7 +2,8 @@
 
 Counted for each source and each target (an address of a zone, or a service where a request names no address): other
 sources are not affected, so nobody can lock the owner out from elsewhere. Nor from beside him, behind the same NAT or
-proxy: a secret that was right once, from there and for that target, is always let through. While a source waits, its
+proxy: a secret that was right once, from there and for that target, is always let through; and what is asked in the
+name of a service that stands on the address is counted apart (`guarding` sees to that). While a source waits, its
 guesses are not looked at, so a right one among them is not told from the wrong ones.
 
 All of it is in the memory of this process, bounded, and forgotten when it ends. No secret is kept, only digests under a
@@ -17,6 +18,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from typing import Final
 
@@ -24,6 +26,8 @@ from ipam_lib.errors import TooManyAttempts
 
 # An owner who mistypes, or whose operator holds on to a secret that was replaced, does not notice anything yet.
 FREE_TRIES: Final = 5
+# As long as none was wrong: many services may ask for one free address at the same moment.
+MOST_AT_ONCE: Final = 32
 # From then on 1, 2, 4 ... seconds. At one guess a minute, one source needs 400,000 years for 8 random letters.
 LONGEST_PENALTY: Final = 60.0
 # For each of these without another wrong one, one is forgiven. Longer than any penalty, so that waiting gains nothing.
@@ -38,13 +42,16 @@ _DOUBLINGS: Final = math.ceil(math.log2(LONGEST_PENALTY))
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Who tries, and what. `subject` is a canonical address, or stands for a service."""
+    """Who tries, and what. `subject` is a canonical address, or stands for a service. With `by`, which stands for a
+    service too, its tries are counted apart from those of all others; what is right is right for all."""
 
     source: str
     zone: str
     subject: str
+    by: str = ""
 
 
+@lru_cache(maxsize=4096)
 def source_of(remote: str | None) -> str:
     """The source that a peer's address counts for: an IPv6 client has at least a /64 to itself, so that is one."""
     try:
@@ -82,15 +89,14 @@ class Attempt:
     """One try whose outcome is to be told."""
 
     _guessing: Guessing
-    _target: Target
     _tries: _Tries
-    _secret: str = field(repr=False)
     _digest: bytes = field(repr=False)
+    _new_digest: bytes | None = field(repr=False)
 
-    def right(self, secret: str | None = None) -> None:
-        """The secret was right; `secret` is the one that is in force now, if another."""
-        self._guessing._forget(self._digest)
-        self._guessing.remember(self._target, self._secret if secret is None else secret)
+    def right(self) -> None:
+        """The secret was right. Where a new one came along, that may be the right one now."""
+        self._guessing._remember(self._digest)
+        self._guessing._remember(self._new_digest)
 
     def wrong(self, *, repeats_count: bool = True) -> float:
         """The secret was wrong. Returns for how many seconds the source is refused from now on; 0 when it is not, or is
@@ -101,6 +107,7 @@ class Attempt:
         """
         guessing, tries = self._guessing, self._tries
         guessing._forget(self._digest)
+        guessing._forget(self._new_digest)
         now = guessing._monotonic()
         if now < tries.refused_until or (self._digest == tries.last_digest and not repeats_count):
             return 0.0
@@ -135,40 +142,45 @@ class Guessing:
         self._known: dict[bytes, None] = {}
 
     @contextmanager
-    def attempt(self, target: Target, secret: str) -> Iterator[Attempt]:
+    def attempt(self, target: Target, secret: str, new_secret: str | None = None) -> Iterator[Attempt]:
         """Try a secret, and tell within the context what came of it (nothing, where that is not known).
 
-        Raises TooManyAttempts when the source must wait.
+        `new_secret`: one that may be in force already, since a repeated request finds its registration under that. So
+        it is a guess as well. Raises TooManyAttempts when the source must wait.
         """
         digest = self._digest(target, secret)
+        new_digest = None if new_secret is None else self._digest(target, new_secret)
+        trial = digest if new_digest is None else digest + new_digest
         tries = self._tries.pop(target, None) or _Tries()
         self._tries[target] = tries
         if len(self._tries) > self._most_targets:
             del self._tries[next(iter(self._tries))]
-        known = digest in self._known
+        known = digest in self._known or new_digest in self._known
         if not known:
-            self._check(tries, digest)
-            tries.under_way[digest] = tries.under_way.get(digest, 0) + 1
+            self._check(tries, trial)
+            tries.under_way[trial] = tries.under_way.get(trial, 0) + 1
         try:
-            yield Attempt(self, target, tries, secret, digest)
+            yield Attempt(self, tries, digest, new_digest)
         finally:
             if not known:
-                tries.under_way[digest] -= 1
-                if not tries.under_way[digest]:
-                    del tries.under_way[digest]
+                tries.under_way[trial] -= 1
+                if not tries.under_way[trial]:
+                    del tries.under_way[trial]
             if not tries.wrong and not tries.under_way and self._tries.get(target) is tries:
                 del self._tries[target]
 
-    def remember(self, target: Target, secret: str) -> None:
-        """This secret is right for the target: it is let through from now on, until it is wrong."""
-        digest = self._digest(target, secret)
+    def _remember(self, digest: bytes | None) -> None:
+        """The secret of this digest is right: it is let through from now on, until it is wrong."""
+        if digest is None:
+            return
         self._forget(digest)
         self._known[digest] = None
         if len(self._known) > self._most_remembered:
             del self._known[next(iter(self._known))]
 
-    def _forget(self, digest: bytes) -> None:
-        self._known.pop(digest, None)
+    def _forget(self, digest: bytes | None) -> None:
+        if digest is not None:
+            self._known.pop(digest, None)
 
     def _check(self, tries: _Tries, digest: bytes) -> None:
         now = self._monotonic()
@@ -176,7 +188,8 @@ class Guessing:
             raise TooManyAttempts(retry_after=math.ceil(tries.refused_until - now))
         tries.forgive(now)
         # Guesses at once are as many guesses: no more may be under way than may still be wrong.
-        if digest not in tries.under_way and len(tries.under_way) >= max(1, FREE_TRIES - tries.wrong):
+        most = max(1, FREE_TRIES - tries.wrong) if tries.wrong else MOST_AT_ONCE
+        if digest not in tries.under_way and len(tries.under_way) >= most:
             raise TooManyAttempts(retry_after=1)
 
     def _digest(self, target: Target, secret: str) -> bytes:

@@ -21,7 +21,7 @@ from ipam_lib.web.answers import DATA, REQUEST_ID_HEADER
 from ipam_lib.web.body import SECONDS_FOR_BODY, read_body
 from ipam_lib.web.middlewares import time_left
 
-__all__ = ["DATA", "SERVICE", "SPECIFICATION", "add_specification", "documented", "validation_middleware"]
+__all__ = ["DATA", "GUESSED", "SERVICE", "SPECIFICATION", "add_specification", "documented", "validation_middleware"]
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
@@ -67,6 +67,7 @@ _ERRORS: Final = {
     500: "A bug; the body repeats the request id under which it was logged",
     503: "NetBox or the storage is away or too slow; nothing is half done",
 }
+GUESSED: Final = "Too many wrong secrets came from this source; this one was not looked at"
 # What any request with a body can come to.
 _ALWAYS: Final = (400, 408, 413, 415, 417, 500, 503)
 
@@ -114,7 +115,7 @@ class Specification(AiohttpApiSpec):  # type: ignore[misc]
 
 def _error(status: int, description: str, schema: type[Schema]) -> dict[str, Any]:
     headers: dict[str, Any] = dict(_ID_HEADER)
-    if status == 503:
+    if status in (429, 503):
         headers |= _RETRY_HEADER
     if status == 401:
         headers |= _CHALLENGE_HEADER

@@ -39,7 +39,7 @@ class Answer:
     @property
     def again(self) -> bool:
         """Whether the client should try again."""
-        return self.status in (None, 0, 503) or (self.status == 409 and self.message == IN_FLIGHT)
+        return self.status in (None, 0, 429, 503) or (self.status == 409 and self.message == IN_FLIGHT)
 
 
 @dataclass(slots=True)
@@ -176,10 +176,13 @@ class Clients:
             self.ledger.hold(lane, address, sure=sure)
         if given:
             return True
-        refused = [answer for answer in answers if not answer.again]
+        # For who fights for an address, to have to wait is as good as to be told that his secret is wrong.
+        refused = [answer for answer in answers if not answer.again or (answer.status == 429 and lane.kind == "rival")]
         for answer in refused:
             if not self._refusal_is_right(lane, answer):
                 self.ledger.problem(f"wrong answer: {lane.name}: {answer.status} {answer.message}", lane)
+        if lane.sure and any(answer.status == 429 for answer in answers):
+            self.ledger.problem(f"locked out: {lane.name} holds {lane.held}, but has to wait for others' guesses", lane)
         if refused:
             if lane.sure:
                 self.ledger.problem(f"lost: {lane.name} had {lane.held}, was answered {refused[0].message}", lane)
@@ -188,7 +191,7 @@ class Clients:
 
     def _refusal_is_right(self, lane: Lane, answer: Answer) -> bool:
         match answer.status:
-            case 403:
+            case 403 | 429:
                 return lane.kind == "rival"
             case 409 if "already taken" in answer.message:
                 return lane.kind == "taken"
@@ -215,7 +218,7 @@ class Clients:
                 else:
                     lane.held, lane.retained, lane.gone = str(address), True, False
                 return True
-            if answer.status == 404:
+            if answer.status == 404 or (answer.status == 429 and lane.kind == "rival"):
                 if lane.sure:
                     self.ledger.problem(f"lost: {lane.name} had {lane.held}, but nothing is to expire", lane)
                 self.ledger.release(lane)
@@ -359,7 +362,7 @@ def _understood(status: int, headers: Mapping[str, str], raw: bytes) -> tuple[An
         return Answer(status), f"no message: {raw[:200]!r}"
     if status == 200 and "address" not in content and "cluster_id" not in content:
         return Answer(status, content), "no address"
-    if status == 503 and not headers.get("Retry-After", "").isdecimal():
+    if status in (429, 503) and not headers.get("Retry-After", "").isdecimal():
         return Answer(status, content), "no Retry-After"
     return Answer(status, content), "a bug of the service" if status == 500 else ""
 

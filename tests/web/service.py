@@ -13,7 +13,7 @@ import aiohttp
 from aiohttp import web
 
 import ipam
-from ipam_lib.clock import SystemClock
+from ipam_lib.clock import Clock, SystemClock
 from ipam_lib.crypto import Secret
 from ipam_lib.lifetimes import Parts
 from ipam_lib.models import ClusterExpired, Registered, Request
@@ -124,6 +124,10 @@ class FakeRegistry:
         await self._do("expire", request, deadline)
         return "83.118.168.10/32"
 
+    async def stranger(self, request: Request) -> bool:
+        self.asked.append(("stranger", request))
+        return True
+
     async def expire_cluster(self, cluster_id: str, *, deadline: float | None = None) -> ClusterExpired:
         await self._do("expire_cluster", cluster_id, deadline)
         return ClusterExpired(expired=3, denied=1)
@@ -200,6 +204,7 @@ async def service(
     store: FakeStore | None = None,
     zones: FakeZones | None = None,
     real: Registry | None = None,
+    clock: Clock | None = None,
 ) -> AsyncIterator[Service]:
     """The application over doubles, served on a port that the system chose. `real` does the work of the registry's
     double."""
@@ -209,7 +214,7 @@ async def service(
         netbox=netbox,
         zones=zones,
         registry=real or cast(Registry, registry),
-        clock=SystemClock(),
+        clock=clock or SystemClock(),
         cleanup_seconds=3600,
     )
     app = ipam.create_app(

@@ -15,6 +15,7 @@ from ipam_lib.errors import StorageUnavailable
 from ipam_lib.models import Registration, State
 from ipam_lib.netbox.base import Container
 from ipam_lib.registry import Context, Registry
+from ipam_lib.registry.listing import SECONDS_BETWEEN_COUNTS
 from tests.storage.samples import DAY, NOW, legacy_documents, object_id, registration, service
 from tests.support.clock import FakeClock
 from tests.support.memory_store import MemoryStore
@@ -38,9 +39,10 @@ PATHS = ["/v2/addresses", "/v2/addresses/83.118.168.1", "/v2/addresses/83.118.16
 class Reading:
     """The service over a store in memory."""
 
-    def __init__(self, running: Service, store: MemoryStore) -> None:
+    def __init__(self, running: Service, store: MemoryStore, clock: FakeClock) -> None:
         self.running = running
         self.store = store
+        self.clock = clock
 
     async def get(self, path: str, query: Mapping[str, Any] | str = "", **headers: str) -> tuple[int, dict[str, Any]]:
         """Status and body."""
@@ -70,9 +72,10 @@ class Reading:
 async def reading_service(*, bearer: bool = True) -> AsyncIterator[Reading]:
     store = MemoryStore()
     await store.open()
-    context = Context(store, PlainNetBox(), PlainZones(CONTAINERS), CIPHER, FakeClock(NOW), lambda: object_id(1))
+    clock = FakeClock(NOW)
+    context = Context(store, PlainNetBox(), PlainZones(CONTAINERS), CIPHER, clock, lambda: object_id(1))
     async with served(bearer=bearer, real=Registry(context), zones=FakeZones(("inet", "lab"))) as running:
-        yield Reading(running, store)
+        yield Reading(running, store, clock)
 
 
 @pytest.fixture
@@ -355,6 +358,8 @@ async def test_a_zone_that_cannot_be_one_is_400_for_an_address_too(reading: Read
 
 async def test_zones(reading: Reading) -> None:
     await reading.add(*(sample(number) for number in (1, 2, 3)), sample(9, zone="closed", state=State.RELEASING))
+    # What was counted for the metrics when the service started is told again for a while.
+    reading.clock.advance(SECONDS_BETWEEN_COUNTS)
     status, content = await reading.get("/v2/zones")
     assert status == 200
     inet, lab, closed = content["zones"]

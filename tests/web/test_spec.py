@@ -74,7 +74,7 @@ async def test_it_is_swagger_2_0_and_whole() -> None:
                 continue
             assert response["schema"]["$ref"]
             assert "X-Request-ID" in response["headers"]
-            assert ("Retry-After" in response["headers"]) == (status == "503")
+            assert ("Retry-After" in response["headers"]) == (status in ("429", "503"))
 
 
 async def test_both_paths_of_a_request_are_described_alike() -> None:
@@ -93,8 +93,8 @@ async def test_statuses_bodies_and_security() -> None:
         spec = await _spec(running)
     common = {"200", "400", "408", "413", "415", "417", "500", "503"}
     expected = {
-        ("/", "post"): common | {"403", "409"},
-        ("/", "delete"): common | {"404", "409"},
+        ("/", "post"): common | {"403", "409", "429"},
+        ("/", "delete"): common | {"404", "409", "429"},
         ("/v2/cluster", "delete"): common | {"401", "404", "409"},
     }
     bodies = {("/", "post"): "Register", ("/", "delete"): "Expire", ("/v2/cluster", "delete"): "Cluster"}
