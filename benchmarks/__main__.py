@@ -17,9 +17,10 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -83,10 +84,15 @@ def _parser() -> argparse.ArgumentParser:
     add("--quick", action="store_true", help="less of everything: two minutes instead of twenty-five")
     add("--storage", action="append", choices=STORAGES, help="only this one; may be repeated (both)")
     add("--only", action="append", choices=PARTS, help="only this part; may be repeated (all)")
-    add("--size", type=_positive, metavar="N", help="registrations that are many (1,000,000; quick: 20,000)")
+    add("--size", type=_positive, metavar="N", help="registrations that are many (1,000,000; quick: 5,000)")
     add("--few", type=_positive, metavar="N", default=FEW, help="registrations that are few (1,000)")
     add("--reconcile-size", type=_positive, metavar="N", help="of those, compared with NetBox (100,000; quick: 2,000)")
-    add("--children", type=_positive, metavar="N", help="alternating children of the fragmented container (20,000)")
+    add(
+        "--children",
+        type=_positive,
+        metavar="N",
+        help="alternating children of the fragmented container (20,000; quick: 5,000)",
+    )
     add("--clients", type=_positive, metavar="N", help="clients at once (32)")
     add("--time-scale", type=float, metavar="X", help="what NetBox's durations are multiplied with (1; quick: 0.1)")
     add("--directory", type=Path, metavar="PATH", help="where files may be written meanwhile (the system's choice)")
@@ -103,7 +109,7 @@ def _positive(text: str) -> int:
 def _plan(options: argparse.Namespace) -> Plan:
     effort = QUICK if options.quick else Effort()
     given = {name: getattr(options, name) for name in ("children", "clients", "time_scale")}
-    size = options.size or (20_000 if options.quick else 1_000_000)
+    size = options.size or (5_000 if options.quick else 1_000_000)
     few = min(options.few, size)
     return Plan(
         parts=tuple(options.only or PARTS),
@@ -111,7 +117,7 @@ def _plan(options: argparse.Namespace) -> Plan:
         size=size,
         few=few,
         reconcile_size=min(options.reconcile_size or (2_000 if options.quick else 100_000), size),
-        rounds=3 if options.quick else 15,
+        rounds=2 if options.quick else 15,
         operations=20 if options.quick else 100,
     )
 
@@ -151,7 +157,8 @@ class _SQLite:
     def figures(self, plan: Plan) -> Iterator[Figure]:
         if "service" in plan.parts:
             path = self.directory / "service" / "registrations.sqlite"
-            yield from _compared(self.directory / "service", "sqlite", {"storage": {"sqlite": str(path)}}, plan)
+            section = {"storage": {"sqlite": str(path)}}
+            yield from _compared(self.directory / "service", "sqlite", section, plan, lambda: None)
         if "storage" in plan.parts:
             many, few = Dataset(plan.size), Dataset(plan.few)
             place = self.directory / "storage"
@@ -189,7 +196,8 @@ class _MongoDB:
             plan = replace(plan, size=min(plan.size, MOST_TO_SCAN), reconcile_size=min(plan.reconcile_size, 2_000))
         if "service" in plan.parts:
             section = {"mongodb": {"uri": self.uri, "database": "benchmark_service"}}
-            yield from _compared(self.directory / "service", "mongodb", section, plan)
+            forget = partial(self._empty, "benchmark_service")
+            yield from _compared(self.directory / "service", "mongodb", section, plan, forget)
             self._drop("benchmark_service")
         if "storage" in plan.parts and self.indexed:
             yield from asyncio.run(self._storage(plan))
@@ -218,6 +226,14 @@ class _MongoDB:
         """Where a backup may go."""
         return directory / "backup.archive.gz"
 
+    def _empty(self, name: str) -> None:
+        """Forget what is registered, where queries look through all of it."""
+        from pymongo import MongoClient
+
+        if not self.indexed:
+            with MongoClient[dict[str, Any]](self.uri) as client:
+                client[name]["addresses"].delete_many({})
+
     def _drop(self, name: str) -> None:
         from pymongo import MongoClient
 
@@ -236,8 +252,10 @@ def _storage(which: str, directory: Path) -> Iterator[_SQLite | _MongoDB | None]
         yield None if server is None else _MongoDB(directory, *server)
 
 
-def _compared(directory: Path, name: str, section: Mapping[str, Any], plan: Plan) -> Iterator[Figure]:
-    with service.running(directory, section, name, plan.effort) as comparison:
+def _compared(
+    directory: Path, name: str, section: Mapping[str, Any], plan: Plan, forget: Callable[[], None]
+) -> Iterator[Figure]:
+    with service.running(directory, section, name, plan.effort, forget) as comparison:
         yield from comparison.figures()
 
 

@@ -4,7 +4,7 @@ same client, in the same process, over the same NetBox and the same storage, in 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,7 +41,7 @@ class Effort:
         return self.clients * self.each
 
 
-QUICK: Final = Effort(rounds=3, requests=8, slow_rounds=2, clients=32, each=1, time_scale=0.1)
+QUICK: Final = Effort(rounds=2, requests=8, slow_rounds=2, clients=32, each=1, children=5_000, time_scale=0.1)
 
 
 def zones() -> dict[str, Any]:
@@ -51,8 +51,10 @@ def zones() -> dict[str, Any]:
 
 
 @contextmanager
-def running(directory: Path, storage: Mapping[str, Any], name: str, effort: Effort) -> Iterator[Comparison]:
-    """A NetBox, and two hosts over one storage: without a pool, and with one."""
+def running(
+    directory: Path, storage: Mapping[str, Any], name: str, effort: Effort, forget: Callable[[], None]
+) -> Iterator[Comparison]:
+    """A NetBox, and two hosts over one storage: without a pool, and with one. `forget`: see `Comparison`."""
     directory.mkdir(parents=True)
     children = {name: [effort.children, 2] for name in FRAGMENTED}
     with ExitStack() as stack:
@@ -64,14 +66,15 @@ def running(directory: Path, storage: Mapping[str, Any], name: str, effort: Effo
         pooled = site.write_config(directory / "pooled", netbox, storage, warm_addresses=warm)
         urls = stack.enter_context(site.host(plain))
         pooled_urls = stack.enter_context(site.host(pooled))
-        comparison = Comparison(urls, pooled_urls, netbox, warm["warm"], effort, name)
+        comparison = Comparison(urls, pooled_urls, netbox, warm["warm"], effort, name, forget)
         stack.callback(comparison.close)
         yield comparison
 
 
 @dataclass(slots=True)
 class Comparison:
-    """The measurements over one storage."""
+    """The measurements over one storage. `forget` is called between them, when nothing that was registered is needed
+    any more: a storage that looks through everything for each query would measure how much there has been before."""
 
     urls: Mapping[str, str]
     pooled_urls: Mapping[str, str]
@@ -79,6 +82,7 @@ class Comparison:
     warm: int
     effort: Effort
     storage: str
+    forget: Callable[[], None]
     _clients: dict[str, Client] = field(default_factory=dict)
 
     def client(self, url: str) -> Client:
@@ -125,8 +129,11 @@ class Comparison:
     def figures(self) -> Iterator[Figure]:
         """All of them, each as it is measured."""
         yield from self.again()
+        self.forget()
         yield from self.next_free()
+        self.forget()
         yield self.fragmented()
+        self.forget()
         yield self.many_clients()
         yield from self.from_the_pool()
 
@@ -322,3 +329,4 @@ class Comparison:
         if not is_full():
             say(f"{self.storage}: the pool is being filled")
             site.until(is_full, "the pool to be full")
+        self.forget()
