@@ -14,12 +14,12 @@ from typing import Any, Final
 
 import aiohttp
 
-from tests.storm.lanes import LONGEST_ANSWER, Group, Lane, Ledger
+from tests.storm.lanes import Group, Lane, Ledger
 from tests.storm.site import Server
 from tests.support.processes import BEARER
 
-PATIENCE: Final = LONGEST_ANSWER + 20.0
-"""Seconds after which a client hangs up; never reached, since every answer comes earlier."""
+MORE_PATIENCE: Final = 20.0
+"""Seconds after the longest answer after which a client hangs up; never reached, since every answer comes earlier."""
 
 IN_FLIGHT: Final = "an identical request is still in flight; try again"
 
@@ -48,7 +48,8 @@ class Clients:
 
     `aftermath`: seconds after which a request that took too long, or met a storage that did not answer, has no effect
     any more; `after_death`: the same for one whose service was killed, which leaves at most one write on its way.
-    `trouble`: whether 503 is an answer to be expected. `cooldown`: whether released addresses must cool down.
+    `longest_answer`: seconds within which each must come. `trouble`: whether 503 is an answer to be expected.
+    `cooldown`: whether released addresses must cool down.
     """
 
     services: Sequence[Server]
@@ -56,6 +57,7 @@ class Clients:
     random: Random
     aftermath: float
     after_death: float
+    longest_answer: float
     trouble: bool
     cooldown: bool = False
     over: bool = False
@@ -64,7 +66,7 @@ class Clients:
     async def __aenter__(self) -> Clients:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),
-            timeout=aiohttp.ClientTimeout(total=PATIENCE),
+            timeout=aiohttp.ClientTimeout(total=self.longest_answer + MORE_PATIENCE),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
         return self
@@ -103,7 +105,7 @@ class Clients:
             problem = "the service was there all the time"
         took = time.monotonic() - began
         self.ledger.slowest = max(self.ledger.slowest, took)
-        if took > LONGEST_ANSWER:
+        if took > self.longest_answer:
             problem = f"it took {took:.1f} s"
         said = {None: "no answer", 0: "not connected"}.get(answer.status, f"{answer.status} {_kind(answer.message)}")
         self.ledger.answers[said] += 1

@@ -8,11 +8,9 @@ from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any, Final
+from typing import Any
 
 from tests.storm.site import TAKEN
-
-LONGEST_ANSWER: Final = 25.0
 
 
 @dataclass(eq=False, slots=True)

@@ -167,8 +167,16 @@ class Timing:
     netbox: float = 10.0
     cleanup: float = 1.0
 
+    @property
+    def longest_answer(self) -> float:
+        """Seconds within which a client must have its answer. The service means its own clock; what a busy machine adds
+        on the way is not its fault, and the callers in the field wait for 30 seconds."""
+        return max(25.0, self.request) + 4.0
+
 
 SHORT: Final = Timing(request=6.0, netbox=2.0)
+# For who must see no 503, however slow the machine.
+PATIENT: Final = Timing(request=120.0, netbox=50.0)
 
 
 @dataclass(slots=True)

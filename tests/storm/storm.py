@@ -32,7 +32,8 @@ class Storm:
     `clients`: how many lanes; `seconds`: how long at the longest; `most`: what a lane does at the most. `faults`:
     whether the proxy (which the site must then have) breaks things; `late`: whether it also holds requests back until
     everybody has given up, so that reconciliation is needed. `kill`: whether services and simulator are killed in turn.
-    `database`: whether the database is stopped and killed, and started again on its data.
+    `database`: whether the database is stopped and killed, and started again on its data. `rounds`: how often each of
+    those is killed or stopped at least, however long that takes.
     """
 
     clients: int = 64
@@ -43,6 +44,7 @@ class Storm:
     late: bool = False
     kill: bool = False
     database: bool = False
+    rounds: int = 1
     killed: dict[str, int] = field(default_factory=dict)
 
     async def run(self, site: Site) -> Ledger:
@@ -53,9 +55,17 @@ class Storm:
         trouble = self.faults or self.late or self.kill or self.database
         # A call to storage may be under way for five seconds when its request's time ends.
         aftermath = site.timing.request + 5.0
-        after_death = 5.0 if self.database else 2.0
-        cooldown = site.cooldown_minutes > 0
-        async with Clients(site.services, ledger, random, aftermath, after_death, trouble, cooldown) as clients:
+        clients = Clients(
+            site.services,
+            ledger,
+            random,
+            aftermath=aftermath,
+            after_death=5.0,
+            longest_answer=site.timing.longest_answer,
+            trouble=trouble,
+            cooldown=site.cooldown_minutes > 0,
+        )
+        async with clients:
             until = time.monotonic() + self.seconds
             havoc = asyncio.create_task(self._havoc(site, Random(self.seed), until))
             async with asyncio.TaskGroup() as tasks:
@@ -92,10 +102,12 @@ class Storm:
         if self.database:
             assert isinstance(site.storage, MongoStorage)
             victims.append(self._stopping_database(site.storage))
-        while victims and time.monotonic() < until:
+        rounds = 0
+        while victims and (rounds < self.rounds or time.monotonic() < until):
             for victim in victims:
                 await asyncio.sleep(random.uniform(0.5, 2.0))
                 await victim()
+            rounds += 1
         await asyncio.sleep(max(0.0, until - time.monotonic()))
         if site.proxy is not None:
             site.proxy.calm()

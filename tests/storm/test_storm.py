@@ -8,7 +8,7 @@ import pytest
 
 from tests.storm.lanes import Ledger
 from tests.storm.proxy import FaultProxy
-from tests.storm.site import SHORT, MongoStorage, Site, SQLiteStorage, Timing, standing
+from tests.storm.site import PATIENT, SHORT, MongoStorage, Site, SQLiteStorage, standing
 from tests.storm.storm import Storm
 
 pytestmark = pytest.mark.slow
@@ -27,7 +27,7 @@ def check(storm: Storm, site: Site, ledger: Ledger, least: int) -> None:
 @pytest.mark.mongodb
 @pytest.mark.parametrize(("clients", "seconds", "most"), [(64, 12.0, 60), (200, 10.0, 12)])
 async def test_without_trouble(tmp_path: Path, mongodb: MongoStorage, clients: int, seconds: float, most: int) -> None:
-    async with standing(Site(tmp_path, mongodb, Timing())) as site:
+    async with standing(Site(tmp_path, mongodb, PATIENT)) as site:
         storm = Storm(clients=clients, seconds=seconds, most=most, seed=clients)
         ledger = await storm.run(site)
     check(storm, site, ledger, clients // 2)
@@ -73,7 +73,7 @@ async def test_out_of_a_warm_pool_killed_in_turn(tmp_path: Path, mongodb: MongoS
 
 async def test_out_of_a_warm_pool_through_a_proxy_and_into_a_cooldown(tmp_path: Path, sqlite: SQLiteStorage) -> None:
     proxy = FaultProxy("", seed=7)
-    async with standing(Site(tmp_path, sqlite, SHORT, proxy=proxy, warm=6, cooldown_minutes=1)) as site:
+    async with standing(Site(tmp_path, sqlite, SHORT, proxy=proxy, warm=6, cooldown_minutes=10)) as site:
         storm = Storm(faults=True, seconds=15.0, seed=7)
         ledger = await storm.run(site)
         assert {entry["state"] for entry in sqlite.entries()} == {"ready", "cooling"}
@@ -84,7 +84,7 @@ async def test_out_of_a_warm_pool_through_a_proxy_and_into_a_cooldown(tmp_path: 
 @pytest.mark.mongodb
 async def test_the_database_stopped_and_started_on_its_data(tmp_path: Path, own_mongodb: MongoStorage) -> None:
     async with standing(Site(tmp_path, own_mongodb)) as site:
-        storm = Storm(database=True, seconds=15.0, seed=5)
+        storm = Storm(database=True, seconds=15.0, rounds=2, seed=5)
         ledger = await storm.run(site)
     check(storm, site, ledger, 10)
     assert storm.killed["database"] >= 2
