@@ -9,6 +9,7 @@ from typing import cast
 
 import pytest
 
+from tests.registry.bulk import Bulk, Unindexed
 from tests.registry.world import World, world_on
 from tests.storage.backends import Backend, MemoryBackend, MongoBackend, SQLiteBackend
 from tests.support.virtual_loop import VirtualLoop
@@ -44,3 +45,15 @@ async def world(backend: Backend, virtual_loop: VirtualLoop) -> AsyncIterator[Wo
     async with world_on(backend, virtual_loop) as made:
         yield made
     virtual_loop.real += 1  # what ends a loop waits for real threads
+
+
+@pytest.fixture(params=[("memory", 10_000), ("sqlite", 1_000)], ids=lambda param: f"{param[1]} in {param[0]}")
+async def bulk(request: pytest.FixtureRequest, tmp_path: Path, virtual_loop: VirtualLoop) -> AsyncIterator[Bulk]:
+    """Fewer in SQLite, which waits for the disk at every step."""
+    kind, services = request.param
+    backend = Unindexed() if kind == "memory" else SQLiteBackend(tmp_path / "ipam.sqlite")
+    made = Bulk(backend, virtual_loop, services)
+    yield made
+    await made.netbox.close()
+    virtual_loop.real += 1  # for good: what ends a loop waits for real threads, too
+    await made.store.close()

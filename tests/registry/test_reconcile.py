@@ -99,6 +99,15 @@ async def stuck_release(world: World) -> None:
     await world.store.unseen("replace", one, one.changed(state=State.RELEASING, services=()))
 
 
+async def stuck_undoing(world: World) -> None:
+    world.netbox.next("create_next", fails(Died()))
+    with pytest.raises(Died):
+        await world.register("b")
+    [one] = [one for one in await world.registrations() if one.state is State.CREATING]
+    await world.store.unseen("replace", one, one.changed(state=State.ABORTING))
+    await asyncio.sleep(6 * LONGEST_REQUEST)
+
+
 async def stuck_creation(world: World) -> None:
     world.netbox.next("create_next", fails(Died()))
     with pytest.raises(Died):
@@ -113,6 +122,7 @@ UNREPAIRED: dict[str, tuple[Kind, Callable[[World], Awaitable[None]]]] = {
     "doubled": (Kind.DUPLICATE_PREFIX, doubled),
     "a release": (Kind.STUCK, stuck_release),
     "a creation": (Kind.STUCK, stuck_creation),
+    "one that is undone": (Kind.STUCK, stuck_undoing),
 }
 
 

@@ -44,6 +44,7 @@ class ScriptedMongo:
         self._replica_set = replica_set
         self._server: asyncio.Server | None = None
         self._address = ""
+        self._connections: set[asyncio.StreamWriter] = set()
 
     @property
     def uri(self) -> str:
@@ -61,7 +62,16 @@ class ScriptedMongo:
         finally:
             self._server.close()
 
+    def vanish(self) -> Instead:
+        """Cut every connection, and take none any more."""
+        assert self._server is not None
+        self._server.close()
+        for writer in self._connections:
+            writer.transport.abort()
+        return Instead.CUT
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._connections.add(writer)
         try:
             while True:
                 length, request_id, _, opcode = _HEADER.unpack(await reader.readexactly(_HEADER.size))
@@ -74,6 +84,7 @@ class ScriptedMongo:
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
+            self._connections.discard(writer)
             writer.close()
 
     async def _reply(self, command: Command) -> Command | Instead:

@@ -94,6 +94,17 @@ async def test_a_read_fails_as_unavailable(server: ScriptedMongo, read: str, err
 
 
 @pytest.mark.parametrize("operation", [*WRITES, "get"])
+async def test_without_a_server_nothing_was_sent(server: ScriptedMongo, operation: str) -> None:
+    store = MongoStore(server.uri, "ipam", timeout_seconds=1)
+    await store.open()
+    server.vanish()
+    with pytest.raises(StorageUnavailable, match="unreachable") as caught:
+        await {**WRITES, **READS}[operation](store)
+    assert not caught.value.applied
+    await store.close()
+
+
+@pytest.mark.parametrize("operation", [*WRITES, "get"])
 async def test_silence_ends_in_time(server: ScriptedMongo, operation: str) -> None:
     store = MongoStore(server.uri, "ipam", timeout_seconds=0.3)
     await store.open()
@@ -221,6 +232,20 @@ class TestReplicaSet:
         assert one["txnNumber"] == again["txnNumber"]
         assert one["lsid"] == again["lsid"]
         assert one["updates"] == again["updates"]
+
+    @pytest.mark.parametrize("write", WRITES)
+    async def test_one_whose_repetition_finds_no_server_may_have_happened(
+        self, server: ScriptedMongo, write: str
+    ) -> None:
+        """That there is no server now says nothing about what became of it the first time."""
+        store = MongoStore(server.uri, "ipam", timeout_seconds=2)
+        await store.open()
+        server.script = lambda command: server.vanish()
+        with pytest.raises(StorageUnavailable) as caught:
+            await WRITES[write](store)
+        assert caught.value.applied
+        assert len(server.commands) == 1
+        await store.close()
 
     async def test_not_when_the_uri_forbids_it(self, server: ScriptedMongo) -> None:
         store = MongoStore(f"{server.uri}/?retryWrites=false", "ipam", timeout_seconds=2)
