@@ -15,6 +15,7 @@ import sys
 from collections.abc import Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, TextIO
 
 from ipam_lib.telemetry.redaction import STANDARD, settle
@@ -29,6 +30,8 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 def printable(text: str) -> str:
     """`text` on one line, without anything that a terminal would obey."""
+    if text.isprintable():  # as nearly all are
+        return text
     return _UNPRINTABLE.sub(lambda match: f"\\x{ord(match.group()):02x}", text)
 
 
@@ -40,17 +43,27 @@ def extras(record: logging.LogRecord) -> dict[str, Any]:
     return fields
 
 
+@lru_cache(maxsize=4)
+def _to_the_second(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
+
+
+def timestamp(record: logging.LogRecord) -> str:
+    """When a record was made: `2026-11-24T10:00:00.123Z`."""
+    # Many are made in a second.
+    return f"{_to_the_second(int(record.created))}.{int(record.msecs):03d}Z"
+
+
 class TextFormatter(logging.Formatter):
     """`2026-11-24T10:00:00.123Z INFO ipam_lib.registry: message field=value ...`, and a traceback below, if any."""
 
     def head(self, record: logging.LogRecord) -> str:
         """What stands before the logger's name."""
-        moment = datetime.fromtimestamp(record.created, UTC)
-        return f"{moment:%Y-%m-%dT%H:%M:%S}.{int(record.msecs):03d}Z {record.levelname} "
+        return f"{timestamp(record)} {record.levelname} "
 
     def format(self, record: logging.LogRecord) -> str:
-        fields = "".join(f" {name}={printable(str(value))}" for name, value in extras(record).items() if value != "")
-        line = f"{self.head(record)}{record.name}: {printable(record.getMessage())}{fields}"
+        fields = "".join([f" {name}={value}" for name, value in extras(record).items() if value != ""])
+        line = f"{self.head(record)}{printable(f'{record.name}: {record.getMessage()}{fields}')}"
         # A record that came through the queue has its traceback as text.
         if record.exc_info and not record.exc_text:
             record.exc_text = self.formatException(record.exc_info)
@@ -145,6 +158,8 @@ def set_up(level: str = "INFO", stream: TextIO | None = None) -> TextHandler:
     """Send every log line of the process to `stream` (standard error), from `level` on. May be called again. Returns
     what writes them."""
     handler = TextHandler(stream or sys.stderr)
+    # Nobody is shown these, and they are looked up for every line.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     root = logging.getLogger()
     for former in list(root.handlers):
         root.removeHandler(former)

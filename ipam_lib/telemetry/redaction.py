@@ -64,11 +64,18 @@ def hold(*secrets: object) -> None:
 
 def redact(text: str) -> str:
     """`text` without any known secret."""
-    for secret in (*_of_request.get(), *_of_process):
+    # Where one is found, another form of the same, or a longer secret that begins alike, may stand there too.
+    return _replaced(text) if _suspect(text) else text
+
+
+def _suspect(text: str) -> bool:
+    for secret in _of_request.get():
         if secret in text:
-            # Another form of the same, or a longer secret that begins alike, may stand there too.
-            return _replaced(text)
-    return text
+            return True
+    for secret in _of_process:  # noqa: SIM110 - a generator would take longer than the search
+        if secret in text:
+            return True
+    return False
 
 
 def _replaced(text: str) -> str:
@@ -104,16 +111,35 @@ def _message(record: logging.LogRecord) -> str:
 def settle(record: logging.LogRecord) -> logging.LogRecord:
     """Turn a record into text for good, in the task that logged it, and redact that: message, fields and traceback.
     Never raises."""
-    record.msg = redact(_message(record))
-    record.args = None
+    fields = record.__dict__
+    texts = [_message(record)]
+    record.msg, record.args = texts[0], None
+    if record.exc_info and not record.exc_text:
+        record.exc_text = "".join(traceback.format_exception(*record.exc_info)).rstrip()
+    record.exc_info = None
+    if record.exc_text:
+        texts.append(record.exc_text)
+    if record.stack_info:
+        texts.append(record.stack_info)
+    structured = False
+    for name, value in fields.items():
+        if isinstance(value, str):
+            if name not in STANDARD:
+                texts.append(value)
+        elif not isinstance(value, _PLAIN) and name not in STANDARD:
+            structured = True
+    # Nearly every line is good as it is; looking once, through all of it, finds the others.
+    if structured or _suspect("\0".join(texts)):
+        _redact_fields(record)
+    return record
+
+
+def _redact_fields(record: logging.LogRecord) -> None:
+    record.msg = redact(record.msg)
     if record.exc_text:
         record.exc_text = redact(record.exc_text)
-    elif record.exc_info:
-        record.exc_text = redact("".join(traceback.format_exception(*record.exc_info)).rstrip())
-    record.exc_info = None
     if record.stack_info:
         record.stack_info = redact(record.stack_info)
     for name, value in record.__dict__.items():
         if name not in STANDARD and not isinstance(value, _PLAIN):
             record.__dict__[name] = _redacted(value)
-    return record

