@@ -19,7 +19,7 @@ from ipam_lib.cli.opening import run as run_work
 from ipam_lib.cli.outcome import DONE, FAILED
 from ipam_lib.config import Settings
 from ipam_lib.registry import Found, Registry
-from ipam_lib.registry.drift import REPAIRED, SIGHTINGS
+from ipam_lib.registry.drift import REPAIRED, SIGHTINGS, Kind
 from ipam_lib.telemetry.logs import printable
 
 HEADINGS = ("DRIFT", "ZONE", "ADDRESS", "REGISTRATION", "PREFIX", "OUTCOME")
@@ -27,16 +27,30 @@ HEADINGS = ("DRIFT", "ZONE", "ADDRESS", "REGISTRATION", "PREFIX", "OUTCOME")
 
 @dataclass(slots=True)
 class Round:
-    """What one round found."""
+    """What one round found: how much of each kind, how much of that it repaired, and how much waits for more sightings.
+    `drifts`: each of them, where they are told at the end; else they are told as they are found, and there may be more
+    of them than memory has room for."""
 
     number: int
     started_at: datetime
-    found: list[Found] = field(default_factory=list)
+    found: Counter[Kind] = field(default_factory=Counter)
+    repaired: Counter[Kind] = field(default_factory=Counter)
+    waiting: int = 0
+    drifts: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def unrepaired(self) -> int:
         """How much of it is still there."""
-        return sum(not one.repaired for one in self.found)
+        return self.found.total() - self.repaired.total()
+
+    def note(self, found: Found, *, kept: bool) -> None:
+        """Count it; `kept`: and keep it."""
+        kind = found.drift.kind
+        self.found[kind] += 1
+        self.repaired[kind] += found.repaired
+        self.waiting += not found.repaired and kind in REPAIRED and not found.note
+        if kept:
+            self.drifts.append(_drift_json(found))
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -91,14 +105,14 @@ async def _round(
         print(terminal.paint(f"Round {number} of {arguments.rounds}, {terminal.local_time(this.started_at)}", "bold"))
     shown.show(f"round {number} of {arguments.rounds} ...", now=True)
     async for found in registry.reconcile(fix=arguments.fix):
-        this.found.append(found)
+        this.note(found, kept=not as_text)
         if found.repaired and trail is not None:
             trail.record("reconcile: repaired a drift between the storage and NetBox", **_drift_json(found))
         if as_text:
             shown.clear()
             for line in table.lines([_row(found, fix=arguments.fix)]):
                 print(line, flush=True)
-        shown.show(lambda: f"round {number} of {arguments.rounds}: {len(this.found)} found")
+        shown.show(lambda: f"round {number} of {arguments.rounds}: {this.found.total()} found")
     if as_text:
         shown.clear()
         _summarize(this)
@@ -132,17 +146,14 @@ def _summarize(this: Round) -> None:
     if not this.found:
         print(terminal.paint("storage and NetBox agree", "green"))
         return
-    kinds = Counter(one.drift.kind.value for one in this.found)
-    repaired = Counter(one.drift.kind.value for one in this.found if one.repaired)
     print()
-    rows = [(kind, str(count), str(repaired[kind])) for kind, count in sorted(kinds.items())]
+    rows = [(kind.value, str(count), str(this.repaired[kind])) for kind, count in sorted(this.found.items())]
     terminal.print_table(("DRIFT", "FOUND", "REPAIRED"), rows)
 
 
 def _explain(last: Round, pause: float) -> None:
     """What is still to be done, on standard error: why nothing is repaired at first sight."""
-    waiting = [one for one in last.found if not one.repaired and one.drift.kind in REPAIRED and not one.note]
-    if waiting:
+    if last.waiting:
         terminal.say(
             f"A drift is repaired by the round that sees it for the {SIGHTINGS}rd time in a row, more than"
             f" {2 * (pause - 1):.0f} s after the first: it may be a request that is under way. Run this again, with"
@@ -154,13 +165,10 @@ def _round_json(this: Round) -> dict[str, Any]:
     return {
         "round": this.number,
         "started_at": terminal.json_time(this.started_at),
-        "drifts": [_drift_json(one) for one in this.found],
+        "drifts": this.drifts,
         "summary": {
-            kind.name.lower(): {
-                "found": sum(one.drift.kind is kind for one in this.found),
-                "repaired": sum(one.drift.kind is kind and one.repaired for one in this.found),
-            }
-            for kind in sorted({one.drift.kind for one in this.found})
+            kind.name.lower(): {"found": count, "repaired": this.repaired[kind]}
+            for kind, count in sorted(this.found.items())
         },
     }
 
