@@ -13,6 +13,7 @@ import os
 import secrets
 import shlex
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -150,8 +151,7 @@ async def _run(directory: Path, port: int, serve: Serve) -> None:
     model, journal = simulator.open_sample(directory / STATE)
     try:
         token = (directory / "netbox.secret").read_text("utf-8").strip()
-        app = simulator.create_app(model, tokens=[token])
-        async with _simulator(app, last_port(directory)) as netbox_url:
+        async with _simulator(lambda: simulator.create_app(model, tokens=[token]), last_port(directory)) as netbox_url:
             settings = write_config(directory, netbox_url, port)
             assert settings.auth.token is not None
             bearer = settings.auth.token.reveal()
@@ -161,14 +161,36 @@ async def _run(directory: Path, port: int, serve: Serve) -> None:
 
 
 @asynccontextmanager
-async def _simulator(app: web.Application, port: int) -> AsyncIterator[str]:
-    """Serve the simulator on this port of the loopback, on any other when it is taken."""
+async def _simulator(make: Callable[[], web.Application], port: int) -> AsyncIterator[str]:
+    """Serve the simulator on an event loop of its own: it has each change on the disk before it answers, and the
+    service is not to wait for that. Gives its URL."""
+    started: Future[tuple[str, Callable[[], object]]] = Future()
+    thread = asyncio.create_task(asyncio.to_thread(asyncio.run, _serve_simulator(make, port, started)))
+    await asyncio.wait((thread, asyncio.wrap_future(started)), return_when=asyncio.FIRST_COMPLETED)
+    if thread.done():
+        await thread
+    url, stop = started.result()
+    try:
+        yield url
+    finally:
+        stop()
+        await thread
+
+
+async def _serve_simulator(
+    make: Callable[[], web.Application], port: int, started: Future[tuple[str, Callable[[], object]]]
+) -> None:
+    """Serve it on this port of the loopback, on any other when that is taken, until the `stop` is called that `started`
+    gives along with the URL."""
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    app = make()
     async with AsyncExitStack() as stack:
         try:
             url = await stack.enter_async_context(simulator.serve(app, port=port))
         except OSError:
             url = await stack.enter_async_context(simulator.serve(app))
-        yield url
+        started.set_result((url, lambda: loop.call_soon_threadsafe(stop.set)))
+        await stop.wait()
 
 
 def run(arguments: argparse.Namespace, serve: Serve) -> int:

@@ -18,6 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.support.blocking import MARK
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 START_SECONDS = 60
 STOP_SECONDS = 60
@@ -33,8 +35,13 @@ os.execv(sys.argv[2], sys.argv[2:])
 """
 
 
+# These serve until they are told to stop. (So does the simulator, but what it is told is on the disk when it answers.)
+LASTING = {"serve", "demo"}
+
+
 class Process:
-    """One process of the program. Its output is collected as it comes; `url` is the first address that it printed.
+    """One process of the program. One that lasts must not make its event loop wait. Its output is collected as it
+    comes; `url` is the first address that it printed.
 
     `listening`: a socket to pass on as systemd does (sd_listen_fds(3)).
     """
@@ -46,9 +53,10 @@ class Process:
         env: Mapping[str, str] | None = None,
         listening: socket.socket | None = None,
     ) -> None:
+        watched = ["-m", "tests.support.blocking"] if LASTING.intersection(arguments) else []
         environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), **(env or {})}
         environment.pop("IPAM_CONFIG", None) if "IPAM_CONFIG" not in (env or {}) else None
-        command = [sys.executable, "-W", "error", str(REPOSITORY / "ipam.py"), *arguments]
+        command = [sys.executable, "-W", "error", *watched, str(REPOSITORY / "ipam.py"), *arguments]
         if listening:
             command = [sys.executable, "-c", PASS_ON, str(listening.fileno()), *command]
         self.process = subprocess.Popen(
@@ -108,6 +116,8 @@ class Process:
         status = self.process.wait(STOP_SECONDS)
         for reader in self._readers:
             reader.join(STOP_SECONDS)
+        waits = [line for line in self.errors if line.startswith(MARK)]
+        assert not waits, "\n".join(waits)
         return status
 
     def end(self) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Coroutine
 from contextlib import suppress
@@ -12,7 +14,7 @@ from types import ModuleType
 
 import pytest
 
-from tests.support.loop_guard import PROGRAM, guarded
+from tests.support.blocking import MARK, PROGRAM, REPOSITORY, guarded
 
 BLOCKS = {
     "open": "open(path).close()",
@@ -22,6 +24,8 @@ BLOCKS = {
     "subprocess.Popen": "subprocess.run(['true'])",
     "socket.getaddrinfo": "socket.getaddrinfo('127.0.0.1', 80)",
 }
+
+BLOCKING_LINES = ["file = open(__file__)", "time.sleep(0)", "os.fsync(file.fileno())"]
 
 
 def of_the_program(line: str) -> ModuleType:
@@ -76,3 +80,30 @@ async def test_a_turn_that_computes_for_long_is_noticed() -> None:
         await asyncio.sleep(0)
     assert len(found) == 1
     assert "compute" in found[0]
+
+
+def test_a_process_of_its_own_tells_of_it_at_once(tmp_path: Path) -> None:
+    folder = tmp_path / "ipam_lib"
+    folder.mkdir()
+    script = folder / "waiting.py"
+    lines = [
+        "import asyncio, os, time",
+        "async def block():",
+        "    open(__file__).close()",
+        "    print('serving')",
+        *(f"    {line}" for line in BLOCKING_LINES),
+    ]
+    script.write_text("\n".join([*lines, "    os._exit(9)", "", "time.sleep(0)", "asyncio.run(block())"]))
+    # The script stands where the program does, as far as the watcher can tell.
+    watcher = "import sys; from tests.support import blocking; blocking.PROGRAM = (sys.argv[1],); blocking.main()"
+    done = subprocess.run(
+        [sys.executable, "-c", watcher, str(script), "argument"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 9, done.stderr
+    told = done.stderr.splitlines()
+    assert [line.removeprefix(MARK).split("(")[0].split()[0] for line in told] == ["open", "time.sleep", "os.fsync"]
+    assert all(line.startswith(MARK) for line in told)
