@@ -78,23 +78,39 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = build_parser(program_name())
     arguments = parser.parse_args(argv)
     if arguments.version:
-        return version(arguments)
+        return _written(version(arguments), parser.prog)
     if arguments.subcommand is None:
         parser.error("a subcommand is missing")
+    return _written(_run(arguments, parser.prog), parser.prog)
+
+
+def _run(arguments: argparse.Namespace, prog: str) -> int:
     try:
         return load(TARGETS[arguments.subcommand])(arguments)
     except ConfigError as error:
         for problem in error.problems:
-            print(f"{parser.prog}: {problem}", file=sys.stderr)
+            print(f"{prog}: {problem}", file=sys.stderr)
     except CommandError as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
+        print(f"{prog}: {error}", file=sys.stderr)
         return error.status
     except BrokenPipeError:
-        # Whoever read our output has left; keep the interpreter from complaining about it once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        pass  # whoever read our output has left
     except KeyboardInterrupt:
         print(file=sys.stderr)
     return FAILED
+
+
+def _written(status: int, prog: str) -> int:
+    """The status, once what was printed is written. Where it cannot be, the interpreter is kept from trying, and
+    complaining, once more at its exit."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if status == DONE and not isinstance(error, BrokenPipeError):
+            print(f"{prog}: standard output cannot be written: {error.strerror}", file=sys.stderr)
+        return status or FAILED
+    return status
 
 
 if __name__ == "__main__":

@@ -297,7 +297,7 @@ def test_looking_changes_nothing(legacy: Installation) -> None:
     assert legacy.log == []
 
 
-def test_every_command_here_is_in_the_contract() -> None:
+def test_these_are_the_commands() -> None:
     assert COMMANDS.keys() == {
         "show-services",
         "show-secret",
@@ -305,6 +305,7 @@ def test_every_command_here_is_in_the_contract() -> None:
         "delete-service",
         "delete-cluster",
         "list-addresses",
+        "history",
         "reconcile",
         "rotate-key",
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -195,3 +196,17 @@ def test_a_reader_that_has_left_is_no_traceback() -> None:
         text=True,
     )
     assert "Traceback" not in piped.stderr
+
+
+@pytest.mark.parametrize("command", [["--version"], ["version"], ["help"], ["completion", "bash"]])
+def test_output_that_cannot_be_written_is_a_failure(command: list[str]) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, str(REPOSITORY / "ipam.py"), *command],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={"PATH": os.defpath},
+        )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[0].endswith("standard output cannot be written: No space left on device")
