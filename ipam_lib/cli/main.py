@@ -6,6 +6,7 @@ Standard library only, and nothing of ours that is heavy: a command imports what
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -19,6 +20,8 @@ from ipam_lib.errors import ConfigError
 from ipam_lib.version import __version__
 
 Command = Callable[[argparse.Namespace], int]
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 # "module:function", as in an entry point; the function takes the parsed arguments and returns the exit status.
 TARGETS = {
@@ -95,6 +98,11 @@ def _run(arguments: argparse.Namespace, prog: str) -> int:
         return error.status
     except BrokenPipeError:
         pass  # whoever read our output has left
+    except OSError as error:
+        # Commands take care of the files that they write: what is left is what they print.
+        if error.filename is not None or error.errno not in FULL:
+            raise
+        print(f"{prog}: {_cannot_write(error)}", file=sys.stderr)
     except KeyboardInterrupt:
         print(file=sys.stderr)
     return FAILED
@@ -108,9 +116,13 @@ def _written(status: int, prog: str) -> int:
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if status == DONE and not isinstance(error, BrokenPipeError):
-            print(f"{prog}: standard output cannot be written: {error.strerror}", file=sys.stderr)
+            print(f"{prog}: {_cannot_write(error)}", file=sys.stderr)
         return status or FAILED
     return status
+
+
+def _cannot_write(error: OSError) -> str:
+    return f"standard output cannot be written: {error.strerror}"
 
 
 if __name__ == "__main__":
