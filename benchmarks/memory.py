@@ -20,6 +20,8 @@ from benchmarks.site import BEARER, REPOSITORY
 from benchmarks.wire import Client
 
 LIMIT_MB: Final = 120.0
+AGAIN: Final = 1_000
+"""How many services register again."""
 _PEAK = re.compile(r"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
 _URL = re.compile(r"http://127\.0\.0\.1:\d+")
 # What a storage is, for a dataset that has been put into it: sections of a configuration.
@@ -89,7 +91,7 @@ def of_service(config: Path, dataset: Dataset) -> Iterator[tuple[str, float]]:
     """The peaks of one `serve` after each thing that it is asked to do. Cleanup runs beside them."""
     with serving(config) as (process_id, url), Client(url, {"Authorization": f"Bearer {BEARER}"}) as client:
         yield "serve, ready", peak_mb(process_id)
-        for number in range(dataset.due, min(dataset.size, dataset.due + 2_000)):
+        for number in range(dataset.due, min(dataset.size, dataset.due + AGAIN)):
             client.ask("POST", "/", _body(dataset, number))
         yield "serve, register again", peak_mb(process_id)
         page = client.ask("GET", "/v2/addresses?limit=1000")
