@@ -24,23 +24,26 @@ SECONDS_LINGERING: Final = 2.0
 
 @dataclass(slots=True)
 class Limits:
-    """`connections`: how many may be open at once. `seconds_for_head`: how long a request line and headers may take."""
+    """`connections`: how many may be open at once. `seconds_for_head`: how long a request line and headers may take.
+    `seconds_for_answer`: within this a client must have taken what was written to it, all but a few KiB."""
 
     connections: int = 1000
     seconds_for_head: float = 10.0
+    seconds_for_answer: float = 60.0
     open: int = field(default=0, init=False)
 
 
 class Connection(web.RequestHandler):
-    """aiohttp's handler of a connection, with three things added.
+    """aiohttp's handler of a connection, with four things added.
 
     A head that does not arrive in time is answered 408, so a client that sends a byte now and then does not hold a
-    connection. A connection above the limit takes the place of the one that has been open and idle for longest; where
-    none is idle, it is answered 503 at once. Answers that aiohttp gives before any handler is
-    known (to what is not HTTP, to expectations that cannot be met) get our shape.
+    connection; one that does not take its answer is hung up on. A connection above the limit takes the place of the one
+    that has been open and idle for longest, else of one whose client is not taking its answer; where there is none, it
+    is answered 503 at once. Answers that aiohttp gives before any handler is known (to what is not HTTP, to
+    expectations that cannot be met) get our shape.
     """
 
-    __slots__ = ("_counted", "_head_timer", "_inflight", "_limits")
+    __slots__ = ("_answer_timer", "_counted", "_head_timer", "_inflight", "_limits")
 
     def __init__(
         self, manager: web.Server, *, loop: asyncio.AbstractEventLoop, limits: Limits, inflight: InFlight
@@ -58,6 +61,7 @@ class Connection(web.RequestHandler):
         self._inflight = inflight
         self._counted = False
         self._head_timer: asyncio.TimerHandle | None = None
+        self._answer_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._limits.open += 1
@@ -74,6 +78,7 @@ class Connection(web.RequestHandler):
             self._limits.open -= 1
             self._counted = False
         self._stop_timer()
+        self._stop_answer_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -84,6 +89,15 @@ class Connection(web.RequestHandler):
                 self._await_head()
         else:
             self._stop_timer()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._answer_timer is None:
+            self._answer_timer = self._loop.call_later(self._limits.seconds_for_answer, self._answer_too_slow)
+
+    def resume_writing(self) -> None:
+        self._stop_answer_timer()
+        super().resume_writing()
 
     @property
     def idle(self) -> bool:
@@ -100,9 +114,18 @@ class Connection(web.RequestHandler):
         return self._waiter is not None and not self._waiter.done()
 
     def _make_room(self) -> bool:
-        for other in self._manager.connections if self._manager is not None else ():
-            if other is not self and isinstance(other, Connection) and other.idle:
+        others = [
+            other
+            for other in (self._manager.connections if self._manager is not None else ())
+            if other is not self and isinstance(other, Connection)
+        ]
+        for other in others:
+            if other.idle:
                 other.force_close()
+                return True
+        for other in others:
+            if other._answer_timer is not None:
+                other._hang_up()
                 return True
         return False
 
@@ -113,6 +136,21 @@ class Connection(web.RequestHandler):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+    def _stop_answer_timer(self) -> None:
+        if self._answer_timer is not None:
+            self._answer_timer.cancel()
+            self._answer_timer = None
+
+    def _answer_too_slow(self) -> None:
+        log.info("hung up on a client that did not take its answer", extra={"seconds": self._limits.seconds_for_answer})
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        """End the connection at once, whatever is still to be written."""
+        self._stop_answer_timer()
+        if isinstance(self.transport, asyncio.Transport):
+            self.transport.abort()
 
     def _head_too_slow(self) -> None:
         self._head_timer = None

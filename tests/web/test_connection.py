@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from ipam_lib.web.connection import Limits
+from ipam_lib.web.connection import Connection, Limits
 from tests.web.service import BODY, Service, json_of, service, status_of
 
 RAW_BODY = json.dumps(BODY).encode()
@@ -243,6 +243,66 @@ async def test_one_connection_too_many_is_refused_when_all_are_busy() -> None:
         leave.set()
         assert status_of(await busy[0].read()) == 200
         busy[1].close()
+
+
+async def _deaf(running: Service) -> asyncio.StreamWriter:
+    """A client that asks for more than fits into any buffer, and reads nothing of it."""
+    _, writer = await asyncio.open_connection("127.0.0.1", running.port, limit=1024)
+    writer.transport.pause_reading()
+    writer.write(b"GET /swagger/swagger-ui-bundle.js HTTP/1.1\r\nHost: a\r\n\r\n" * 30)
+    await writer.drain()
+    return writer
+
+
+@pytest.fixture
+def stuck(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Set when an answer does not get on, since its client takes nothing."""
+    event = asyncio.Event()
+    pause = Connection.pause_writing
+
+    def paused(connection: Connection) -> None:
+        pause(connection)
+        event.set()
+
+    monkeypatch.setattr(Connection, "pause_writing", paused)
+    return event
+
+
+async def test_a_client_that_does_not_take_its_answer_is_hung_up_on(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "ipam_lib.web")
+    limits = Limits(seconds_for_answer=0.05)
+    async with service(limits=limits) as running:
+        writer = await _deaf(running)
+        async with asyncio.timeout(20):
+            while "did not take its answer" not in caplog.text or limits.open:  # noqa: ASYNC110 - what is waited for has no event
+                await asyncio.sleep(0.01)
+        writer.close()
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+async def test_who_begins_to_read_late_gets_all_of_it(stuck: asyncio.Event) -> None:
+    async with service(limits=Limits(seconds_for_answer=20)) as running:
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.port, limit=1024)
+        writer.transport.pause_reading()
+        writer.write(b"GET /swagger/swagger-ui-bundle.js HTTP/1.1\r\nHost: a\r\n\r\n" * 9)
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        await stuck.wait()
+        writer.transport.resume_reading()
+        answer = await reader.read()
+        writer.close()
+    assert answer.count(b"HTTP/1.1 200 OK") == 10
+    assert answer.endswith(b'{"status": "ok"}\n')
+
+
+async def test_one_connection_too_many_takes_the_place_of_one_that_does_not_take_its_answer(
+    stuck: asyncio.Event,
+) -> None:
+    async with service(limits=Limits(connections=1)) as running:
+        writer = await _deaf(running)
+        await stuck.wait()
+        served = await running.raw(b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        assert status_of(served) == 200
+        writer.close()
 
 
 async def _connected(running: Service) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
