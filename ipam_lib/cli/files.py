@@ -128,6 +128,8 @@ def _copied(source: BinaryIO, opened: ExitStack) -> BinaryIO:
             copy.write(some)
         copy.seek(0)
     except OSError as error:
+        with suppress(OSError):  # what is still to be written would fail once more
+            copy.close()
         raise CommandError(
             f"it cannot be copied to a temporary file: {error.strerror}; TMPDIR names a directory with more room"
         ) from None

@@ -25,6 +25,7 @@ def main() -> int:
         "--latecomers", action="store_true", help="NetBox may carry a request out after its caller gave up"
     )
     parser.add_argument("--warm", action="store_true", help="with a warm pool, and now and then a cooldown")
+    parser.add_argument("--rush", action="store_true", help="with many who want an address of one zone at once")
     parser.add_argument("--history", action="store_true", help="print what happened in a bad schedule")
     parser.add_argument("--first", action="store_true", help="stop at the first bad schedule, not at the tenth")
     args = parser.parse_args()
@@ -33,7 +34,9 @@ def main() -> int:
     total, bad = Summary(), 0
     began = time.monotonic()
     for number in range(args.schedules):
-        summary, history = run_schedule(first + number, store=args.store, latecomers=args.latecomers, warm=args.warm)
+        summary, history = run_schedule(
+            first + number, store=args.store, latecomers=args.latecomers, warm=args.warm, rush=args.rush
+        )
         total.add(summary)
         if summary.problems:
             bad += 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from ipam_lib.storage.base import Store
 from tests.crash.sqlite import sqlite_on_virtual_time
 from tests.crash.world import Summary, World
 from tests.support.memory_store import MemoryStore
@@ -15,17 +14,17 @@ STORES = ("memory", "sqlite")
 
 
 def run_schedule(
-    seed: int, *, store: str = "memory", latecomers: bool = False, warm: bool = False
+    seed: int, *, store: str = "memory", latecomers: bool = False, warm: bool = False, rush: bool = False
 ) -> tuple[Summary, list[str]]:
     """The summary of the schedule with this seed, and its history, a line for each thing that happened."""
     loop = VirtualLoop()
     if store == "memory":
-        return _run(seed, loop, MemoryStore(), latecomers, warm)
+        return _run(World(seed, loop, MemoryStore(), latecomers=latecomers, warm=warm, rush=rush))
     with tempfile.TemporaryDirectory() as directory:
-        return _run(seed, loop, sqlite_on_virtual_time(Path(directory) / "crash.sqlite", loop), latecomers, warm)
+        embedded = sqlite_on_virtual_time(Path(directory) / "crash.sqlite", loop)
+        return _run(World(seed, loop, embedded, latecomers=latecomers, warm=warm, rush=rush))
 
 
-def _run(seed: int, loop: VirtualLoop, store: Store, latecomers: bool, warm: bool) -> tuple[Summary, list[str]]:
-    world = World(seed, loop, store, latecomers=latecomers, warm=warm)
-    run_virtually(world.run(), loop)
+def _run(world: World) -> tuple[Summary, list[str]]:
+    run_virtually(world.run(), world.loop)
     return world.summary, world.history

@@ -28,22 +28,26 @@ def quiet() -> Iterator[None]:
         *(("memory", "latecomers", range(first, first + 100)) for first in range(10_000, 10_300, 100)),
         *(("memory", "warm", range(first, first + 100)) for first in range(40_000, 40_300, 100)),
         *(("memory", "warm latecomers", range(first, first + 100)) for first in range(50_000, 50_100, 100)),
+        *(("memory", "rush", range(first, first + 50)) for first in range(80_000, 80_100, 50)),
+        ("memory", "rush warm latecomers", range(90_000, 90_050)),
         ("sqlite", "", range(20_000, 20_060)),
         ("sqlite", "latecomers", range(30_000, 30_040)),
         ("sqlite", "warm", range(60_000, 60_030)),
         ("sqlite", "warm latecomers", range(70_000, 70_015)),
+        ("sqlite", "rush", range(95_000, 95_015)),
     ],
     ids=lambda value: f"from-{value.start}" if isinstance(value, range) else value,
 )
 def test_nothing_is_leaked_lost_or_given_twice(store: str, options: str, seeds: range) -> None:
     total, calls = Summary(), Counter[str]()
     for seed in seeds:
-        summary, history = run_schedule(seed, store=store, latecomers="latecomers" in options, warm="warm" in options)
+        summary, history = run_schedule(seed, store=store, **dict.fromkeys(options.split(), True))
         assert not summary.problems, "\n".join([f"seed {seed}", *summary.problems, *history])
         total.add(summary)
         calls.update(line.split()[2] for line in history)
     assert total.answers["ok"] > 5 * len(seeds), "the schedules hardly did anything"
-    used = ["netbox.create_next", "netbox.create_next_many", "netbox.delete_many"]
+    used = ["netbox.create_next", "netbox.delete_many"]
+    used += ["netbox.create_next_many"] if "rush" in options or "warm" in options else []
     used += ["store.pool_claim", "store.pool_insert", "netbox.update_many"] if "warm" in options else []
     assert all(calls[name] > len(seeds) / 10 for name in used), "a part of the service was hardly used"
 

@@ -85,6 +85,7 @@ class Lane:
     zone: str
     family: str
     asked: str | None
+    hurry: bool = False
     granted: str | None = None
     may_expire: bool = False
 
@@ -111,6 +112,7 @@ class World:
         *,
         latecomers: bool = False,
         warm: bool = False,
+        rush: bool = False,
         calm: bool = False,
     ) -> None:
         self.random = Random(seed)
@@ -120,7 +122,7 @@ class World:
         self.netbox = PlainNetBox(CONTAINERS)
         self.netbox.checks_uniqueness = self.random.random() < 0.7
         self.zones = PlainZones(CONTAINERS)
-        self.coalescing = self.random.random() < 0.6
+        self.coalescing = self.random.random() < 0.6 or rush
         scale = 0.0 if calm else self.random.choice((0.3, 1.0, 1.0, 2.5))
         # Drawn last of all, from a source of its own, so that the other choices of a seed stay what they were.
         pools = Random(seed + 1)
@@ -152,6 +154,8 @@ class World:
         self.released: dict[tuple[str, str], float] = {}
         self._watch_cooldowns()
         self.lanes = self._lanes()
+        if rush:
+            self.lanes += self._rush(Random(seed + 3))
         self.robbed: set[str] = set()
         self.robbed_ids: set[int] = set()
         self.robbed_addresses: set[str] = set()
@@ -190,6 +194,20 @@ class World:
                 )
             )
         return lanes
+
+    def _rush(self, random: Random) -> list[Lane]:
+        """More who all want the next free address of one zone, and begin at the same moment."""
+        return [
+            Lane(
+                ServiceKey(f"rush-{number}", "467579ae-b8d5-4524-9ce8-bcb66ee02ce0", CLUSTER),
+                f"SuperSecret-{number}",
+                "inet",
+                "ipv4",
+                None,
+                hurry=True,
+            )
+            for number in range(random.randint(4, 8))
+        ]
 
     def _strangers(self) -> set[int]:
         """Prefixes of other people inside the containers: single addresses, and a network."""
@@ -356,7 +374,7 @@ class World:
 
     async def client(self, lane: Lane) -> None:
         """The life of one lane."""
-        await asyncio.sleep(self.random.choice((0, 0, 0.05, 3.0)))
+        await asyncio.sleep(0 if lane.hurry else self.random.choice((0, 0, 0.05, 3.0)))
         for _ in range(self.random.randint(1, 4)):
             await self.register(lane)
             await asyncio.sleep(self.random.choice((0.01, 1, 31, 70, 200)))

@@ -73,15 +73,21 @@ class Bulk:
         )
 
     def look_at_memory(self, name: str, *, times: int, every: int) -> None:
-        """Count what is in memory at every so many calls of this name to NetBox, so often."""
+        """Count what is in memory at every so many calls of this name to NetBox, so often; what others have left there
+        does not count."""
+        gc.collect()
+        self._before = _living()
         for number in range(times):
             self.netbox.next(name, *[None] * (every - 1 if number else 0), self._count)
 
     async def _count(self, work: Work) -> Any:
-        self.most_in_memory |= Counter(
-            kind for one in gc.get_objects() if (kind := type(one)) in (Registration, Prefix)
-        )
+        self.most_in_memory |= _living() - self._before
         return await work()
+
+
+def _living() -> Counter[type]:
+    """How many registrations and prefixes there are in this process."""
+    return Counter(kind for one in gc.get_objects() if (kind := type(one)) in (Registration, Prefix))
 
 
 class Unindexed(MemoryBackend):
