@@ -160,7 +160,8 @@ class _Round:
         return Found(drift, sightings, repaired=not trouble, note=trouble)
 
     async def _delete_prefix(self, drift: Drift) -> str:
-        """Delete a prefix that bears an id of ours and is no registration's, after a last look at both sides."""
+        """Delete a prefix that bears an id of ours and is no registration's, after a last look at both sides; where a
+        registration names it, give it that one's id instead."""
         assert drift.prefix_id is not None
         assert drift.registration_id is not None
         if self.deletions >= self.most_deletions:
@@ -178,6 +179,13 @@ class _Round:
             registration.state is not State.LIVE or registration.netbox_id in (prefix.id, None)
         ):
             return "the registration has changed"
+        holders = await self.context.store.find_address(zone=None, addresses=addresses.spellings(prefix.prefix))
+        if (holder := next((one for one in holders if one.netbox_id == prefix.id), None)) is not None:
+            # A hand-over came too late, or was cut short: it is theirs, whatever id it bears.
+            if holder.state is not State.LIVE:
+                return f"a registration that is {holder.state} names it"
+            done = await self.context.netbox.assign(prefix.id, holder.id, limit=limit)
+            return "" if done else "the prefix has gone"
         self.deletions += 1
         await self.context.netbox.delete_many([prefix.id], limit=limit)
         return ""

@@ -383,3 +383,16 @@ async def test_while_netbox_is_away_it_says_so(world: World) -> None:
     with pytest.raises(Unavailable):
         await one_round(world)
     assert await world.names() == {FIRST: ["a"]}
+
+
+async def test_a_prefix_that_a_registration_names_gets_its_id_and_is_not_deleted(world: World) -> None:
+    """A hand-over to a registration that has gone since came too late: its id stands on another's prefix."""
+    await world.register("a")
+    one = await world.on(FIRST)
+    await edit(world, FIRST, custom_fields={"k8s_uuid": "0" * 23 + "7"})
+    found = {each.drift.kind: each for each in await rounds(world)}
+    assert found.keys() == {Kind.UUID_DIFFERS, Kind.PREFIX_WITHOUT_REGISTRATION}
+    assert found[Kind.PREFIX_WITHOUT_REGISTRATION].repaired
+    assert await world.on(FIRST) == one
+    await world.settled()
+    assert await one_round(world, fix=False) == []
