@@ -50,7 +50,7 @@ from ipam_lib.telemetry.lifetime import logged
 from ipam_lib.telemetry.metrics import CONTENT_TYPE
 from ipam_lib.web import pages, server
 from ipam_lib.web.activation import passed_sockets
-from ipam_lib.web.answers import json_answer
+from ipam_lib.web.answers import json_answer, list_answer
 from ipam_lib.web.body import LARGEST_BODY, leave_expectation
 from ipam_lib.web.guarding import GUESSING, guarded
 from ipam_lib.web.guessing import Guessing
@@ -202,7 +202,7 @@ async def addresses(request: web.Request) -> web.Response:
     parts.check_prepared()
     wanted, limit, cursor = parse_listing(request.query)
     page = await in_time(request, lambda deadline: parts.registry.addresses(wanted, limit=limit, cursor=cursor))
-    return json_answer({"addresses": [registration_json(one) for one in page.registrations], "cursor": page.cursor})
+    return await list_answer("addresses", map(registration_json, page.registrations), cursor=page.cursor)
 
 
 @documented(
@@ -233,7 +233,7 @@ async def address(request: web.Request) -> web.Response:
     found = await in_time(request, lambda deadline: parts.registry.address(spellings, zone=zone))
     if not found:
         raise NotFound(f"{spellings[0]} is not registered")
-    return json_answer({"addresses": [registration_json(one) for one in found]})
+    return await list_answer("addresses", map(registration_json, found))
 
 
 @documented(
@@ -255,7 +255,7 @@ async def history(request: web.Request) -> web.Response:
     page = await in_time(
         request, lambda deadline: parts.registry.history(spellings, zone=zone, limit=limit, cursor=cursor)
     )
-    return json_answer({"history": [tenure_json(one) for one in page.tenures], "cursor": page.cursor})
+    return await list_answer("history", map(tenure_json, page.tenures), cursor=page.cursor)
 
 
 @documented(
@@ -271,7 +271,7 @@ async def zones(request: web.Request) -> web.Response:
     parts = request.app[PARTS]
     parts.check_prepared()
     found = await in_time(request, lambda deadline: parts.registry.zones())
-    return json_answer({"zones": [zone_json(one) for one in found]})
+    return await list_answer("zones", map(zone_json, found))
 
 
 @documented(

@@ -2,20 +2,18 @@
 `python -m tests.support.blocking ipam.py serve ...`, which tells of it on standard error in lines that begin with
 `MARK`, once it serves.
 
-Two things are noticed, and neither depends on how busy the machine is:
+Two things can be noticed, and neither depends on how fast or how busy the machine is:
 
 - a call that blocks (a file, a database, a process, a name to resolve, a sleep), made by the program on a thread that
   runs an event loop. Python's audit events tell of most of them (https://docs.python.org/3/library/audit_events.html).
   What a test does itself, and what is read of the sources (imports, tracebacks), does not count.
-- one turn of the loop that takes more than 100 ms of its thread's own processor time, without what the garbage
-  collector takes (which goes through all that a whole run of tests has left behind). Not in a process of its own, whose
-  first turns import everything.
+- how much one turn of the loop computes (`busiest_turn`), in calls of functions instead of seconds: the same request
+  makes the same calls everywhere. Tests ask for it where a client decides how much there is to do.
 """
 
 from __future__ import annotations
 
 import asyncio
-import gc
 import importlib
 import inspect
 import linecache
@@ -27,6 +25,7 @@ import time
 from asyncio import events
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -40,7 +39,6 @@ SOURCES: Final = ("<frozen importlib", importlib.__file__, linecache.__file__)
 COROUTINES: Final = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_GENERATOR
 
 MARK: Final = "the event loop had to wait:"
-LONGEST_TURN: Final = 0.1
 BLOCKING: Final = frozenset(
     {
         "open",
@@ -114,26 +112,8 @@ def guarded() -> Iterator[list[str]]:
     """What made a loop wait while this lasts, as it is found."""
     global _found
     found: list[str] = []
-    run = asyncio.Handle._run
     sleep, fsync = time.sleep, os.fsync
 
-    collecting = [0.0, 0.0]  # since when, and how long so far
-
-    def collected(phase: str, _info: dict[str, int]) -> None:
-        if phase == "start":
-            collecting[0] = time.thread_time()
-        else:
-            collecting[1] += time.thread_time() - collecting[0]
-
-    def timed(handle: asyncio.Handle) -> None:
-        began, before = time.thread_time(), collecting[1]
-        run(handle)
-        seconds = time.thread_time() - began - (collecting[1] - before)
-        if seconds > LONGEST_TURN:
-            found.append(f"{seconds:.3f} s of processor time in one turn: {handle!r}")
-
-    gc.callbacks.append(collected)
-    asyncio.Handle._run = timed  # type: ignore[assignment, method-assign]
     os.fsync = _noting(fsync, "os.fsync")
     if sys.version_info < (3, 13):  # from there on there is an audit event
         time.sleep = _noting(sleep, "time.sleep")
@@ -142,9 +122,42 @@ def guarded() -> Iterator[list[str]]:
         yield found
     finally:
         _found = None
-        gc.callbacks.remove(collected)
-        asyncio.Handle._run = run  # type: ignore[method-assign]
         os.fsync, time.sleep = fsync, sleep
+
+
+@dataclass
+class Turn:
+    """The turn of the loop that called the most functions, Python's and C's."""
+
+    calls: int = 0
+    handle: str = ""
+
+
+@contextmanager
+def busiest_turn() -> Iterator[Turn]:
+    """The busiest turn of this thread's loop while this lasts. It slows the program down, a profiler being at work."""
+    busiest = Turn()
+    run = asyncio.Handle._run
+    calls = 0
+
+    def count(_frame: FrameType, event: str, _argument: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    def counted(handle: asyncio.Handle) -> None:
+        nonlocal calls
+        calls = 0
+        run(handle)
+        if calls > busiest.calls:
+            busiest.calls, busiest.handle = calls, repr(handle)
+
+    asyncio.Handle._run = counted  # type: ignore[assignment, method-assign]
+    sys.setprofile(count)
+    try:
+        yield busiest
+    finally:
+        sys.setprofile(None)
+        asyncio.Handle._run = run  # type: ignore[method-assign]
 
 
 class _Telling(list[str]):

@@ -6,7 +6,6 @@ import asyncio
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Coroutine
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +13,7 @@ from types import ModuleType
 
 import pytest
 
-from tests.support.blocking import MARK, PROGRAM, REPOSITORY, guarded
+from tests.support.blocking import MARK, PROGRAM, REPOSITORY, busiest_turn, guarded
 
 BLOCKS = {
     "open": "open(path).close()",
@@ -68,18 +67,22 @@ async def test_what_a_test_does_itself_is_not(tmp_path: Path) -> None:
     assert found == []
 
 
-async def test_a_turn_that_computes_for_long_is_noticed() -> None:
-    def compute() -> None:
-        until = time.thread_time() + 0.11
-        while time.thread_time() < until:
-            pass
+async def test_the_turn_that_computes_most_is_told_by_its_calls() -> None:
+    def compute(rounds: int) -> None:
+        for _ in range(rounds):
+            sum(())
 
-    with guarded() as found:
-        asyncio.get_running_loop().call_soon(compute)
+    with busiest_turn() as busiest:
+        for rounds in (10, 5000, 20):
+            asyncio.get_running_loop().call_soon(compute, rounds)
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-    assert len(found) == 1
-    assert "compute" in found[0]
+    assert 5000 < busiest.calls < 5010
+    assert "compute" in busiest.handle
+    seen = busiest.calls
+    compute(6000)
+    await asyncio.sleep(0)
+    assert busiest.calls == seen, "nothing is counted any longer"
 
 
 def test_a_process_of_its_own_tells_of_it_at_once(tmp_path: Path) -> None:

@@ -201,16 +201,18 @@ async def service(
     request_timeout_seconds: float = 25.0,
     limits: Limits | None = None,
     listen: Listen | None = None,
-    store: FakeStore | None = None,
+    store: FakeStore | Store | None = None,
     zones: FakeZones | None = None,
     real: Registry | None = None,
     clock: Clock | None = None,
 ) -> AsyncIterator[Service]:
     """The application over doubles, served on a port that the system chose. `real` does the work of the registry's
-    double."""
-    store, netbox, zones, registry = store or FakeStore(), FakeNetBox(), zones or FakeZones(), FakeRegistry()
+    double, and a real `store` that of the store's."""
+    double, netbox, zones, registry = FakeStore(), FakeNetBox(), zones or FakeZones(), FakeRegistry()
+    if isinstance(store, FakeStore):
+        double = store
     parts = Parts(
-        store=cast(Store, store),
+        store=store if isinstance(store, Store) else cast(Store, double),
         netbox=netbox,
         zones=zones,
         registry=real or cast(Registry, registry),
@@ -222,7 +224,7 @@ async def service(
     )
     listen = listen or Listen(host="127.0.0.1", port=0, limits=limits or Limits())
     async with listening(app, listen) as url, aiohttp.ClientSession(auto_decompress=False) as client:
-        yield Service(url, app, parts, store, netbox, zones, registry, client)
+        yield Service(url, app, parts, double, netbox, zones, registry, client)
 
 
 def status_of(raw: bytes) -> int:
