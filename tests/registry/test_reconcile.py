@@ -396,3 +396,29 @@ async def test_a_prefix_that_a_registration_names_gets_its_id_and_is_not_deleted
     assert await world.on(FIRST) == one
     await world.settled()
     assert await one_round(world, fix=False) == []
+
+
+async def test_a_registration_that_is_released_while_its_prefix_gets_its_id_leaves_nothing_for_good(
+    world: World,
+) -> None:
+    """The release finds a stranger's id on the prefix, and leaves it; the id that comes after is nobody's any more."""
+    await world.register("a")
+    gone = await world.on(FIRST)
+    await edit(world, FIRST, custom_fields={"k8s_uuid": "0" * 23 + "7"})
+    for _ in range(2):
+        await one_round(world)
+        await asyncio.sleep(MINUTE)
+
+    async def released() -> None:
+        await world.registry.expire(request("a"))
+        await world.registry.release_expired()
+
+    world.netbox.next("assign", before(released))
+    await one_round(world)
+    assert await world.registrations() == []
+    assert [one.uuid for one in world.prefixes] == [gone.id]
+    for _ in range(3):
+        await asyncio.sleep(MINUTE)
+        last = await one_round(world)
+    assert [(each.drift.kind, each.repaired) for each in last] == [(Kind.PREFIX_WITHOUT_REGISTRATION, True)]
+    await world.nothing()
