@@ -24,7 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks import memory, service, site, storage
+from benchmarks import memory, service, site, storage, telemetry
 from benchmarks.dataset import Dataset, fill_mongodb, fill_sqlite
 from benchmarks.figures import Figure, say, table
 from benchmarks.service import QUICK, Effort
@@ -32,7 +32,7 @@ from ipam_lib.storage.base import Store
 from ipam_lib.version import __version__
 
 STORAGES: Final = ("sqlite", "mongodb")
-PARTS: Final = ("service", "storage", "memory")
+PARTS: Final = ("service", "storage", "memory", "telemetry")
 FEW: Final = 1_000
 MOST_TO_SCAN: Final = 10_000
 
@@ -48,6 +48,8 @@ class Plan:
     reconcile_size: int
     rounds: int
     operations: int
+    telemetry_rounds: int
+    telemetry_requests: int
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -119,6 +121,8 @@ def _plan(options: argparse.Namespace) -> Plan:
         reconcile_size=min(options.reconcile_size or (2_000 if options.quick else 100_000), size),
         rounds=2 if options.quick else 15,
         operations=20 if options.quick else 100,
+        telemetry_rounds=2 if options.quick else 12,
+        telemetry_requests=20 if options.quick else 300,
     )
 
 
@@ -169,6 +173,9 @@ class _SQLite:
                 yield from asyncio.run(_operations("sqlite", (among_many, many), (among_few, few), plan))
         if "memory" in plan.parts:
             yield from _peaks(self, "sqlite", plan)
+        if "telemetry" in plan.parts:
+            section = {"storage": {"sqlite": str(self.directory / "telemetry.sqlite")}}
+            yield _telemetry(self.directory / "telemetry", "sqlite", section, plan)
 
     @contextmanager
     def filled(self, directory: Path, dataset: Dataset) -> Iterator[Mapping[str, Any]]:
@@ -177,11 +184,6 @@ class _SQLite:
         fill_sqlite(path, dataset)
         yield {"storage": {"sqlite": str(path)}}
         path.unlink()
-
-    def backup(self, directory: Path) -> Path | None:
-        """Where a backup may go; there is none of this storage."""
-        del directory
-        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +205,10 @@ class _MongoDB:
             yield from asyncio.run(self._storage(plan))
         if "memory" in plan.parts:
             yield from _peaks(self, "mongodb", plan)
+        if "telemetry" in plan.parts:
+            section = {"mongodb": {"uri": self.uri, "database": "benchmark_telemetry"}}
+            yield _telemetry(self.directory / "telemetry", "mongodb", section, plan)
+            self._drop("benchmark_telemetry")
 
     async def _storage(self, plan: Plan) -> list[Figure]:
         many, few = Dataset(plan.size), Dataset(plan.few)
@@ -221,10 +227,6 @@ class _MongoDB:
         fill_mongodb(self.uri, name, dataset)
         yield {"mongodb": {"uri": self.uri, "database": name}}
         self._drop(name)
-
-    def backup(self, directory: Path) -> Path | None:
-        """Where a backup may go."""
-        return directory / "backup.archive.gz"
 
     def _empty(self, name: str) -> None:
         """Forget what is registered, where queries look through all of it."""
@@ -259,6 +261,10 @@ def _compared(
         yield from comparison.figures()
 
 
+def _telemetry(directory: Path, name: str, section: Mapping[str, Any], plan: Plan) -> Figure:
+    return telemetry.measure(directory, section, name, rounds=plan.telemetry_rounds, requests=plan.telemetry_requests)
+
+
 async def _operations(name: str, many: tuple[Store, Dataset], few: tuple[Store, Dataset], plan: Plan) -> list[Figure]:
     return await storage.figures(name, many, few, plan.rounds, plan.operations)
 
@@ -270,7 +276,7 @@ def _peaks(engine: _SQLite | _MongoDB, name: str, plan: Plan) -> Iterator[Figure
         directory.mkdir(parents=True, exist_ok=True)
         dataset = Dataset(size, due=min(10_000, size // 10))
         with engine.filled(directory, dataset) as section:
-            backup = engine.backup(directory)
+            backup = directory / "backup.archive.gz"
             peaks = {what: (size, peak) for what, peak in memory.peaks(directory, section, dataset, backup)}
         compared = Dataset(reconcile_size)
         with engine.filled(directory, compared) as section:

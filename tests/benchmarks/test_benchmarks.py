@@ -27,7 +27,15 @@ COMPARED = {
     "register next, 3 clients, warm pool",
 }
 OPERATIONS = {"find_service", "find_address", "find_cluster", "find_due", "find_states", "insert", "replace", "delete"}
-PEAKS = {"serve, ready", "serve, register again", "serve, list of all", "serve, cleanup", "list-addresses", "reconcile"}
+PEAKS = {
+    "serve, ready",
+    "serve, register again",
+    "serve, list of all",
+    "serve, cleanup",
+    "list-addresses",
+    "reconcile",
+    "mongo-backup",
+}
 
 
 def measured(tmp_path: Path, *arguments: str) -> tuple[subprocess.CompletedProcess[str], Any]:
@@ -63,6 +71,7 @@ def test_every_figure_comes_out(tmp_path: Path) -> None:
     assert names >= COMPARED
     assert names >= {f"storage: {one}" for one in OPERATIONS}
     assert names >= {f"memory: {one}" for one in PEAKS}
+    assert "register again, with logs and metrics / without" in names
     assert len([name for name in names if name.startswith("storage: page of")]) == 7
     for name in names:
         assert name in done.stdout, "the table has what the file has"
