@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import logging
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import cast
 
@@ -29,6 +30,14 @@ def backend(request: pytest.FixtureRequest) -> Backend:
         return SQLiteBackend(cast(Path, request.getfixturevalue("tmp_path")) / "ipam.sqlite")
     named = ("mongodb_admin", "mongodb_uri", "mongodb_database")
     return MongoBackend(*(request.getfixturevalue(name) for name in named))
+
+
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    """Nothing is logged: of thousands of lives and storms nobody reads it."""
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
 
 
 @pytest.fixture

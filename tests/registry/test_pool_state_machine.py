@@ -8,18 +8,15 @@ given, only that it may be: what was answered stays, no address is given twice, 
 from __future__ import annotations
 
 import asyncio
-import logging
-import tempfile
 from collections import Counter
-from collections.abc import Coroutine, Iterator
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from datetime import datetime, timedelta
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import invariant, precondition, rule
 
 from ipam_lib.errors import (
     AddressHeld,
@@ -31,11 +28,11 @@ from ipam_lib.errors import (
     ZoneFull,
 )
 from ipam_lib.models import PoolState, Request, State
-from tests.registry.test_state_machine import HOSTS, live
+from tests.registry.life import HOSTS, Life, live, on_memory, on_mongodb, on_sqlite
 from tests.registry.watched import Died, done_but, fails
-from tests.registry.world import CIPHER, World, key, request, world_on
-from tests.storage.backends import Backend, MemoryBackend, SQLiteBackend
-from tests.support.virtual_loop import VirtualLoop
+from tests.registry.world import CIPHER, key, request
+
+pytestmark = pytest.mark.usefixtures("quiet")
 
 NAMES = st.sampled_from("abcdef")
 PLACES = st.sampled_from([("inet", "ipv4"), ("inet", "ipv4"), ("inet", "ipv6"), ("tiny", "ipv4")])
@@ -49,37 +46,21 @@ CALLS = st.sampled_from(
 ACTS = st.sampled_from(["register", "give back", "keep the pool", "recover"])
 Wish = tuple[str, str, str, int | None]
 
+if TYPE_CHECKING:
+    from pymongo import MongoClient
 
-class PoolMachine(RuleBasedStateMachine):
-    """See the module. Subclasses say on which store. `promised`: what was answered, and has not expired since.
-    `cooling`: until when nobody may have an address that was seen to cool down."""
+
+class PoolMachine(Life):
+    """See the module. `promised`: what was answered, and has not expired since. `cooling`: until when nobody may have
+    an address that was seen to cool down."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.loop = VirtualLoop()
-        self.stack = AsyncExitStack()
-        self.directory = tempfile.TemporaryDirectory()
-        self.world: World = self.run(self.stack.enter_async_context(world_on(self.backend(), self.loop)))
         self.world.configure(warm={"inet": 2, "tiny": 1}, cooldown=timedelta(minutes=10))
         self.promised: dict[Wish, str] = {}
         self.cooling: dict[tuple[str, str], datetime] = {}
         self.stolen: set[str] = set()
         self.died = False
-
-    def backend(self) -> Backend:
-        """The database of this life."""
-        raise NotImplementedError
-
-    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """Do it to its end."""
-        return self.loop.run_until_complete(work)
-
-    def outcome(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """What it returned, or the error that it raised."""
-        try:
-            return self.run(work)
-        except IPAMError as error:
-            return error
 
     def teardown(self) -> None:
         """Let the workers go on for long enough: then both sides are equal."""
@@ -88,9 +69,7 @@ class PoolMachine(RuleBasedStateMachine):
             self.run(self.to_rest())
             self.what_was_answered_is_there()
         finally:
-            self.run(self.stack.aclose())
-            self.loop.close()
-            self.directory.cleanup()
+            super().teardown()
 
     async def to_rest(self) -> None:
         """Every worker, again and again, on an instance that makes no more addresses ready."""
@@ -149,7 +128,9 @@ class PoolMachine(RuleBasedStateMachine):
             case ZoneFull():
                 taken = {one.prefix for one in self.world.prefixes}
                 assert taken >= set(HOSTS[asked.zone, asked.ip_family])
-                assert not {one.address for one in self.run(self.world.pool(PoolState.READY)) if one.zone == asked.zone}
+                place = (asked.zone, asked.ip_family)
+                ready = self.run(self.world.pool(PoolState.READY))
+                assert not [one.address for one in ready if (one.zone, one.ip_family) == place]
             case _:
                 raise error
 
@@ -260,27 +241,13 @@ class PoolMachine(RuleBasedStateMachine):
         assert set(prefixes.values()) <= {1}
 
 
-class OnMemory(PoolMachine):
-    """On the store in memory."""
-
-    def backend(self) -> Backend:
-        return MemoryBackend()
+@pytest.mark.parametrize(("on", "lives"), [(on_memory, 120), (on_sqlite, 10)])
+def test_the_invariants_hold_with_a_pool(on: Callable[[type[Life]], type[Life]], lives: int) -> None:
+    live(on(PoolMachine), lives)
 
 
-class OnSQLite(PoolMachine):
-    """On SQLite."""
-
-    def backend(self) -> Backend:
-        return SQLiteBackend(Path(self.directory.name) / "ipam.sqlite")
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    logging.disable(logging.CRITICAL)
-    yield
-    logging.disable(logging.NOTSET)
-
-
-@pytest.mark.parametrize(("machine", "lives"), [(OnMemory, 120), (OnSQLite, 10)])
-def test_the_invariants_hold_with_a_pool(machine: type[PoolMachine], lives: int) -> None:
-    live(machine, lives)
+@pytest.mark.mongodb
+def test_they_do_so_over_mongodb(
+    mongodb_admin: MongoClient[dict[str, Any]], mongodb_uri: str, mongodb_database: str
+) -> None:
+    live(on_mongodb(PoolMachine, mongodb_admin, mongodb_uri, mongodb_database), 4)

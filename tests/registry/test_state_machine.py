@@ -7,42 +7,28 @@ point in test_every_step.py and tests/crash.
 from __future__ import annotations
 
 import asyncio
-import itertools
-import logging
-import os
-import tempfile
-from collections.abc import Coroutine, Iterator
-from contextlib import AsyncExitStack
+from collections.abc import Callable
 from datetime import datetime, timedelta
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import invariant, precondition, rule
 
 from ipam_lib.errors import IPAMError, Unavailable, ZoneFull
 from ipam_lib.models import Request, State, placeholder
 from tests.registry.bookkeeping import Book
+from tests.registry.life import HOSTS, Life, live, on_memory, on_mongodb, on_sqlite
 from tests.registry.watched import Died, done_but, fails, netbox_lost, storage_lost
-from tests.registry.world import CIPHER, CLUSTER, DAY, OTHER_CLUSTER, World, key, request, world_on
-from tests.storage.backends import Backend, MemoryBackend, MongoBackend, SQLiteBackend
-from tests.support.virtual_loop import VirtualLoop
+from tests.registry.world import CIPHER, CLUSTER, DAY, OTHER_CLUSTER, key, request
 
 if TYPE_CHECKING:
     from pymongo import MongoClient
 
-LIVES_VARIABLE: Final = "IPAM_TEST_LIVES"
-"""So many lives in memory, and other ones each time. Without it they are the same ones in every run."""
-
 SERVICES = {"a": CLUSTER, "b": CLUSTER, "c": OTHER_CLUSTER, "d": OTHER_CLUSTER}
-HOSTS: dict[tuple[str, str], list[str]] = {
-    ("inet", "ipv4"): [f"192.0.2.{n}/32" for n in range(8)] + [f"198.51.100.{n}/32" for n in range(4)],
-    ("inet", "ipv6"): ["2001:db8::/128", "2001:db8::1/128", "2001:db8::2/128", "2001:db8::3/128"],
-    ("tiny", "ipv4"): ["203.0.113.0/32", "203.0.113.1/32"],
-}
 NETWORKS = ["192.0.2.0/31", "192.0.2.2/31", "198.51.100.0/31", "2001:db8::2/127"]
+
+pytestmark = pytest.mark.usefixtures("quiet")
 
 NAMES = st.sampled_from(sorted(SERVICES))
 SECRETS = st.sampled_from(["SuperSecret", "AnotherSecret"])
@@ -63,41 +49,16 @@ HARMLESS: dict[str, list[tuple[str, str, Any]]] = {
 TROUBLE = st.sampled_from(["nothing", "nothing", "nothing", *HARMLESS])
 
 
-class RegistryMachine(RuleBasedStateMachine):
-    """See the module. Subclasses say on which store."""
+class RegistryMachine(Life):
+    """See the module."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.loop = VirtualLoop()
-        self.stack = AsyncExitStack()
-        self.directory = tempfile.TemporaryDirectory()
-        self.world: World = self.run(self.stack.enter_async_context(world_on(self.backend(), self.loop)))
         self.book = Book(HOSTS, SERVICES)
-
-    def backend(self) -> Backend:
-        """The database of this life."""
-        raise NotImplementedError
-
-    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """Do it to its end."""
-        return self.loop.run_until_complete(work)
-
-    def teardown(self) -> None:
-        """End the world."""
-        self.run(self.stack.aclose())
-        self.loop.close()
-        self.directory.cleanup()
 
     def asked(self, name: str, family: tuple[str, str], **fields: Any) -> Request:
         zone, ip_family = family
         return request(zone=zone, ip_family=ip_family, key=key(name, cluster=SERVICES[name]), **fields)
-
-    def outcome(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """What it returned, or the error that it raised."""
-        try:
-            return self.run(work)
-        except IPAMError as error:
-            return error
 
     def agree(self, real: Any, expected: Any) -> None:
         """The answer is the one in the book; an outage may be told in several ways."""
@@ -365,67 +326,13 @@ def near(told: datetime | None, real: datetime | None) -> bool:
     return told is real or (told is not None and real is not None and abs(told - real) < timedelta(seconds=26))
 
 
-class OnMemory(RegistryMachine):
-    """On the store in memory."""
-
-    def backend(self) -> Backend:
-        return MemoryBackend()
-
-
-class OnSQLite(RegistryMachine):
-    """On SQLite."""
-
-    def backend(self) -> Backend:
-        return SQLiteBackend(Path(self.directory.name) / "ipam.sqlite")
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    logging.disable(logging.CRITICAL)
-    yield
-    logging.disable(logging.NOTSET)
-
-
-def live(machine: type[RuleBasedStateMachine], lives: int) -> None:
-    """So many lives on this machine."""
-    wanted = os.environ.get(LIVES_VARIABLE)
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=max(1, lives * int(wanted) // IN_MEMORY) if wanted else lives,
-            derandomize=not wanted,
-            database=None,
-            print_blob=False,
-            stateful_step_count=40,
-            deadline=None,
-            suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
-        ),
-    )
-
-
-IN_MEMORY: Final = 150
-
-
-@pytest.mark.parametrize(("machine", "lives"), [(OnMemory, IN_MEMORY), (OnSQLite, 15)])
-def test_the_service_does_what_the_book_says(machine: type[RegistryMachine], lives: int) -> None:
-    live(machine, lives)
+@pytest.mark.parametrize(("on", "lives"), [(on_memory, 150), (on_sqlite, 15)])
+def test_the_service_does_what_the_book_says(on: Callable[[type[Life]], type[Life]], lives: int) -> None:
+    live(on(RegistryMachine), lives)
 
 
 @pytest.mark.mongodb
 def test_it_does_so_over_mongodb(
     mongodb_admin: MongoClient[dict[str, Any]], mongodb_uri: str, mongodb_database: str
 ) -> None:
-    numbers = itertools.count()
-
-    class OnMongoDB(RegistryMachine):
-        """Each life in a database of its own."""
-
-        def backend(self) -> Backend:
-            self.database = f"{mongodb_database}_{next(numbers)}"
-            return MongoBackend(mongodb_admin, mongodb_uri, self.database)
-
-        def teardown(self) -> None:
-            super().teardown()
-            mongodb_admin.drop_database(self.database)
-
-    live(OnMongoDB, 5)
+    live(on_mongodb(RegistryMachine, mongodb_admin, mongodb_uri, mongodb_database), 5)

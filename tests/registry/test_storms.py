@@ -5,8 +5,7 @@ answers are exactly those of one request after the other.
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from random import Random
 from typing import Any
 
@@ -21,18 +20,13 @@ from tests.registry.world import CIPHER, FIRST, THIRD, World, request, world_on
 from tests.storage.backends import MemoryBackend
 from tests.support.virtual_loop import VirtualLoop, run_virtually
 
+pytestmark = pytest.mark.usefixtures("quiet")
+
 SEEDS = st.integers(0, 2**32 - 1)
 INSTANCES = st.integers(1, 4)
 ALL_IN_ORDER = [f"192.0.2.{n}/32" for n in range(8)] + [f"198.51.100.{n}/32" for n in range(4)]
 
 storm = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    logging.disable(logging.CRITICAL)
-    yield
-    logging.disable(logging.NOTSET)
 
 
 def at_random_speed(random: Random) -> Callable[[str], Plan]:
