@@ -3,7 +3,7 @@
     python3 -m benchmarks.telemetry [--rounds N] [--requests N]
 
 Two processes over one storage, asked in turns by the same clients, which keep each busy. Prints the table; exit status
-1 when the target is missed.
+1 when the target is missed. `python3 -m benchmarks --only telemetry` measures the same on both storages.
 """
 
 from __future__ import annotations

@@ -36,6 +36,23 @@ async def rounds(world: World, *, seconds: float = MINUTE) -> list[Found]:
     return await one_round(world)
 
 
+async def seen_twice(world: World) -> None:
+    """The next round may repair what there is."""
+    for _ in range(2):
+        await one_round(world)
+        await asyncio.sleep(MINUTE)
+
+
+def released(world: World, name: str) -> Work:
+    """Its only service expires, and the cleanup comes by."""
+
+    async def work() -> None:
+        await world.registry.expire(request(name))
+        await world.registry.release_expired()
+
+    return work
+
+
 async def edit(world: World, address: str, **fields: Any) -> None:
     """Somebody changes the prefix of a registration in NetBox."""
     one = await world.on(address)
@@ -316,9 +333,7 @@ async def test_what_changes_between_finding_and_repairing_is_left_alone(world: W
     await world.register("a")
     await forgotten(world)
     [prefix] = world.prefixes
-    for _ in range(2):
-        await one_round(world)
-        await asyncio.sleep(MINUTE)
+    await seen_twice(world)
 
     async def somebody_takes_it_over() -> None:
         world.server.admin("PATCH", f"{PREFIXES}{prefix.id}/", {"custom_fields": {"k8s_uuid": "somebody"}})
@@ -332,15 +347,9 @@ async def test_what_changes_between_finding_and_repairing_is_left_alone(world: W
 async def test_a_registration_that_is_released_while_its_prefix_is_made_again_keeps_none(world: World) -> None:
     await world.register("a")
     world.steal(FIRST)
-    for _ in range(2):
-        await one_round(world)
-        await asyncio.sleep(MINUTE)
+    await seen_twice(world)
 
-    async def released() -> None:
-        await world.registry.expire(request("a"))
-        await world.registry.release_expired()
-
-    world.netbox.next("create_exact", before(released))
+    world.netbox.next("create_exact", before(released(world, "a")))
     [found] = await one_round(world)
     assert not found.repaired
     await world.nothing()
@@ -350,9 +359,7 @@ async def test_a_registration_that_is_released_while_its_prefix_is_made_again_ke
 async def test_a_lost_reply_is_told_and_made_good_by_the_next_rounds(world: World, how: Any) -> None:
     await world.register("a")
     world.steal(FIRST)
-    for _ in range(2):
-        await one_round(world)
-        await asyncio.sleep(MINUTE)
+    await seen_twice(world)
     world.netbox.next("create_exact", how(netbox_lost()))
     [found] = await one_round(world)
     assert not found.repaired
@@ -367,9 +374,7 @@ async def test_one_that_fails_does_not_stop_the_others(world: World) -> None:
         await world.register(name)
     for one in await world.registrations():
         await world.store.unseen("delete", one)
-    for _ in range(2):
-        await one_round(world)
-        await asyncio.sleep(MINUTE)
+    await seen_twice(world)
     world.netbox.next("delete_many", fails(netbox_lost()))
     assert sorted(found.repaired for found in await one_round(world)) == [False, True, True]
     await asyncio.sleep(MINUTE)
@@ -405,15 +410,9 @@ async def test_a_registration_that_is_released_while_its_prefix_gets_its_id_leav
     await world.register("a")
     gone = await world.on(FIRST)
     await edit(world, FIRST, custom_fields={"k8s_uuid": "0" * 23 + "7"})
-    for _ in range(2):
-        await one_round(world)
-        await asyncio.sleep(MINUTE)
+    await seen_twice(world)
 
-    async def released() -> None:
-        await world.registry.expire(request("a"))
-        await world.registry.release_expired()
-
-    world.netbox.next("assign", before(released))
+    world.netbox.next("assign", before(released(world, "a")))
     await one_round(world)
     assert await world.registrations() == []
     assert [one.uuid for one in world.prefixes] == [gone.id]
