@@ -89,11 +89,15 @@ def test_an_address_in_any_spelling_is_found(legacy: Installation, given: str, s
 
 
 def test_services_as_a_table(legacy: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Moments that lie behind, and ahead, of every day on which this may run.
+    expirations = [datetime(year, 1, 27, 0, 50, 49, tzinfo=UTC) for year in (2000, 9000)]
+    denied = WEB | {"deny_external_cleanup": True}
+    legacy.seed(document(1, services=[denied | {"expires_at": one} for one in expirations]))
     monkeypatch.setenv("TZ", "Europe/Oslo")
     time.tzset()
     try:
         done = legacy.run("show-services", "--zone", "inet", "--address", "83.118.168.1")
-        expiring = legacy.run("show-services", "--zone", "hnet-public", "--address", "100.64.0.145")
+        expiring = legacy.run("show-services", "--zone", "inet", "--address", "192.0.2.1")
     finally:
         monkeypatch.undo()
         time.tzset()
@@ -106,7 +110,10 @@ def test_services_as_a_table(legacy: Installation, monkeypatch: pytest.MonkeyPat
         for service, allowed in zip(LEGACY[0]["services"], ("denied", "allowed", "allowed"), strict=True)
     ]
     # Times are the reader's own, and say so.
-    assert expiring.lines[-1].endswith("denied          2026-11-27 01:50:49+01:00")
+    assert [line.partition("denied")[2].strip() for line in expiring.lines[2:]] == [
+        "2000-01-27 01:50:49+01:00 (over)",
+        "9000-01-27 01:50:49+01:00",
+    ]
 
 
 @pytest.mark.parametrize(
