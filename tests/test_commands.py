@@ -1,6 +1,6 @@
 """docs/commands.md is held to the program: every subcommand is there, with its usage, and its JSON is as it says.
 
-python -m tests.test_commands    writes the usages anew
+python -m tests.test_commands    writes the list of commands and the usages anew
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from typing import Any
 import pytest
 
 from ipam_lib.cli.parser import COMMANDS, build_parser, subparser
+from tests.support.documents import pages
 from tests.support.processes import REPOSITORY
 
 PAGE = REPOSITORY / "docs" / "commands.md"
 WIDTH = 110
+START, END = "<!-- commands: generated, see tests/test_commands.py -->\n", "<!-- end of commands -->\n"
 _USAGE = re.compile(r"^## `([\w-]+)`\n\n```text\nusage:.*?```\n", re.DOTALL | re.MULTILINE)
 
 TYPES: dict[str, Callable[[Any], bool]] = {
@@ -43,8 +45,32 @@ def usage(name: str) -> str:
     return "\n".join(lines)
 
 
-def with_usages(text: str) -> str:
-    """The page with its usages as they should be."""
+def commands_table() -> str:
+    """The list of subcommands, with their options."""
+    parser = build_parser()
+    rows = ["| Subcommand | What |", "|---|---|"]
+    for name, (summary, _) in COMMANDS.items():
+        found = subparser(parser, name)
+        assert found is not None
+        options = [
+            action.option_strings[0] if action.option_strings else _positional(action)
+            for action in found._actions
+            if action.dest not in {"help", "config"}
+        ]
+        shown = " ".join([f"[`{name}`](#{name})", *(f"`{option}`" for option in options)])
+        rows.append(f"| {shown} | {summary[0].upper()}{summary[1:]} |")
+    return "\n".join(rows) + "\n"
+
+
+def _positional(action: argparse.Action) -> str:
+    return f"[{action.metavar}]" if action.nargs == "?" else f"{action.metavar}"
+
+
+def with_generated_parts(text: str) -> str:
+    """The page with its list of commands and its usages as they should be."""
+    assert text.count(START) == text.count(END) == 1
+    before, _, rest = text.partition(START)
+    text = before + START + commands_table() + END + rest.partition(END)[2]
     return _USAGE.sub(lambda found: f"## `{found[1]}`\n\n```text\n{usage(found[1])}\n```\n", text)
 
 
@@ -94,9 +120,9 @@ def test_every_subcommand_has_a_section_in_the_order_of_the_help() -> None:
     assert [heading for heading in sections() if heading in COMMANDS or "-" in heading] == list(COMMANDS)
 
 
-def test_the_usages_are_current() -> None:
+def test_the_generated_parts_are_current() -> None:
     text = PAGE.read_text("utf-8")
-    assert with_usages(text) == text, "run: ./scripts/generate"
+    assert with_generated_parts(text) == text, "run: ./scripts/generate"
     assert len(_USAGE.findall(text)) == len(COMMANDS)
 
 
@@ -109,10 +135,10 @@ def test_a_command_that_prints_data_has_its_fields_documented(name: str) -> None
 
 
 def test_what_is_to_be_typed_can_be() -> None:
-    """Every line with `ipam` in the examples of README and docs is a command that exists, with its options."""
+    """Every line with `ipam` in the examples of the documentation is a command that exists, with its options."""
     tried = 0
     blocks = re.compile(r"^ *```(?:console|sh|bash)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
-    for page in (REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))):
+    for page in pages():
         for block in blocks.findall(page.read_text("utf-8")):
             for line in block.replace("\\\n", " ").splitlines():
                 command = re.match(r" *(?:\$ )?(?:sudo )?(?:source <\()?ipam ((?:'[^']*'|[^|<>)])*)", line)
@@ -130,11 +156,5 @@ def test_the_order_of_a_rotation_is_where_the_program_says() -> None:
     assert steps == sorted(steps)
 
 
-def test_links_lead_somewhere() -> None:
-    for page in (REPOSITORY / "docs").glob("*.md"):
-        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text("utf-8")):
-            assert (page.parent / target).exists(), (page.name, target)
-
-
 if __name__ == "__main__":
-    PAGE.write_text(with_usages(PAGE.read_text("utf-8")), "utf-8")
+    PAGE.write_text(with_generated_parts(PAGE.read_text("utf-8")), "utf-8")

@@ -204,8 +204,9 @@ def test_the_backup_unit_makes_a_backup(tmp_path: Path, pyz: Path) -> None:
     assert made.stat().st_mode & 0o777 == 0o600
 
 
-def test_the_configuration_of_the_readme_names_files_that_are_passed_on() -> None:
-    [example] = re.findall(r"^```json\n(\{.*?)^```$", (REPOSITORY / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+def test_the_documented_configuration_names_files_that_are_passed_on() -> None:
+    page = (REPOSITORY / "docs" / "configuration.md").read_text()
+    [example] = re.findall(r"^```json\n(\{.*?)^```$", page, re.DOTALL | re.MULTILINE)
     named = {
         value
         for section in json.loads(example).values()

@@ -1,0 +1,86 @@
+"""The pages in docs/ are held to the program: settings, paths, statuses, examples, and the links between all pages.
+
+python -m tests.test_docs    writes the table of settings anew
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from ipam_lib.config import settings_table
+from tests.support.documents import anchors, examples, links, pages, run_examples
+from tests.support.processes import REPOSITORY
+from tests.web.service import service
+from tests.web.test_paths import PATHS
+
+HTTP = REPOSITORY / "docs" / "http.md"
+CONFIGURATION = REPOSITORY / "docs" / "configuration.md"
+START, END = "<!-- settings: generated, see tests/test_docs.py -->\n", "<!-- end of settings -->\n"
+
+
+def with_settings(text: str) -> str:
+    """The page with its table of settings as it should be."""
+    assert text.count(START) == text.count(END) == 1
+    before, _, rest = text.partition(START)
+    return before + START + settings_table() + END + rest.partition(END)[2]
+
+
+def test_the_table_of_settings_is_current() -> None:
+    text = CONFIGURATION.read_text("utf-8")
+    assert with_settings(text) == text, "run: ./scripts/generate"
+
+
+def test_every_path_is_documented() -> None:
+    # The routes are those that tests/web/test_paths.py lists, which is held to the application.
+    text = HTTP.read_text("utf-8")
+    for path in PATHS:
+        if "swagger-ui" not in path and "/assets/" not in path:
+            assert f"`{path}`" in text, path
+
+
+async def test_every_status_and_field_of_the_specification_is_documented() -> None:
+    text = HTTP.read_text("utf-8")
+    async with service() as running:
+        _, specification, _ = await running.call("GET", "/swagger/doc.json")
+    operations = [one for path in specification["paths"].values() for one in path.values() if "responses" in one]
+    statuses = {status for one in operations for status in one["responses"]}
+    assert len(statuses) > 10
+    # 405 is of no operation: it is the answer to a method that there is none for.
+    assert set(re.findall(r"^\| (\d{3}) \|", text, re.MULTILINE)) == statuses | {"405"}
+    definitions = specification["definitions"]
+    fields = {*definitions["Register"]["properties"], *definitions["Expire"]["properties"]} - {"service"}
+    fields |= {f"service.{name}" for name in definitions["Service"]["properties"]}
+    table = text.partition("| Field | Required | Rule |\n")[2].partition("\n\n")[0]
+    named = {
+        name for first in re.findall(r"^\| (`[^|]+) \|", table, re.MULTILINE) for name in re.findall("`([^`]+)`", first)
+    }
+    assert named == fields
+    parameters = {each["name"] for one in operations for each in one.get("parameters", ()) if each["in"] == "query"}
+    assert {"zone", "limit", "cursor"} < parameters
+    for name in parameters:
+        assert f"`{name}`" in text, name
+
+
+def test_the_examples_work_as_printed(tmp_path: Path) -> None:
+    assert len(examples(HTTP)) == 5
+    run_examples(HTTP, tmp_path)
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for path, anchor in links(page):
+        target = page.parent / path if path else page
+        assert target.exists(), path
+        assert not anchor or anchor in anchors(target), f"{path}#{anchor}"
+
+
+def test_every_picture_is_shown() -> None:
+    shown = {(page.parent / path).resolve() for page in pages() for path, _ in links(page)}
+    assert set((REPOSITORY / "docs" / "screenshots").iterdir()) <= shown
+
+
+if __name__ == "__main__":
+    CONFIGURATION.write_text(with_settings(CONFIGURATION.read_text("utf-8")), "utf-8")
