@@ -8,8 +8,8 @@ exists as source only) and requirements-assets.txt (a package that carries Swagg
 What is in the file:
 
 - bootstrap/*.py, which start it, and the generated _ipam_build.py, which says what it was packed for;
-- site-packages/: ipam.py, ipam_lib/ (with Swagger UI in ipam_lib/static/swagger/) and the locked packages. Compiled
-  modules are there once for each Python version, side by side: their names carry version and platform, and all else in
+- site-packages/: ipam.py, ipam_lib/ (Swagger UI is in ipam_lib/static/swagger/), netbox_simulator/ and the locked
+  packages. Compiled modules are there once for each Python version, side by side: their names carry version and platform, and all else in
   those wheels is the same.
 
 shiv or pex would pack for one Python version only and start slower: their bootstraps import more than `version`
@@ -36,6 +36,7 @@ from pathlib import Path, PurePosixPath
 REPOSITORY = Path(__file__).resolve().parent
 OUTPUT = REPOSITORY / "ipam.pyz"
 SWAGGER = "ipam_lib/static/swagger"
+PACKAGES = ("ipam_lib", "netbox_simulator")
 PYTHONS = ("3.11", "3.12", "3.13")
 OLDEST_PYTHON = (3, 11)
 
@@ -306,9 +307,9 @@ def without_debug_information(content: bytes) -> bytes:
 
 
 def own_files() -> dict[str, bytes]:
-    """ipam.py and ipam_lib/ with its data, as {path: content}; without caches and what is fetched."""
+    """ipam.py and `PACKAGES` with their data, as {path: content}; without caches and what is fetched."""
     files = {"ipam.py": _read(REPOSITORY / "ipam.py")}
-    for path in sorted((REPOSITORY / "ipam_lib").rglob("*")):
+    for path in sorted(path for package in PACKAGES for path in (REPOSITORY / package).rglob("*")):
         name = path.relative_to(REPOSITORY).as_posix()
         if path.is_file() and "__pycache__" not in path.parts and not name.startswith(f"{SWAGGER}/"):
             files[name] = path.read_bytes()

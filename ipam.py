@@ -27,7 +27,7 @@ from ipam_lib.cli.main import main
 from ipam_lib.config import Settings
 from ipam_lib.crypto import Secret
 from ipam_lib.errors import NotFound
-from ipam_lib.lifetimes import Parts, living
+from ipam_lib.lifecycle import Services, run_services
 from ipam_lib.models import Request
 from ipam_lib.schemas import (
     AddressesFoundSchema,
@@ -46,17 +46,20 @@ from ipam_lib.schemas import (
     parse_listing,
 )
 from ipam_lib.telemetry import logs
-from ipam_lib.telemetry.lifetime import logged
+from ipam_lib.telemetry.logging_setup import run_logging
 from ipam_lib.telemetry.metrics import CONTENT_TYPE
 from ipam_lib.web import pages, server
 from ipam_lib.web.activation import passed_sockets
-from ipam_lib.web.answers import json_answer, list_answer
-from ipam_lib.web.body import LARGEST_BODY, leave_expectation
-from ipam_lib.web.guarding import GUESSING, guarded
-from ipam_lib.web.guessing import Guessing
-from ipam_lib.web.health import Condition, HealthSchema, NotReadySchema, ReadySchema, StorageProbe, in_words, readiness
+from ipam_lib.web.health import (
+    HealthSchema,
+    HealthState,
+    NotReadySchema,
+    ReadySchema,
+    StorageProbe,
+    in_words,
+    readiness,
+)
 from ipam_lib.web.inflight import InFlight
-from ipam_lib.web.listing import registration_json, tenure_json, zone_json
 from ipam_lib.web.middlewares import (
     BEARER,
     CLOCK,
@@ -66,15 +69,19 @@ from ipam_lib.web.middlewares import (
     Bearer,
     answer,
     authorise,
-    in_time,
+    with_deadline,
 )
 from ipam_lib.web.notify import Notifier
 from ipam_lib.web.reload import Reloader
+from ipam_lib.web.request_body import LARGEST_BODY, leave_expectation
+from ipam_lib.web.responses import json_response, list_response
+from ipam_lib.web.secret_throttle import SECRET_THROTTLE, SecretThrottle, throttled
+from ipam_lib.web.serializers import registration_json, tenure_json, zone_json
 from ipam_lib.web.spec import (
     DATA,
-    GUESSED,
     SERVICE,
     SPECIFICATION,
+    THROTTLED,
     add_specification,
     documented,
     validation_middleware,
@@ -85,14 +92,16 @@ __all__ = ["create_app", "demo", "main", "serve"]
 
 log = logging.getLogger(__name__)
 
-PARTS = web.AppKey("parts", Parts)
+SERVICES = web.AppKey("parts", Services)
 PROBE = web.AppKey("probe", StorageProbe)
 
 
-def _guarded(request: web.Request, wanted: Request) -> AbstractAsyncContextManager[None]:
-    """See `guarding.guarded`."""
-    registry = request.app[PARTS].registry
-    return guarded(request, wanted, lambda: in_time(request, lambda deadline: registry.stranger(wanted)))
+def _throttled(request: web.Request, wanted: Request) -> AbstractAsyncContextManager[None]:
+    """See `secret_throttle.throttled`."""
+    registry = request.app[SERVICES].registry
+    return throttled(
+        request, wanted, lambda: with_deadline(request, lambda deadline: registry.is_unrelated_service(wanted))
+    )
 
 
 @documented(
@@ -108,21 +117,23 @@ def _guarded(request: web.Request, wanted: Request) -> AbstractAsyncContextManag
         403: "The address is registered here under another secret",
         409: "The address is taken in NetBox by somebody else, the zone is full, `new_secret` cannot be set, or an "
         "identical request is still in flight",
-        429: GUESSED,
+        429: THROTTLED,
     },
 )
 async def register(request: web.Request) -> web.Response:
     """Register or update an address."""
-    parts = request.app[PARTS]
-    parts.check_prepared()
+    services = request.app[SERVICES]
+    services.check_prepared()
     wanted = cast(Request, request[DATA])
     # Without an address there is nothing to guess: under another secret the service gets another address.
-    async with _guarded(request, wanted) if wanted.address is not None else nullcontext():
-        registered = await in_time(request, lambda deadline: parts.registry.register(wanted, deadline=deadline))
+    async with _throttled(request, wanted) if wanted.address is not None else nullcontext():
+        registered = await with_deadline(
+            request, lambda deadline: services.registry.register(wanted, deadline=deadline)
+        )
     if registered.created:
-        parts.metrics.registered(wanted.zone, wanted.ip_family)
+        services.metrics.registered(wanted.zone, wanted.ip_family)
     done = "registered" if registered.created else "updated"
-    return json_answer({"message": f"Address {done} successfully", "address": registered.address})
+    return json_response({"message": f"Address {done} successfully", "address": registered.address})
 
 
 @documented(
@@ -136,17 +147,17 @@ async def register(request: web.Request) -> web.Response:
     errors={
         404: "There is no such registration, or no such service on it",
         409: "Somebody else kept changing it",
-        429: GUESSED,
+        429: THROTTLED,
     },
 )
 async def expire(request: web.Request) -> web.Response:
     """Set the expiration of a service."""
-    parts = request.app[PARTS]
-    parts.check_prepared()
+    services = request.app[SERVICES]
+    services.check_prepared()
     wanted = cast(Request, request[DATA])
-    async with _guarded(request, wanted):
-        address = await in_time(request, lambda deadline: parts.registry.expire(wanted, deadline=deadline))
-    return json_answer({"message": "Service expiration set successfully", "address": address})
+    async with _throttled(request, wanted):
+        address = await with_deadline(request, lambda deadline: services.registry.expire(wanted, deadline=deadline))
+    return json_response({"message": "Service expiration set successfully", "address": address})
 
 
 @documented(
@@ -161,11 +172,13 @@ async def expire(request: web.Request) -> web.Response:
 )
 async def expire_cluster(request: web.Request) -> web.Response:
     """Expire every service of a cluster."""
-    parts = request.app[PARTS]
-    parts.check_prepared()
+    services = request.app[SERVICES]
+    services.check_prepared()
     cluster_id = cast(str, request[DATA])
-    outcome = await in_time(request, lambda deadline: parts.registry.expire_cluster(cluster_id, deadline=deadline))
-    return json_answer(
+    outcome = await with_deadline(
+        request, lambda deadline: services.registry.expire_cluster(cluster_id, deadline=deadline)
+    )
+    return json_response(
         {
             "message": "Cluster expiration set successfully",
             "cluster_id": cluster_id,
@@ -198,11 +211,13 @@ _ADDRESS = {
 )
 async def addresses(request: web.Request) -> web.Response:
     """A page of registrations."""
-    parts = request.app[PARTS]
-    parts.check_prepared()
+    services = request.app[SERVICES]
+    services.check_prepared()
     wanted, limit, cursor = parse_listing(request.query)
-    page = await in_time(request, lambda deadline: parts.registry.addresses(wanted, limit=limit, cursor=cursor))
-    return await list_answer("addresses", map(registration_json, page.registrations), cursor=page.cursor)
+    page = await with_deadline(
+        request, lambda deadline: services.registry.addresses(wanted, limit=limit, cursor=cursor)
+    )
+    return await list_response("addresses", map(registration_json, page.registrations), cursor=page.cursor)
 
 
 @documented(
@@ -226,14 +241,14 @@ async def addresses(request: web.Request) -> web.Response:
 )
 async def address(request: web.Request) -> web.Response:
     """The registrations on an address."""
-    parts = request.app[PARTS]
-    parts.check_prepared()
+    services = request.app[SERVICES]
+    services.check_prepared()
     spellings = parse_address(request.match_info["address"])
     zone = parse_listing({"zone": request.query.get("zone", "")}).wanted.zone
-    found = await in_time(request, lambda deadline: parts.registry.address(spellings, zone=zone))
+    found = await with_deadline(request, lambda deadline: services.registry.address(spellings, zone=zone))
     if not found:
         raise NotFound(f"{spellings[0]} is not registered")
-    return await list_answer("addresses", map(registration_json, found))
+    return await list_response("addresses", map(registration_json, found))
 
 
 @documented(
@@ -248,14 +263,14 @@ async def address(request: web.Request) -> web.Response:
 )
 async def history(request: web.Request) -> web.Response:
     """A page of an address's history."""
-    parts = request.app[PARTS]
-    parts.check_prepared()
+    services = request.app[SERVICES]
+    services.check_prepared()
     spellings = parse_address(request.match_info["address"])
     zone, limit, cursor = parse_history(request.query)
-    page = await in_time(
-        request, lambda deadline: parts.registry.history(spellings, zone=zone, limit=limit, cursor=cursor)
+    page = await with_deadline(
+        request, lambda deadline: services.registry.history(spellings, zone=zone, limit=limit, cursor=cursor)
     )
-    return await list_answer("history", map(tenure_json, page.tenures), cursor=page.cursor)
+    return await list_response("history", map(tenure_json, page.tenures), cursor=page.cursor)
 
 
 @documented(
@@ -268,10 +283,10 @@ async def history(request: web.Request) -> web.Response:
 )
 async def zones(request: web.Request) -> web.Response:
     """How full the zones are."""
-    parts = request.app[PARTS]
-    parts.check_prepared()
-    found = await in_time(request, lambda deadline: parts.registry.zones())
-    return await list_answer("zones", map(zone_json, found))
+    services = request.app[SERVICES]
+    services.check_prepared()
+    found = await with_deadline(request, lambda deadline: services.registry.zones())
+    return await list_response("zones", map(zone_json, found))
 
 
 @documented(
@@ -284,7 +299,7 @@ async def zones(request: web.Request) -> web.Response:
 async def healthz(request: web.Request) -> web.Response:
     """Say that the process lives."""
     del request
-    return json_answer({"status": "ok"})
+    return json_response({"status": "ok"})
 
 
 @documented(
@@ -300,25 +315,25 @@ async def healthz(request: web.Request) -> web.Response:
 async def readyz(request: web.Request) -> web.Response:
     """Say whether storage answers and zones are loaded."""
     status, report = await _readiness(request.app)
-    return json_answer(report, status=status, headers={"Retry-After": "2"} if status == 503 else None)
+    return json_response(report, status=status, headers={"Retry-After": "2"} if status == 503 else None)
 
 
 async def _readiness(app: web.Application) -> tuple[int, dict[str, Any]]:
-    parts = app[PARTS]
+    services = app[SERVICES]
     storage = None
     if not await app[PROBE].answers():
         storage = "does not answer"
-    elif not parts.prepared:
+    elif not services.prepared:
         storage = "is being prepared"
     return readiness(
-        Condition(
+        HealthState(
             storage=storage,
-            zones=(parts.zones.source or "storage") if parts.zones.loaded else None,
-            zones_age_seconds=parts.zones.age_seconds,
-            zones_trouble=parts.zones.trouble,
-            netbox_away=parts.netbox.away,
-            pool=parts.pools,
-            background=parts.alive(),
+            zones=(services.zones.source or "storage") if services.zones.loaded else None,
+            zones_age_seconds=services.zones.age_seconds,
+            zones_trouble=services.zones.trouble,
+            netbox_away=services.netbox.away,
+            pool=services.pools,
+            background=services.alive(),
         )
     )
 
@@ -326,44 +341,46 @@ async def _readiness(app: web.Application) -> tuple[int, dict[str, Any]]:
 async def metrics(request: web.Request) -> web.Response:
     """What is counted and timed, as Prometheus reads it."""
     # Some of it is read from files of the system.
-    text = await asyncio.to_thread(request.app[PARTS].metrics.text)
+    text = await asyncio.to_thread(request.app[SERVICES].metrics.text)
     return web.Response(body=text, headers={hdrs.CONTENT_TYPE: CONTENT_TYPE})
 
 
 async def specification(request: web.Request) -> web.Response:
     """The specification, with the zones that there are now as the choices of `zone`."""
     content: dict[str, Any] = request.app[SPECIFICATION]
-    if names := list(request.app[PARTS].zones.names):
+    if names := list(request.app[SERVICES].zones.names):
         content = copy.deepcopy(content)
         for schema in ("Register", "Expire"):
             content["definitions"][schema]["properties"]["zone"]["enum"] = names
-    return json_answer(content)
+    return json_response(content)
 
 
 async def _lifetime(app: web.Application) -> AsyncIterator[None]:
-    async with living(app[PARTS]):
+    async with run_services(app[SERVICES]):
         yield
         await app[PROBE].close()
 
 
-def create_app(parts: Parts, *, bearer: Secret | None = None, request_timeout_seconds: float = 25.0) -> web.Application:
+def create_app(
+    services: Services, *, bearer: Secret | None = None, request_timeout_seconds: float = 25.0
+) -> web.Application:
     """The application over these parts.
 
     `bearer` opens the paths that need a token; without it they do not exist. Every request is answered within
     `request_timeout_seconds`.
     """
     app = web.Application(middlewares=[answer, authorise, validation_middleware], client_max_size=LARGEST_BODY)
-    app[PARTS] = parts
-    app[PROBE] = StorageProbe(parts.store.ping)
+    app[SERVICES] = services
+    app[PROBE] = StorageProbe(services.store.ping)
     app[INFLIGHT] = InFlight()
-    app[METRICS] = parts.metrics
-    parts.metrics.read_when_asked(
+    app[METRICS] = services.metrics
+    services.metrics.add_callback_gauge(
         "http_requests_in_flight",
         "Requests being answered, and work that goes on after its answer",
         lambda: app[INFLIGHT].count,
     )
-    app[CLOCK] = parts.clock
-    app[GUESSING] = Guessing(parts.clock.monotonic)
+    app[CLOCK] = services.clock
+    app[SECRET_THROTTLE] = SecretThrottle(services.clock.monotonic)
     app[REQUEST_TIMEOUT] = request_timeout_seconds
     add = app.router.add_route
     for path in ("/", "/v2/address"):
@@ -398,14 +415,14 @@ async def serve_settings(
     """
     listen = settings.server
     notifier, sockets = Notifier.from_environment(), passed_sockets()
-    async with logged(settings) as pipeline:
-        parts = assemble(settings)
-        parts.metrics.count_when_asked(
+    async with run_logging(settings) as pipeline:
+        services = assemble(settings)
+        services.metrics.add_callback_counter(
             "log_dropped_lines", "Log lines that were lost, by where", "where", lambda: pipeline.dropped
         )
-        app = create_app(parts, bearer=settings.auth.token, request_timeout_seconds=listen.request_timeout_seconds)
+        app = create_app(services, bearer=settings.auth.token, request_timeout_seconds=listen.request_timeout_seconds)
         certificate = Certificate(listen.tls_cert, listen.tls_key) if listen.tls_cert else None
-        reload = Reloader(load, settings, parts, app.get(BEARER), certificate) if load else None
+        reload = Reloader(load, settings, services, app.get(BEARER), certificate) if load else None
 
         async def report() -> str:
             return in_words((await _readiness(app))[1])
@@ -420,7 +437,7 @@ async def serve_settings(
                 sockets=sockets,
             ),
             announce,
-            server.Supervision(notifier=notifier, alive=lambda: parts.alive(), report=report, reload=reload),
+            server.ServiceManagerHooks(notifier=notifier, alive=lambda: services.alive(), report=report, reload=reload),
         )
 
 

@@ -32,7 +32,7 @@ from ipam_lib.storage.base import Store
 from ipam_lib.version import __version__
 
 STORAGES: Final = ("sqlite", "mongodb")
-PARTS: Final = ("service", "storage", "memory", "telemetry")
+SERVICES: Final = ("service", "storage", "memory", "telemetry")
 FEW: Final = 1_000
 MOST_TO_SCAN: Final = 10_000
 
@@ -85,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--quick", action="store_true", help="less of everything: two minutes instead of twenty-five")
     add("--storage", action="append", choices=STORAGES, help="only this one; may be repeated (both)")
-    add("--only", action="append", choices=PARTS, help="only this part; may be repeated (all)")
+    add("--only", action="append", choices=SERVICES, help="only this part; may be repeated (all)")
     add("--size", type=_positive, metavar="N", help="registrations that are many (1,000,000; quick: 5,000)")
     add("--few", type=_positive, metavar="N", default=FEW, help="registrations that are few (1,000)")
     add("--reconcile-size", type=_positive, metavar="N", help="of those, compared with NetBox (100,000; quick: 2,000)")
@@ -114,7 +114,7 @@ def _plan(options: argparse.Namespace) -> Plan:
     size = options.size or (5_000 if options.quick else 1_000_000)
     few = min(options.few, size)
     return Plan(
-        parts=tuple(options.only or PARTS),
+        parts=tuple(options.only or SERVICES),
         effort=replace(effort, **{name: value for name, value in given.items() if value is not None}),
         size=size,
         few=few,

@@ -29,7 +29,7 @@ from ipam_lib.config import Settings
 from ipam_lib.models import ServiceKey
 from ipam_lib.storage.base import Store
 from ipam_lib.telemetry import logs
-from ipam_lib.telemetry.lifetime import logged
+from ipam_lib.telemetry.logging_setup import run_logging
 from ipam_lib.web import server
 
 
@@ -85,7 +85,7 @@ async def _site(app: web.Application) -> AsyncIterator[str]:
 async def hosted(settings: Settings) -> AsyncIterator[dict[str, str]]:
     """All of them while this lasts; their URLs."""
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(logged(settings))
+        await stack.enter_async_context(run_logging(settings))
         app = ipam.create_app(
             assemble(settings),
             bearer=settings.auth.token,

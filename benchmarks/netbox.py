@@ -16,12 +16,12 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+import netbox_simulator
 from benchmarks.dataset import Dataset
-from ipam_lib.netbox import simulator
-from ipam_lib.netbox.simulator.kinds import TAG
-from ipam_lib.netbox.simulator.model import NetBoxModel
-from ipam_lib.netbox.simulator.state import PREFIX, Prefix
-from ipam_lib.netbox.simulator.validation import parse_network
+from netbox_simulator.kinds import TAG
+from netbox_simulator.model import NetBoxModel
+from netbox_simulator.state import PREFIX, Prefix
+from netbox_simulator.validation import parse_network
 
 TOKEN: Final = "0123456789abcdef0123456789abcdef01234567"
 LONG_AGO: Final = "2026-01-01T00:00:00.000000Z"
@@ -29,7 +29,7 @@ LONG_AGO: Final = "2026-01-01T00:00:00.000000Z"
 
 def build(site: dict[str, Any]) -> NetBoxModel:
     """The model of a site."""
-    model = simulator.sample_model(site["zones"], tokens=[site["token"]])
+    model = netbox_simulator.sample_model(site["zones"], tokens=[site["token"]])
     state = model.state
     containers = {row.custom_fields["k8s_zone"]: row for row in reversed(state.prefixes.rows.values())}
     for zone, (number, step) in site.get("children", {}).items():
@@ -66,8 +66,8 @@ def _child(container: Prefix, prefix_id: int, first: int, family: int) -> Prefix
 async def _serve(site: dict[str, Any]) -> None:
     model = build(site)
     scale = site.get("time_scale")
-    costs = None if scale is None else simulator.Costs(model, scale)
-    async with simulator.serve(simulator.create_app(model, costs=costs)) as url:
+    costs = None if scale is None else netbox_simulator.Costs(model, scale)
+    async with netbox_simulator.serve(netbox_simulator.create_app(model, costs=costs)) as url:
         print(url, flush=True)
         # Until whoever started it closes standard input, or dies.
         await asyncio.to_thread(sys.stdin.read)

@@ -74,8 +74,8 @@ def measure(directory: Path, storage: Mapping[str, Any], name: str, *, rounds: i
     directory.mkdir(parents=True)
     with site.netbox(directory, zones) as netbox:
         heard = site.write_config(directory / "with", netbox, storage)
-        unheard = site.write_config(directory / "without", netbox, storage)
-        with site.host(heard) as urls, _without(unheard) as silent:
+        awaiting_request = site.write_config(directory / "without", netbox, storage)
+        with site.host(heard) as urls, _without(awaiting_request) as silent:
             return _in_turns(urls["ours"], silent, name, rounds, requests)
 
 

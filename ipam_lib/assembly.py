@@ -9,14 +9,14 @@ from typing import Final
 from ipam_lib.clock import Clock, SystemClock
 from ipam_lib.config import NetBoxSection, Settings, SQLitePath
 from ipam_lib.ids import object_ids
-from ipam_lib.lifetimes import Parts
+from ipam_lib.lifecycle import Services
 from ipam_lib.netbox.base import NetBox, Zones
 from ipam_lib.netbox.client import NetBoxClient, NetBoxSettings
 from ipam_lib.netbox.zones import ZoneCache
 from ipam_lib.registry import Context, Registry, RegistrySettings
 from ipam_lib.storage.base import Store
-from ipam_lib.storage.copying import CopyableStore
-from ipam_lib.telemetry.metrics import BREAKER_STATES, Metrics, Observe, metered
+from ipam_lib.storage.bulk_copy import CopyableStore
+from ipam_lib.telemetry.metrics import BREAKER_STATES, Metrics, Observe, instrument
 from ipam_lib.version import __version__
 
 ZONES_DOCUMENT: Final = "zones"
@@ -78,14 +78,14 @@ def make_context(settings: Settings, store: Store, netbox: NetBox, zones: Zones,
     )
 
 
-def assemble(settings: Settings, clock: Clock | None = None) -> Parts:
+def assemble(settings: Settings, clock: Clock | None = None) -> Services:
     """Everything that the application works with.
 
     Raises ConfigError for what only shows when a part is made.
     """
     clock = clock or SystemClock()
     metrics = Metrics(clock.monotonic)
-    store = metered(make_store(settings), metrics.storage_call)
+    store = instrument(make_store(settings), metrics.storage_call)
     netbox = make_netbox(settings, clock, metrics.netbox_call)
     zones = ZoneCache(
         netbox,
@@ -95,18 +95,18 @@ def assemble(settings: Settings, clock: Clock | None = None) -> Parts:
         refresh_seconds=settings.netbox.refresh_seconds,
         limit=settings.netbox.timeout_seconds,
     )
-    metrics.read_when_asked(
+    metrics.add_callback_gauge(
         "netbox_breaker_state",
         "0: NetBox is asked; 1: one request tries whether it is back; 2: it is not asked for a while",
         lambda: BREAKER_STATES.index(netbox.breaker.state),
     )
-    metrics.read_when_asked(
+    metrics.add_callback_gauge(
         "zones_age_seconds",
         "Seconds since the zones were loaded from NetBox; -1 before",
         lambda: -1.0 if zones.age_seconds is None else zones.age_seconds,
     )
     context = make_context(settings, store, netbox, zones, clock)
-    return Parts(
+    return Services(
         store=store,
         netbox=netbox,
         zones=zones,

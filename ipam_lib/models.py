@@ -111,7 +111,7 @@ class Registration:
     lease_until: datetime | None = None
     duplicate: bool = False
     departed: tuple[Departure, ...] = ()
-    witness: Any = field(default=None, compare=False, repr=False)
+    raw_document: Any = field(default=None, compare=False, repr=False)
 
     def service(self, key: ServiceKey) -> Service | None:
         """The service with this key, or None."""
@@ -163,9 +163,9 @@ class PoolState(StrEnum):
     READY = "ready"
     """Reserved in NetBox, for the next registration."""
     CLAIMED = "claimed"
-    """Given to the registration `by`; its prefix in NetBox still bears the entry's id."""
+    """Given to the registration `registration_id`; its prefix in NetBox still bears the entry's id."""
     COOLING = "cooling"
-    """Released by the registration `by`, and not to be handed out again before `until`."""
+    """Released by the registration `registration_id`, and not to be handed out again before `cooldown_until`."""
     DROPPING = "dropping"
     """Its prefix is being deleted, then the entry."""
 
@@ -174,9 +174,9 @@ class PoolState(StrEnum):
 class PoolEntry:
     """One document of the collection `addresses_pool`: a prefix of ours in NetBox, of status `reserved`.
 
-    `id` is 24 hex digits, fresh for each entry and never used twice; it is the `k8s_uuid` of the prefix. `by` is the id
-    of a registration. `lease_until`: how long whoever is making it, or handing it over to its registration, may go on
-    writing to NetBox.
+    `id` is 24 hex digits, fresh for each entry and never used twice; it is the `k8s_uuid` of the prefix. The document
+    stores `registration_id` as `by` and `cooldown_until` as `until`. `lease_until`: how long the worker that creates
+    the prefix, or hands it over to its registration, may write to NetBox.
     """
 
     id: str
@@ -185,10 +185,10 @@ class PoolEntry:
     address: str
     state: PoolState
     netbox_id: int | None = None
-    by: str | None = None
+    registration_id: str | None = None
     revision: int = 1
     lease_until: datetime | None = None
-    until: datetime | None = None
+    cooldown_until: datetime | None = None
 
     def changed(self, state: PoolState, **changes: Any) -> PoolEntry:
         """The next revision of this entry, with `changes`; for `PoolStore.pool_replace`."""

@@ -32,11 +32,14 @@ def test_the_contracts_are_kept() -> None:
         ("storage/base.py", "import ipam_lib.netbox"),
         ("netbox/base.py", "import motor"),
         ("cli/main.py", "import ipam"),
+        ("../netbox_simulator/model.py", "import ipam_lib.models"),
+        ("netbox/client.py", "import netbox_simulator"),
         ("unheard_of.py", ""),
     ],
 )
 def test_a_wrong_import_is_found(tmp_path: Path, module: str, statement: str) -> None:
-    shutil.copytree(REPOSITORY / "ipam_lib", tmp_path / "ipam_lib", ignore=shutil.ignore_patterns("static", "*.pyc"))
+    for package in ("ipam_lib", "netbox_simulator"):
+        shutil.copytree(REPOSITORY / package, tmp_path / package, ignore=shutil.ignore_patterns("static", "*.pyc"))
     for name in ("ipam.py", "pyproject.toml"):
         shutil.copy(REPOSITORY / name, tmp_path)
     with (tmp_path / "ipam_lib" / module).open("a") as source:

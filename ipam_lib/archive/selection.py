@@ -8,7 +8,7 @@ from typing import Final
 
 from ipam_lib.archive.errors import ArchiveError
 from ipam_lib.archive.format import CollectionEntry, Namespace, Prelude
-from ipam_lib.storage.copying import Part
+from ipam_lib.storage.bulk_copy import CollectionKind
 
 # Databases that are the server's own; that without a name holds the oplog.
 _OF_THE_SERVER: Final = ("", "admin", "config", "local")
@@ -24,7 +24,7 @@ class Selection:
     """
 
     registrations: Namespace
-    parts: Mapping[Namespace, Part]
+    parts: Mapping[Namespace, CollectionKind]
     others: tuple[Namespace, ...]
 
 
@@ -37,7 +37,11 @@ def select(prelude: Prelude, *, configured: Namespace, named: Namespace | None =
     entries = {one.namespace: one for one in prelude.collections}
     candidates = [name for name, entry in entries.items() if _may_hold_registrations(entry, entries)]
     chosen = _choose(candidates, configured, named)
-    parts = {name: part for part in Part if (name := Namespace(chosen.database, chosen.collection + part)) in entries}
+    parts = {
+        name: part
+        for part in CollectionKind
+        if (name := Namespace(chosen.database, chosen.collection + part)) in entries
+    }
     return Selection(chosen, parts, tuple(name for name in entries if name not in parts))
 
 
@@ -45,7 +49,9 @@ def _may_hold_registrations(entry: CollectionEntry, entries: Mapping[Namespace, 
     database, collection = entry.namespace
     if database in _OF_THE_SERVER or collection.startswith("system.") or entry.without_documents:
         return False
-    belongs_to = (Namespace(database, collection.removesuffix(part)) for part in Part if collection.endswith(part))
+    belongs_to = (
+        Namespace(database, collection.removesuffix(part)) for part in CollectionKind if collection.endswith(part)
+    )
     return not any(owner in entries for owner in belongs_to if owner != entry.namespace)
 
 

@@ -12,11 +12,11 @@ from operator import itemgetter
 from pathlib import Path
 
 from ipam_lib.archive import ArchiveError, ArchiveReader, Namespace, Prelude, Selection, select
-from ipam_lib.cli.outcome import CommandError
+from ipam_lib.cli.exit_codes import CommandError
 from ipam_lib.cli.terminal import Progress
 from ipam_lib.crypto import Cipher, SecretUnreadable
 from ipam_lib.models import PENDING, Registration
-from ipam_lib.storage.copying import CopyableStore, Part, UnfitDocument, paged
+from ipam_lib.storage.bulk_copy import CollectionKind, CopyableStore, UnfitDocument, paged
 from ipam_lib.telemetry.logs import printable
 
 
@@ -30,7 +30,7 @@ class Checked:
 
     prelude: Prelude
     selection: Selection
-    counts: Counter[Part] = field(default_factory=Counter)
+    counts: Counter[CollectionKind] = field(default_factory=Counter)
     strange: int = 0
     unreadable: int = 0
 
@@ -65,24 +65,26 @@ def check(
     for namespace, data in reader.documents():
         if (part := parts.get(namespace)) is None:
             continue
-        registration = store.fit(part, data)
+        registration = store.validate(part, data)
         checked.counts[part] += 1
         if registration is not None:
             checked.strange += not _is_ours(registration)
             checked.unreadable += not _is_readable(registration, cipher)
         shown.show(lambda: f"checking: {checked.counts.total()} documents")
-    if checked.strange and checked.strange == checked.counts[Part.REGISTRATIONS]:
+    if checked.strange and checked.strange == checked.counts[CollectionKind.REGISTRATIONS]:
         raise ArchiveError(f"what it holds as {checked.selection.registrations} are no registrations")
     return checked
 
 
-async def pages(reader: ArchiveReader, checked: Checked, shown: Progress) -> AsyncIterator[tuple[Part, list[bytes]]]:
+async def pages(
+    reader: ArchiveReader, checked: Checked, shown: Progress
+) -> AsyncIterator[tuple[CollectionKind, list[bytes]]]:
     """What is to be restored of an archive that was checked before.
 
     Raises ArchiveError when it is not what it was then.
     """
     total = checked.counts.total()
-    counts: Counter[Part] = Counter()
+    counts: Counter[CollectionKind] = Counter()
     for namespace, group in groupby(reader.documents(), key=itemgetter(0)):
         part = checked.selection.parts.get(namespace)
         for page in paged(data for _, data in group):

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from ipam_lib.cli import terminal
-from ipam_lib.cli.outcome import CommandError
+from ipam_lib.cli.exit_codes import CommandError
 from ipam_lib.config import Settings
+from ipam_lib.file_owner import chown_to_parent
 from ipam_lib.models import Registration
-from ipam_lib.ownership import hand_over
 from ipam_lib.telemetry.json_lines import JSONFormatter
 from ipam_lib.telemetry.logs import printable
 from ipam_lib.telemetry.pipeline import APP_FILE
@@ -104,13 +104,13 @@ def _open(path: Path) -> int:
     missing = [directory for directory in (path.parent, *path.parent.parents) if not directory.exists()]
     for directory in reversed(missing):
         directory.mkdir(mode=0o750, exist_ok=True)
-        hand_over(directory)
+        chown_to_parent(directory)
     flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
         descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o640)
     except FileExistsError:
         return os.open(path, flags)
-    hand_over(path)
+    chown_to_parent(path)
     return descriptor
 
 

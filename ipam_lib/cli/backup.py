@@ -12,25 +12,25 @@ from contextlib import AbstractContextManager
 from typing import Any, BinaryIO
 
 from ipam_lib.archive import ArchiveWriter, CollectionEntry, Gzip, Namespace, Prelude
-from ipam_lib.cli import files, terminal
-from ipam_lib.cli.opening import load_settings, opened_store
-from ipam_lib.cli.opening import run as run_work
-from ipam_lib.cli.outcome import DONE, CommandError, UsageError
+from ipam_lib.cli import archive_files, terminal
+from ipam_lib.cli.exit_codes import DONE, CommandError, UsageError
+from ipam_lib.cli.runtime import load_settings, opened_store
+from ipam_lib.cli.runtime import run as run_work
 from ipam_lib.config import Settings
-from ipam_lib.storage.copying import OLDEST_SERVER, Contents, Part, Snapshot
+from ipam_lib.storage.bulk_copy import OLDEST_SERVER, CollectionKind, Contents, Snapshot
 from ipam_lib.telemetry.logs import printable
 from ipam_lib.version import __version__
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the archive. Raises CommandError when it cannot be made; UsageError, ConfigError."""
-    to_standard_output = arguments.out == files.STANDARD
+    to_standard_output = arguments.out == archive_files.STANDARD
     as_json = arguments.format == "json"
     if to_standard_output and as_json:
         raise UsageError("--out - sends the archive to standard output, where --format json would be: name a file")
     settings = load_settings(arguments)
     place: AbstractContextManager[BinaryIO]
-    place = files.standard_output() if to_standard_output else files.put_in_place(arguments.out)
+    place = archive_files.standard_output() if to_standard_output else archive_files.put_in_place(arguments.out)
     with place as file:
         backed_up = run_work(_backup(settings, file))
     if as_json:
@@ -80,7 +80,7 @@ async def _backup(settings: Settings, file: BinaryIO) -> _BackedUp:
         contents = snapshot.contents
         if contents.unfinished:
             raise CommandError("a restore was cut off half-way: run mongo-restore again, and back up what it makes")
-        if Part.REGISTRATIONS not in contents.parts:
+        if CollectionKind.REGISTRATIONS not in contents.parts:
             raise CommandError(
                 f"there is nothing to back up in {contents.place}: the service was never started on it; is this the"
                 " right configuration (--config)?"
@@ -96,7 +96,7 @@ async def _backup(settings: Settings, file: BinaryIO) -> _BackedUp:
         return _BackedUp(contents, writer.counts, counting.size)
 
 
-def _prelude(contents: Contents, names: dict[Part, Namespace]) -> Prelude:
+def _prelude(contents: Contents, names: dict[CollectionKind, Namespace]) -> Prelude:
     return Prelude(
         # mongorestore does not begin where it cannot read the version.
         contents.server_version or OLDEST_SERVER,
@@ -109,7 +109,7 @@ def _prelude(contents: Contents, names: dict[Part, Namespace]) -> Prelude:
 
 
 async def _write(
-    writer: ArchiveWriter, snapshot: Snapshot, part: Part, name: Namespace, shown: terminal.Progress
+    writer: ArchiveWriter, snapshot: Snapshot, part: CollectionKind, name: Namespace, shown: terminal.Progress
 ) -> None:
     total = snapshot.contents.count(part)
     async for page in snapshot.dump(part):

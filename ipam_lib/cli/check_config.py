@@ -14,9 +14,9 @@ from typing import Any, Final
 
 from ipam_lib.assembly import netbox_settings
 from ipam_lib.cli import terminal
-from ipam_lib.cli.checks import files
+from ipam_lib.cli.checks import config_files
 from ipam_lib.cli.checks.storage import storage
-from ipam_lib.cli.outcome import DONE, FAILED
+from ipam_lib.cli.exit_codes import DONE, FAILED
 from ipam_lib.config import Inspection, NetBoxSection, inspect
 from ipam_lib.errors import ConfigError
 from ipam_lib.findings import Finding, Status, error, warning
@@ -87,12 +87,12 @@ async def _findings(config: Inspection, shown: terminal.Progress) -> AsyncIterat
 
 def _here(config: Inspection) -> Iterator[Finding]:
     """What can be seen without asking anybody."""
-    yield from files.settings(config)
-    yield from files.secret_files(config)
+    yield from config_files.settings(config)
+    yield from config_files.secret_files(config)
     if config.server is not None:
-        yield from files.server(config.server)
+        yield from config_files.server(config.server)
     if config.logging is not None:
-        yield files.log_directory(config.logging.directory)
+        yield config_files.log_directory(config.logging.directory)
     skipped = [name for name in ("storage", "netbox") if getattr(config, name) is None]
     if skipped:
         advice = "correct the settings first, then run this again"

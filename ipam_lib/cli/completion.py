@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from ipam_lib.cli.outcome import DONE
+from ipam_lib.cli.exit_codes import DONE
 
 SHELLS: Final = ("bash", "zsh", "fish")
 DIRECTORY: Final = Path(__file__).parents[1] / "static" / "completions"

@@ -20,12 +20,12 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from ipam_lib.cli.outcome import DONE, CommandError
+import netbox_simulator
+from ipam_lib.cli.exit_codes import DONE, CommandError
 from ipam_lib.config import Settings
-from ipam_lib.netbox import simulator
-from ipam_lib.netbox.simulator.sample import TAG_NAME
 from ipam_lib.schemas import CLUSTER_EXAMPLE, EXPIRE_EXAMPLE, REGISTER_EXAMPLE
 from ipam_lib.version import __version__
+from netbox_simulator.sample import TAG_NAME
 
 Serve = Callable[[Settings, Callable[[str], None]], Coroutine[Any, Any, None]]
 
@@ -148,10 +148,12 @@ def banner(url: str, token: str, directory: Path) -> str:
 
 
 async def _run(directory: Path, port: int, serve: Serve) -> None:
-    model, journal = simulator.open_sample(directory / STATE)
+    model, journal = netbox_simulator.open_sample(directory / STATE)
     try:
         token = (directory / "netbox.secret").read_text("utf-8").strip()
-        async with _simulator(lambda: simulator.create_app(model, tokens=[token]), last_port(directory)) as netbox_url:
+        async with _simulator(
+            lambda: netbox_simulator.create_app(model, tokens=[token]), last_port(directory)
+        ) as netbox_url:
             settings = write_config(directory, netbox_url, port)
             assert settings.auth.token is not None
             bearer = settings.auth.token.reveal()
@@ -186,9 +188,9 @@ async def _serve_simulator(
     app = make()
     async with AsyncExitStack() as stack:
         try:
-            url = await stack.enter_async_context(simulator.serve(app, port=port))
+            url = await stack.enter_async_context(netbox_simulator.serve(app, port=port))
         except OSError:
-            url = await stack.enter_async_context(simulator.serve(app))
+            url = await stack.enter_async_context(netbox_simulator.serve(app))
         started.set_result((url, lambda: loop.call_soon_threadsafe(stop.set)))
         await stop.wait()
 
@@ -205,6 +207,6 @@ def run(arguments: argparse.Namespace, serve: Serve) -> int:
                 reset(directory)
             prepare(directory)
             asyncio.run(_run(directory, arguments.port, serve))
-        except (OSError, ValueError, simulator.StateInUseError) as error:
+        except (OSError, ValueError, netbox_simulator.StateInUseError) as error:
             raise CommandError(f"cannot use the data in {directory}: {error}; --reset starts anew") from None
     return DONE

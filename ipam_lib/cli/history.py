@@ -8,14 +8,14 @@ from contextlib import aclosing
 
 from ipam_lib.addresses import spellings
 from ipam_lib.cli import terminal
-from ipam_lib.cli.opening import load_settings, opened_registry, run
-from ipam_lib.cli.outcome import DONE, CommandError
+from ipam_lib.cli.exit_codes import DONE, CommandError
+from ipam_lib.cli.runtime import load_settings, opened_registry, run
 from ipam_lib.config import Settings
 from ipam_lib.models import Tenure
 from ipam_lib.registry import Registry
 from ipam_lib.registry.history import held_between
 from ipam_lib.telemetry.logs import printable
-from ipam_lib.web.listing import tenure_json
+from ipam_lib.web.serializers import tenure_json
 
 PAGE = 500
 HEADINGS = ("FROM", "UNTIL", "ZONE", "SERVICE", "NAMESPACE", "CLUSTER")

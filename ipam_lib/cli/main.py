@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 
 from ipam_lib.cli import parser_archives, parser_registrations, parser_setup
-from ipam_lib.cli.outcome import DONE, FAILED, CommandError
+from ipam_lib.cli.exit_codes import DONE, FAILED, CommandError
 from ipam_lib.cli.parser import build_parser, subparser
 from ipam_lib.errors import ConfigError
 from ipam_lib.version import __version__

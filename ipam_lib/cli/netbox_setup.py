@@ -14,9 +14,9 @@ from typing import Any, Final
 
 from ipam_lib.assembly import netbox_settings
 from ipam_lib.cli import audit, terminal
-from ipam_lib.cli.opening import load_settings
-from ipam_lib.cli.opening import run as run_work
-from ipam_lib.cli.outcome import DONE, FAILED, UsageError
+from ipam_lib.cli.exit_codes import DONE, FAILED, UsageError
+from ipam_lib.cli.runtime import load_settings
+from ipam_lib.cli.runtime import run as run_work
 from ipam_lib.config import Settings, read_secret
 from ipam_lib.netbox.client import NetBoxSettings
 from ipam_lib.netbox.setup import Item, NetBoxSetup

@@ -12,8 +12,8 @@ from pathlib import Path
 from ipam_lib.cli import parser_archives as archives
 from ipam_lib.cli import parser_registrations as registrations
 from ipam_lib.cli import parser_setup as setup
+from ipam_lib.cli.argtypes import COST_MODELS, milliseconds, nonempty, port, scale
 from ipam_lib.cli.completion import SHELLS
-from ipam_lib.cli.values import COST_MODELS, milliseconds, nonempty, port, scale
 
 DESCRIPTION = "Hand out IP addresses to services in Kubernetes clusters, and keep NetBox in step."
 EPILOG = "Exit status: 0 done, 1 failed or not found (the reason is on standard error), 2 wrong usage."

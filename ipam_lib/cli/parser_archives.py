@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from ipam_lib.cli.parser_registrations import agreement, formats
-from ipam_lib.cli.values import namespace
+from ipam_lib.cli.argtypes import namespace
+from ipam_lib.cli.parser_registrations import add_confirm_options, add_format_option
 
 
 def _backup(parser: argparse.ArgumentParser) -> None:
@@ -18,7 +18,7 @@ def _backup(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="the file to write, in place of what stands there when it is whole; - for standard output",
     )
-    formats(parser)
+    add_format_option(parser)
 
 
 def _restore(parser: argparse.ArgumentParser) -> None:
@@ -39,8 +39,8 @@ def _restore(parser: argparse.ArgumentParser) -> None:
         help="which collection of the archive holds the registrations (default: that of the configuration, or the only"
         " one)",
     )
-    agreement(parser)
-    formats(parser)
+    add_confirm_options(parser)
+    add_format_option(parser)
 
 
 COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {

@@ -6,10 +6,10 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from ipam_lib.cli.values import address, moments, nonempty, positive, uuid
+from ipam_lib.cli.argtypes import address, moments, nonempty, positive, uuid
 
 
-def formats(parser: argparse.ArgumentParser) -> None:
+def add_format_option(parser: argparse.ArgumentParser) -> None:
     """The option of every command that prints data."""
     parser.add_argument(
         "--format",
@@ -19,7 +19,7 @@ def formats(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def agreement(parser: argparse.ArgumentParser) -> None:
+def add_confirm_options(parser: argparse.ArgumentParser) -> None:
     """The options of every command that shows what it will touch, and asks."""
     parser.add_argument("--yes", action="store_true", help="do not ask")
     parser.add_argument("--dry-run", action="store_true", help="only show what would be done")
@@ -38,12 +38,12 @@ def _place(parser: argparse.ArgumentParser) -> None:
 
 def _show_services(parser: argparse.ArgumentParser) -> None:
     _place(parser)
-    formats(parser)
+    add_format_option(parser)
 
 
 def _show_secret(parser: argparse.ArgumentParser) -> None:
     _place(parser)
-    formats(parser)
+    add_format_option(parser)
 
 
 def _replace_secret(parser: argparse.ArgumentParser) -> None:
@@ -53,8 +53,8 @@ def _replace_secret(parser: argparse.ArgumentParser) -> None:
         metavar="SECRET",
         help="the new secret, 8 to 64 characters; - reads it from standard input, left out it is asked for (or read)",
     )
-    agreement(parser)
-    formats(parser)
+    add_confirm_options(parser)
+    add_format_option(parser)
 
 
 def _delete_service(parser: argparse.ArgumentParser) -> None:
@@ -67,16 +67,16 @@ def _delete_service(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--service-name", type=nonempty, required=True, metavar="NAME", help="name of the service")
     parser.add_argument("--namespace-id", type=uuid, required=True, metavar="UUID", help="its namespace")
     parser.add_argument("--cluster-id", type=uuid, required=True, metavar="UUID", help="its cluster")
-    agreement(parser)
-    formats(parser)
+    add_confirm_options(parser)
+    add_format_option(parser)
 
 
 def _delete_cluster(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cluster-id", "--cluster", type=uuid, required=True, metavar="UUID", help="the cluster, in either case"
     )
-    agreement(parser)
-    formats(parser)
+    add_confirm_options(parser)
+    add_format_option(parser)
 
 
 def _list_addresses(parser: argparse.ArgumentParser) -> None:
@@ -84,7 +84,7 @@ def _list_addresses(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ip-family", choices=("ipv4", "ipv6"), help="only those of this family")
     parser.add_argument("--cluster-id", type=uuid, metavar="UUID", help="only those with a service of this cluster")
     parser.add_argument("--expiring", action="store_true", help="only those with a service that has an expiration")
-    formats(parser)
+    add_format_option(parser)
 
 
 def _history(parser: argparse.ArgumentParser) -> None:
@@ -103,7 +103,7 @@ def _history(parser: argparse.ArgumentParser) -> None:
         help="only who held it at this time, such as 2026-11-24T13:30 (local time, or with Z or an offset), or on this"
         " day, such as 2026-11-24",
     )
-    formats(parser)
+    add_format_option(parser)
 
 
 def _reconcile(parser: argparse.ArgumentParser) -> None:
@@ -119,7 +119,7 @@ def _reconcile(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="rounds to do, with the time between them that a repair needs (default: 1)",
     )
-    formats(parser)
+    add_format_option(parser)
 
 
 def _rotate_key(parser: argparse.ArgumentParser) -> None:
@@ -130,8 +130,8 @@ def _rotate_key(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="file with the new keys, which encryption_secrets.path names by now",
     )
-    agreement(parser)
-    formats(parser)
+    add_confirm_options(parser)
+    add_format_option(parser)
 
 
 COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
@@ -146,12 +146,12 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "rotate-key": ("bring every stored secret under a new key, and out of the earlier service's scheme", _rotate_key),
 }
 TARGETS = {
-    "show-services": "ipam_lib.cli.addresses:show_services",
+    "show-services": "ipam_lib.cli.show:show_services",
     "show-secret": "ipam_lib.cli.secrets:show",
     "replace-secret": "ipam_lib.cli.secrets:replace",
-    "delete-service": "ipam_lib.cli.removal:delete_service",
-    "delete-cluster": "ipam_lib.cli.removal:delete_cluster",
-    "list-addresses": "ipam_lib.cli.addresses:list_addresses",
+    "delete-service": "ipam_lib.cli.delete:delete_service",
+    "delete-cluster": "ipam_lib.cli.delete:delete_cluster",
+    "list-addresses": "ipam_lib.cli.show:list_addresses",
     "history": "ipam_lib.cli.history:show",
     "reconcile": "ipam_lib.cli.reconcile:run",
     "rotate-key": "ipam_lib.cli.rotate:run",

@@ -6,12 +6,12 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from ipam_lib.cli.parser_registrations import agreement, formats
-from ipam_lib.cli.values import zone
+from ipam_lib.cli.argtypes import zone
+from ipam_lib.cli.parser_registrations import add_confirm_options, add_format_option
 
 
 def _check_config(parser: argparse.ArgumentParser) -> None:
-    formats(parser)
+    add_format_option(parser)
 
 
 def _netbox_setup(parser: argparse.ArgumentParser) -> None:
@@ -29,8 +29,8 @@ def _netbox_setup(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="file with an administrator's token, to be used instead of the service's own; - reads standard input",
     )
-    agreement(parser)
-    formats(parser)
+    add_confirm_options(parser)
+    add_format_option(parser)
 
 
 COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {

@@ -14,12 +14,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ipam_lib.cli import audit, terminal
-from ipam_lib.cli.opening import load_settings, opened_registry
-from ipam_lib.cli.opening import run as run_work
-from ipam_lib.cli.outcome import DONE, FAILED
+from ipam_lib.cli.exit_codes import DONE, FAILED
+from ipam_lib.cli.runtime import load_settings, opened_registry
+from ipam_lib.cli.runtime import run as run_work
 from ipam_lib.config import Settings
-from ipam_lib.registry import Found, Registry
-from ipam_lib.registry.drift import REPAIRED, SIGHTINGS, Kind
+from ipam_lib.registry import DriftResult, Registry
+from ipam_lib.registry.drift import REPAIRED, SIGHTINGS, DriftKind
 from ipam_lib.telemetry.logs import printable
 
 HEADINGS = ("DRIFT", "ZONE", "ADDRESS", "REGISTRATION", "PREFIX", "OUTCOME")
@@ -33,8 +33,8 @@ class Round:
 
     number: int
     started_at: datetime
-    found: Counter[Kind] = field(default_factory=Counter)
-    repaired: Counter[Kind] = field(default_factory=Counter)
+    found: Counter[DriftKind] = field(default_factory=Counter)
+    repaired: Counter[DriftKind] = field(default_factory=Counter)
     waiting: int = 0
     drifts: list[dict[str, Any]] = field(default_factory=list)
 
@@ -43,7 +43,7 @@ class Round:
         """How much of it is still there."""
         return self.found.total() - self.repaired.total()
 
-    def note(self, found: Found, *, kept: bool) -> None:
+    def note(self, found: DriftResult, *, kept: bool) -> None:
         """Count it; `kept`: and keep it."""
         kind = found.drift.kind
         self.found[kind] += 1
@@ -119,7 +119,7 @@ async def _round(
     return this
 
 
-def _row(found: Found, *, fix: bool) -> tuple[str, ...]:
+def _row(found: DriftResult, *, fix: bool) -> tuple[str, ...]:
     drift = found.drift
     return (
         drift.kind.value,
@@ -131,7 +131,7 @@ def _row(found: Found, *, fix: bool) -> tuple[str, ...]:
     )
 
 
-def _outcome(found: Found, *, fix: bool) -> str:
+def _outcome(found: DriftResult, *, fix: bool) -> str:
     if found.repaired:
         return terminal.paint("repaired", "green")
     notes = [found.drift.detail, found.note]
@@ -173,7 +173,7 @@ def _round_json(this: Round) -> dict[str, Any]:
     }
 
 
-def _drift_json(found: Found) -> dict[str, Any]:
+def _drift_json(found: DriftResult) -> dict[str, Any]:
     drift = found.drift
     return {
         "kind": drift.kind.name.lower(),

@@ -12,15 +12,15 @@ from dataclasses import asdict, dataclass
 from typing import BinaryIO
 
 from ipam_lib.archive import ArchiveReader, Namespace, opened
-from ipam_lib.cli import audit, files, terminal
+from ipam_lib.cli import archive_files, audit, terminal
 from ipam_lib.cli.archive_check import Checked, check, pages, problems_told
-from ipam_lib.cli.opening import load_settings, opened_store
-from ipam_lib.cli.opening import run as run_work
-from ipam_lib.cli.outcome import DONE, CommandError
+from ipam_lib.cli.exit_codes import DONE, CommandError
+from ipam_lib.cli.runtime import load_settings, opened_store
+from ipam_lib.cli.runtime import run as run_work
 from ipam_lib.config import Settings
 from ipam_lib.errors import StoreConflict
 from ipam_lib.storage.base import DuplicateReport
-from ipam_lib.storage.copying import Contents, Part
+from ipam_lib.storage.bulk_copy import CollectionKind, Contents
 from ipam_lib.telemetry.logs import printable
 
 HEADINGS = ("COLLECTION", "BEFORE", "IN THE ARCHIVE")
@@ -35,13 +35,17 @@ class _Plan:
     before: Contents
 
     @property
-    def parts(self) -> Sequence[Part]:
+    def parts(self) -> Sequence[CollectionKind]:
         """What is replaced: what the archive has, and what means nothing beside other registrations."""
         listed = self.checked.selection.parts.values()
-        return [one for one in Part if one is Part.REGISTRATIONS or one in listed or one.belongs_to_registrations]
+        return [
+            one
+            for one in CollectionKind
+            if one is CollectionKind.REGISTRATIONS or one in listed or one.belongs_to_registrations
+        ]
 
     @property
-    def lost(self) -> list[Part]:
+    def lost(self) -> list[CollectionKind]:
         """What is stored now, is replaced, and cannot be made again."""
         return [one for one in self.parts if self.before.count(one) and not one.can_be_made_again]
 
@@ -53,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     ConfigError.
     """
     settings = load_settings(arguments)
-    with files.read_again(arguments.archive) as file:
+    with archive_files.read_again(arguments.archive) as file:
         start = file.tell()
         plan = run_work(_plan(settings, file, arguments))
         _warn(plan, arguments)
@@ -67,8 +71,8 @@ def run(arguments: argparse.Namespace) -> int:
                 "mongo-restore: everything that was stored was replaced by what an archive holds",
                 archive=str(arguments.archive),
                 place=plan.before.place,
-                registrations_before=plan.before.count(Part.REGISTRATIONS),
-                registrations=plan.checked.counts[Part.REGISTRATIONS],
+                registrations_before=plan.before.count(CollectionKind.REGISTRATIONS),
+                registrations=plan.checked.counts[CollectionKind.REGISTRATIONS],
             )
     return _report(plan, duplicates, arguments)
 
@@ -120,7 +124,7 @@ def _ask(plan: _Plan, arguments: argparse.Namespace) -> None:
     if arguments.yes or not terminal.can_ask():
         return
     terminal.print_table(HEADINGS_BEFORE, _rows(plan), sys.stderr)
-    number = plan.checked.counts[Part.REGISTRATIONS]
+    number = plan.checked.counts[CollectionKind.REGISTRATIONS]
     question = f"Restore {_count(number, 'registration')} into {plan.before.place}"
     if lost := sum(plan.before.count(part) for part in plan.lost):
         question += f", and lose the {_count(lost, 'document')} that {'is' if lost == 1 else 'are'} there"
@@ -168,7 +172,7 @@ def _report(plan: _Plan, duplicates: Sequence[DuplicateReport], arguments: argpa
         )
         return DONE
     would = "would be " * arguments.dry_run
-    number = _count(checked.counts[Part.REGISTRATIONS], "registration")
+    number = _count(checked.counts[CollectionKind.REGISTRATIONS], "registration")
     print(f"{number} {would}restored into {printable(before.place)}")
     terminal.print_table(HEADINGS_BEFORE if arguments.dry_run else HEADINGS, _rows(plan))
     if others := len(checked.selection.others):

@@ -11,9 +11,9 @@ from dataclasses import replace
 from typing import Any
 
 from ipam_lib.cli import audit, terminal
-from ipam_lib.cli.opening import load_settings, opened_registry
-from ipam_lib.cli.opening import run as run_work
-from ipam_lib.cli.outcome import DONE, FAILED, CommandError
+from ipam_lib.cli.exit_codes import DONE, FAILED, CommandError
+from ipam_lib.cli.runtime import load_settings, opened_registry
+from ipam_lib.cli.runtime import run as run_work
 from ipam_lib.config import EncryptionSection, Settings, read_keys
 from ipam_lib.crypto import Cipher, KeySet
 from ipam_lib.registry import RotateReport

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from ipam_lib.addresses import spellings
-from ipam_lib.cli import audit, shapes, terminal
-from ipam_lib.cli.opening import found_on, load_settings, opened_registry, run
-from ipam_lib.cli.outcome import DONE, FAILED, CommandError, UsageError
-from ipam_lib.cli.values import SECRET_LENGTHS
+from ipam_lib.cli import audit, output, terminal
+from ipam_lib.cli.argtypes import SECRET_LENGTHS
+from ipam_lib.cli.exit_codes import DONE, FAILED, CommandError, UsageError
+from ipam_lib.cli.runtime import found_on, load_settings, opened_registry, run
 from ipam_lib.config import Settings
 from ipam_lib.crypto import PREFIX, Cipher, SecretUnreadable
 from ipam_lib.models import Registration, State
@@ -68,7 +68,7 @@ def _print(found: Sequence[Registration], secrets: Sequence[str | None]) -> None
 def _json(registration: Registration, secret: str | None) -> dict[str, Any]:
     scheme = "aes-siv" if registration.secret.startswith(PREFIX) else "legacy-ctr"
     return {
-        **shapes.place_json(registration),
+        **output.place_json(registration),
         "secret": secret,
         "scheme": scheme if registration.secret else None,
     }
@@ -110,7 +110,7 @@ def _replaced(live: Registration, found: Sequence[Registration], arguments: argp
         if other.id != live.id:
             terminal.warn(f"{other.address} is registered more than once; the secret of {other.id} was left as it is")
     if arguments.format == "json":
-        terminal.print_json({"dry_run": arguments.dry_run, "registration": shapes.registration_json(live)})
+        terminal.print_json({"dry_run": arguments.dry_run, "registration": output.registration_json(live)})
         return DONE
     what = "would be replaced" if arguments.dry_run else "was replaced"
     place = f"{printable(live.address)} in zone {printable(live.zone)}"
@@ -119,10 +119,10 @@ def _replaced(live: Registration, found: Sequence[Registration], arguments: argp
 
 
 def _preview(live: Registration) -> None:
-    terminal.say(shapes.heading(live, sys.stderr))
+    terminal.say(output.heading(live, sys.stderr))
     terminal.say(f"Whoever uses it needs the new secret from then on ({_services(len(live.services))}):")
     for service in live.services:
-        terminal.say(f"  {shapes.service_line(service)}")
+        terminal.say(f"  {output.service_line(service)}")
 
 
 def _services(count: int) -> str:

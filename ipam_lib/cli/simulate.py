@@ -9,8 +9,8 @@ from contextlib import ExitStack
 
 from aiohttp import web
 
-from ipam_lib.cli.outcome import DONE, CommandError
-from ipam_lib.netbox import simulator
+import netbox_simulator
+from ipam_lib.cli.exit_codes import DONE, CommandError
 from ipam_lib.telemetry import logs
 from ipam_lib.web.signals import stop_signals
 
@@ -24,8 +24,8 @@ def run(arguments: argparse.Namespace) -> int:
     token = arguments.token or secrets.token_hex(20)
     with ExitStack() as stack:
         model = build_model(arguments, stack)
-        costs = simulator.Costs(model, arguments.time_scale) if arguments.cost_model else None
-        app = simulator.create_app(model, tokens=[token], latency_ms=arguments.latency_ms, costs=costs)
+        costs = netbox_simulator.Costs(model, arguments.time_scale) if arguments.cost_model else None
+        app = netbox_simulator.create_app(model, tokens=[token], latency_ms=arguments.latency_ms, costs=costs)
         try:
             asyncio.run(_serve(app, arguments.host, arguments.port, token))
         except OSError as error:
@@ -34,22 +34,22 @@ def run(arguments: argparse.Namespace) -> int:
     return DONE
 
 
-def build_model(arguments: argparse.Namespace, stack: ExitStack) -> simulator.NetBoxModel:
+def build_model(arguments: argparse.Namespace, stack: ExitStack) -> netbox_simulator.NetBoxModel:
     """The model with the zones that are wanted, in its state file if it has one; `stack` closes that.
 
     Raises CommandError.
     """
-    zones: simulator.Zones | None = None if arguments.empty else simulator.SAMPLE_ZONES
+    zones: netbox_simulator.Zones | None = None if arguments.empty else netbox_simulator.SAMPLE_ZONES
     if arguments.zones is not None:
         try:
-            zones = simulator.read_zones(arguments.zones)
+            zones = netbox_simulator.read_zones(arguments.zones)
         except (OSError, ValueError) as error:
             raise CommandError(f"cannot use the zones in {arguments.zones}: {error}") from None
     if arguments.state is None:
-        return simulator.NetBoxModel() if zones is None else simulator.sample_model(zones)
+        return netbox_simulator.NetBoxModel() if zones is None else netbox_simulator.sample_model(zones)
     try:
-        model, journal = simulator.open_sample(arguments.state, zones)
-    except (OSError, ValueError, simulator.StateInUseError) as error:
+        model, journal = netbox_simulator.open_sample(arguments.state, zones)
+    except (OSError, ValueError, netbox_simulator.StateInUseError) as error:
         raise CommandError(f"cannot use the state in {arguments.state}: {error}") from None
     stack.callback(journal.close)
     return model
@@ -57,6 +57,6 @@ def build_model(arguments: argparse.Namespace, stack: ExitStack) -> simulator.Ne
 
 async def _serve(app: web.Application, host: str, port: int, token: str) -> None:
     with stop_signals() as stop:
-        async with simulator.serve(app, host=host, port=port) as url:
+        async with netbox_simulator.serve(app, host=host, port=port) as url:
             print(f"NetBox simulator on {url}\ntoken: {token}", flush=True)
             await stop.wait()

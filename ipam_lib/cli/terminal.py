@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, TextIO
 
-from ipam_lib.cli.outcome import CommandError, UsageError
+from ipam_lib.cli.exit_codes import CommandError, UsageError
 from ipam_lib.telemetry.logs import printable
 
 Colour = Literal["red", "green", "yellow", "bold"]

@@ -8,8 +8,7 @@
 Raises ConfigError with every problem at once, none of which shows a secret.
 """
 
-from ipam_lib.config.files import SYSTEM_CONFIG, read_keys, read_secret
-from ipam_lib.config.kinds import SQLitePath
+from ipam_lib.config.secret_files import SYSTEM_CONFIG, read_keys, read_secret
 from ipam_lib.config.sections import (
     AuthSection,
     CleanupSection,
@@ -21,6 +20,7 @@ from ipam_lib.config.sections import (
     ServerSection,
     SplunkSection,
 )
+from ipam_lib.config.setting_types import SQLitePath
 from ipam_lib.config.settings import Inspection, Settings, inspect
 from ipam_lib.config.table import Row, settings_rows, settings_table
 

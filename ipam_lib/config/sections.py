@@ -14,19 +14,19 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import quote
 
-from ipam_lib.config.kinds import (
+from ipam_lib.config.setting_types import (
     ConnectionString,
     ExistingFile,
     FieldNames,
     FieldValues,
     Integer,
     KeyFile,
-    Kind,
     NewPath,
     OneOf,
     PerZone,
     Seconds,
     SecretFile,
+    SettingType,
     Switch,
     Text,
     Url,
@@ -42,7 +42,7 @@ class Setting:
     """What is known of a setting beside its name. `required`: in words, when it must be given; None for never.
     `default`: what it is when it is not given; None for nothing."""
 
-    kind: Kind
+    kind: SettingType
     help: str
     default: Any = None
     required: str | None = None
@@ -51,7 +51,7 @@ class Setting:
 ALWAYS = "always"
 
 
-def setting(kind: Kind, help: str, *, default: Any = None, required: str | None = None) -> Any:  # noqa: A002
+def setting(kind: SettingType, help: str, *, default: Any = None, required: str | None = None) -> Any:  # noqa: A002
     """A field of a section that is a setting."""
     about = {"setting": Setting(kind, help, default, required)}
     if required == ALWAYS:
@@ -61,7 +61,7 @@ def setting(kind: Kind, help: str, *, default: Any = None, required: str | None 
     return field(default=default, metadata=about)
 
 
-def loaded(*, required: bool = False) -> Any:
+def file_content(*, required: bool = False) -> Any:
     """A field of a section that holds the content of a file which a setting names."""
     return field() if required else field(default=None)
 
@@ -105,7 +105,7 @@ class MongoDBSection:
     port: int = setting(Integer(1, 65535), "Port of the server.", default=27017)
     database: str = setting(Text(check_database), "Name of the database.", default="vitistack-ipam-api")
     collection: str = setting(Text(check_collection), "Name of the collection of registrations.", default="addresses")
-    password: Secret | None = loaded()
+    password: Secret | None = file_content()
 
     def connection_string(self) -> Secret:
         """How to reach the server: `uri`, with user and password put in when it has none; else made of the parts.
@@ -168,7 +168,7 @@ class NetBoxSection:
         " instances.",
         default=0,
     )
-    token: Secret = loaded(required=True)
+    token: Secret = file_content(required=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,7 +188,7 @@ class SplunkSection:
     source: str = setting(Text(), "Source of the events.", default="vitistack:ipam-api")
     sourcetype_app: str = setting(Text(), "Source type of the application's log.", default="ipam-api:app")
     sourcetype_http: str = setting(Text(), "Source type of the log of requests.", default="ipam-api:http")
-    token: Secret | None = loaded()
+    token: Secret | None = file_content()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,8 +208,8 @@ class EncryptionSection:
     previous_path: Path | None = setting(
         KeyFile("previous"), "File with the keys from before a rotation, as long as secrets are stored under them."
     )
-    keys: KeySet = loaded(required=True)
-    previous: KeySet | None = loaded()
+    keys: KeySet = file_content(required=True)
+    previous: KeySet | None = file_content()
 
     def cipher(self) -> Cipher:
         """What seals and unseals secrets under these settings. Build it once."""
@@ -224,7 +224,7 @@ class AuthSection:
         SecretFile("token"),
         "File with the bearer token of the read paths and of `DELETE /v2/cluster`; without it they are 404.",
     )
-    token: Secret | None = loaded()
+    token: Secret | None = file_content()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ipam_lib.config.files import SYSTEM_CONFIG, Places, find_config, read_config, read_keys, read_secret
-from ipam_lib.config.kinds import ExistingFile, KeyFile, SecretFile, SQLitePath, StorageKind, type_name
+from ipam_lib.config.secret_files import SYSTEM_CONFIG, PathResolver, find_config, read_config, read_keys, read_secret
 from ipam_lib.config.sections import (
     ALWAYS,
     SECTIONS,
@@ -26,6 +25,7 @@ from ipam_lib.config.sections import (
     SplunkSection,
     settings_of,
 )
+from ipam_lib.config.setting_types import ExistingFile, KeyFile, SecretFile, SQLitePath, StorageKind, type_name
 from ipam_lib.errors import ConfigError
 
 STORAGE = Setting(
@@ -70,7 +70,7 @@ class Settings:
         source = find_config(given, environ, Path.cwd() if cwd is None else cwd, system)
         content, warnings = read_config(source)
         # Not resolved: where the file is a link (as in a ConfigMap of Kubernetes), its neighbours are the link's.
-        reader = _Reader(f"{source}: ", Places(source.parent, _credentials(environ)), warnings)
+        reader = _Reader(f"{source}: ", PathResolver(source.parent, _credentials(environ)), warnings)
         return reader.read(content, source), warnings
 
     @classmethod
@@ -78,7 +78,7 @@ class Settings:
         cls, content: Mapping[str, Any], *, base_directory: Path, environ: Mapping[str, str] | None = None
     ) -> Settings:
         """The settings in `content`, which is like a file's in `base_directory`. Raises ConfigError."""
-        return _Reader("", Places(base_directory, _credentials(environ or {})), []).read(dict(content), None)
+        return _Reader("", PathResolver(base_directory, _credentials(environ or {})), []).read(dict(content), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +118,7 @@ def inspect(
     given = None if path is None else Path(path)
     source = find_config(given, environ, Path.cwd() if cwd is None else cwd, system)
     content, warnings = read_config(source)
-    return _Reader("", Places(source.parent, _credentials(environ)), warnings).inspect(content, source)
+    return _Reader("", PathResolver(source.parent, _credentials(environ)), warnings).inspect(content, source)
 
 
 def _credentials(environ: Mapping[str, str]) -> Path | None:
@@ -129,9 +129,9 @@ def _credentials(environ: Mapping[str, str]) -> Path | None:
 class _Reader:
     """Reads one configuration, and gathers what is wrong with it."""
 
-    def __init__(self, prefix: str, places: Places, warnings: list[str]) -> None:
+    def __init__(self, prefix: str, paths: PathResolver, warnings: list[str]) -> None:
         self._prefix = prefix
-        self._places = places
+        self._places = paths
         self._warnings = warnings
         self._problems: list[str] = []
         self._secret_files: dict[str, Path] = {}

@@ -26,7 +26,7 @@ class Ticket:
     """Permission for one call, given back with its outcome. `era` tells calls that began before the last change of
     state, whose outcome says nothing any more, from those that count."""
 
-    era: int
+    generation: int
     probe: bool
 
 
@@ -59,7 +59,7 @@ class Breaker:
         self._openings = 0
         self._opened_until: float | None = None
         self._probing = False
-        self._era = 0
+        self._generation = 0
 
     @property
     def state(self) -> BreakerState:
@@ -92,11 +92,11 @@ class Breaker:
                 retry_after=math.ceil(self.wait()),
             )
         self._probing = self._opened_until is not None
-        return Ticket(self._era, self._probing)
+        return Ticket(self._generation, self._probing)
 
     def succeeded(self, ticket: Ticket) -> None:
         """NetBox answered."""
-        if ticket.era != self._era:
+        if ticket.generation != self._generation:
             return
         self._failures = 0
         if ticket.probe:
@@ -106,12 +106,12 @@ class Breaker:
 
     def failed(self, ticket: Ticket) -> None:
         """NetBox did not answer, or said that it cannot."""
-        if ticket.era != self._era:
+        if ticket.generation != self._generation:
             return
         self._failures += 1
         self._open_if_enough()
 
-    def suffered(self, others: int) -> None:
+    def record_failures(self, others: int) -> None:
         """So many further requests have failed together with one that was reported: they had waited for it, or were in
         the same call."""
         if self._opened_until is None:
@@ -129,10 +129,10 @@ class Breaker:
 
     def abandoned(self, ticket: Ticket) -> None:
         """The call ended without telling anything about NetBox (it was cancelled, say)."""
-        if ticket.era == self._era and ticket.probe:
+        if ticket.generation == self._generation and ticket.probe:
             self._probing = False
 
     def _turn(self, opened_until: float | None) -> None:
         self._opened_until = opened_until
         self._probing = False
-        self._era += 1
+        self._generation += 1

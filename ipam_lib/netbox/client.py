@@ -21,12 +21,12 @@ from ipam_lib.errors import (
     NetBoxUnavailable,
 )
 from ipam_lib.netbox import payloads
-from ipam_lib.netbox.answers import REJECTED, Answer, NetBoxBroken, is_duplicate
 from ipam_lib.netbox.base import Container, Prefix, PrefixChange
 from ipam_lib.netbox.breaker import Breaker
+from ipam_lib.netbox.client_read import PREFIXES, ReadingClient, chunks, read_all, set_up_missing, unexpected_response
 from ipam_lib.netbox.coalesce import Coalescer
-from ipam_lib.netbox.payloads import Mismatch
-from ipam_lib.netbox.reading import PREFIXES, ReadingClient, chunks, mismatch, read_all, set_up_missing
+from ipam_lib.netbox.payloads import UnexpectedResponse
+from ipam_lib.netbox.responses import REJECTED, NetBoxBroken, NetBoxResponse, is_duplicate
 from ipam_lib.netbox.transport import Budget, Observe, Transport
 
 log = logging.getLogger(__name__)
@@ -73,7 +73,9 @@ class NetBoxClient(ReadingClient):
         self.breaker = breaker or Breaker(clock, rng=rng)
         self._settings = settings
         self._tag: int | None = None
-        self._coalescer = Coalescer(self.create_next_one, self.create_next_many, clock, hopeless=self.breaker.suffered)
+        self._coalescer = Coalescer(
+            self.create_next_one, self.create_next_many, clock, hopeless=self.breaker.record_failures
+        )
         super().__init__(
             Transport(
                 settings.url,
@@ -141,7 +143,7 @@ class NetBoxClient(ReadingClient):
         status = "reserved" if reserved else "active"
         answer = await self._create_inside("create_next_many", container, uuids, limit, as_list=True, status=status)
         if not isinstance(answer.body, list) or len(answer.body) != len(uuids):
-            raise mismatch("create_next_many", Mismatch(f"not a list of {len(uuids)} prefixes"))
+            raise unexpected_response("create_next_many", UnexpectedResponse(f"not a list of {len(uuids)} prefixes"))
         made = read_all("create_next_many", answer.body, payloads.prefix)
         by_uuid = {one.uuid: item for one, item in zip(made, answer.body, strict=True)}
         return [_created("create_next_many", by_uuid.get(uuid), container, uuid) for uuid in uuids]
@@ -168,7 +170,7 @@ class NetBoxClient(ReadingClient):
         *,
         as_list: bool,
         status: str = "active",
-    ) -> Answer:
+    ) -> NetBoxResponse:
         """Have NetBox choose the addresses. An object is answered by an object, a list by a list."""
 
         def payload(tag_id: int | None) -> Any:
@@ -193,7 +195,7 @@ class NetBoxClient(ReadingClient):
         payload: Callable[[int | None], Any],
         limit: float,
         expected: Sequence[int],
-    ) -> Answer:
+    ) -> NetBoxResponse:
         """Send a creation once; once more if NetBox refused it (so that it created nothing) because of the tag's id:
         the tag may have been deleted and made anew."""
         budget = self._transport.budget(limit)
@@ -206,7 +208,9 @@ class NetBoxClient(ReadingClient):
             answer = await self._post(operation, path, payload(await self._constraint_tag(budget)), budget, expected)
         return answer
 
-    async def _post(self, operation: str, path: str, body: Any, budget: Budget, expected: Sequence[int]) -> Answer:
+    async def _post(
+        self, operation: str, path: str, body: Any, budget: Budget, expected: Sequence[int]
+    ) -> NetBoxResponse:
         return await self._transport.call(operation, "POST", path, budget=budget, body=body, expected=expected)
 
     def _creation(self, container: Container, uuid: str, tag_id: int | None) -> dict[str, Any]:
@@ -304,7 +308,9 @@ class NetBoxClient(ReadingClient):
             return False
         [changed] = read_all("assign", [answer.body], payloads.prefix)
         if changed.id != prefix_id or changed.uuid != uuid:
-            raise mismatch("assign", Mismatch(f"prefix {changed.id} has {payloads.UUID_FIELD} {changed.uuid!r}"))
+            raise unexpected_response(
+                "assign", UnexpectedResponse(f"prefix {changed.id} has {payloads.UUID_FIELD} {changed.uuid!r}")
+            )
         return True
 
     async def update_many(self, changes: Sequence[PrefixChange], *, limit: float) -> set[int]:
@@ -344,13 +350,13 @@ class NetBoxClient(ReadingClient):
         ]
         answer = await self._transport.call("update_many", "PATCH", PREFIXES, budget=budget, body=body, repeat=True)
         if not isinstance(answer.body, list):
-            raise mismatch("update_many", Mismatch("not a list of prefixes"))
+            raise unexpected_response("update_many", UnexpectedResponse("not a list of prefixes"))
         wanted = {change.id: (change.uuid, change.status) for change in changes}
         changed = read_all("update_many", answer.body, payloads.prefix)
         for one in changed:
             if wanted.get(one.id) != (one.uuid, one.status):
                 words = f"prefix {one.id} has {payloads.UUID_FIELD} {one.uuid!r} and is {one.status}"
-                raise mismatch("update_many", Mismatch(words))
+                raise unexpected_response("update_many", UnexpectedResponse(words))
         done = {one.id for one in changed}
         if passed_over := sorted(wanted.keys() - done):
             await self._check_gone("change", passed_over, budget)
@@ -374,7 +380,7 @@ def _names_tags(body: Any) -> bool:
     return any(isinstance(item, dict) and "tags" in item for item in items)
 
 
-def _refuse(operation: str, answer: Answer) -> NoReturn:
+def _refuse(operation: str, answer: NetBoxResponse) -> NoReturn:
     detail = f"{operation}: HTTP {answer.status}: {answer.words}"
     log.warning("NetBox refused: %s", detail, extra={"operation": operation})
     raise NetBoxRejected(REJECTED, detail=detail)

@@ -23,7 +23,7 @@ CONTAINER_FIELDS = PREFIX_FIELDS + ",tenant,role"
 LONGEST_CHANGELOG_MESSAGE = 200
 
 
-class Mismatch(ValueError):
+class UnexpectedResponse(ValueError):
     """An object does not look like NetBox's, or is not what was asked for. Its text is for the log."""
 
 
@@ -69,7 +69,7 @@ def changelog(uuid: str, *, reserved: bool = False) -> str:
 def prefix(item: Any) -> Prefix:
     """The prefix that NetBox describes.
 
-    Raises Mismatch when it is no description of a prefix.
+    Raises UnexpectedResponse when it is no description of a prefix.
     """
     fields = _custom_fields(item)
     return Prefix(
@@ -85,12 +85,12 @@ def prefix(item: Any) -> Prefix:
 def container(item: Any) -> Container:
     """The container prefix that NetBox describes; it carries a zone.
 
-    Raises Mismatch when it is no description of one.
+    Raises UnexpectedResponse when it is no description of one.
     """
     fields = _custom_fields(item)
     zone = _text(fields, ZONE_FIELD)
     if not zone:
-        raise Mismatch(f"prefix {id_of(item)} carries no {ZONE_FIELD}")
+        raise UnexpectedResponse(f"prefix {id_of(item)} carries no {ZONE_FIELD}")
     cidr = _cidr(item)
     return Container(
         id=id_of(item),
@@ -107,7 +107,7 @@ def container(item: Any) -> Container:
 def check_created(made: Prefix, wanted: Container, *, uuid: str, address: str | None = None) -> None:
     """Whether a created prefix is what was asked for: a host prefix inside the container, in its VRF, with our marks.
 
-    Raises Mismatch with every difference.
+    Raises UnexpectedResponse with every difference.
     """
     length = HOST_LENGTH[wanted.ip_family]
     problems = []
@@ -124,32 +124,32 @@ def check_created(made: Prefix, wanted: Container, *, uuid: str, address: str | 
     if made.zone != wanted.zone:
         problems.append(f"its {ZONE_FIELD} is {made.zone!r}, not {wanted.zone!r}")
     if problems:
-        raise Mismatch(f"created prefix {made.id} ({made.prefix}): " + ", ".join(problems))
+        raise UnexpectedResponse(f"created prefix {made.id} ({made.prefix}): " + ", ".join(problems))
 
 
 def page(body: Any) -> tuple[list[Any], bool, bool]:
     """The results in a page of a listing, whether there are more, and whether it was paged by id (NetBox then does not
     count; it does when it does not know `start`).
 
-    Raises Mismatch when it is no page.
+    Raises UnexpectedResponse when it is no page.
     """
     if not isinstance(body, dict) or not isinstance(body.get("results"), list) or "next" not in body:
-        raise Mismatch("not a page of a listing")
+        raise UnexpectedResponse("not a page of a listing")
     return body["results"], body["next"] is not None, body.get("count") is None
 
 
 def choices(item: Any) -> list[str]:
     """The values of a custom field choice set, in its order.
 
-    Raises Mismatch when it is none.
+    Raises UnexpectedResponse when it is none.
     """
     extra = item.get("extra_choices") if isinstance(item, dict) else None
     if not isinstance(extra, list):
-        raise Mismatch("not a choice set")
+        raise UnexpectedResponse("not a choice set")
     values = []
     for pair in extra:
         if not isinstance(pair, list) or not pair or not isinstance(pair[0], str):
-            raise Mismatch("a choice is not a pair of texts")
+            raise UnexpectedResponse("a choice is not a pair of texts")
         values.append(pair[0])
     return values
 
@@ -168,16 +168,16 @@ def as_document(item: Container) -> dict[str, Any]:
 
 
 def from_document(document: Any) -> Container:
-    """The container in such a document. Raises Mismatch."""
+    """The container in such a document. Raises UnexpectedResponse."""
     if not isinstance(document, dict):
-        raise Mismatch("not a container")
+        raise UnexpectedResponse("not a container")
     fields = document.get("custom_fields")
     ids = [document.get(name) for name in ("vrf", "tenant", "role")]
     if not isinstance(fields, dict) or not all(_is_id(value) or value is None for value in ids):
-        raise Mismatch("not a container")
+        raise UnexpectedResponse("not a container")
     cidr, zone = _cidr(document), document.get("zone")
     if not isinstance(zone, str):
-        raise Mismatch("not a container")
+        raise UnexpectedResponse("not a container")
     family: IPFamily = family_of(cidr)
     return Container(id_of(document), cidr, family, zone, ids[0], ids[1], ids[2], fields)
 
@@ -198,14 +198,14 @@ def _is_id(value: Any) -> bool:
 def id_of(item: Any) -> int:
     value = item.get("id") if isinstance(item, dict) else None
     if not _is_id(value):
-        raise Mismatch("an object without an id")
+        raise UnexpectedResponse("an object without an id")
     assert isinstance(value, int)
     return value
 
 
 def _id_of(item: dict[str, Any], name: str) -> int | None:
     if name not in item:
-        raise Mismatch(f"prefix {id_of(item)} without a field {name}")
+        raise UnexpectedResponse(f"prefix {id_of(item)} without a field {name}")
     return None if item[name] is None else id_of(item[name])
 
 
@@ -215,20 +215,20 @@ def _cidr(item: dict[str, Any]) -> str:
         # Not everything that `ipaddress` takes for a network is text.
         return str(network(value if isinstance(value, str) else ""))
     except ValueError:
-        raise Mismatch(f"object {id_of(item)} without a proper prefix") from None
+        raise UnexpectedResponse(f"object {id_of(item)} without a proper prefix") from None
 
 
 def _status(item: dict[str, Any]) -> str:
     value = item.get("status")
     if isinstance(value, dict) and isinstance(value.get("value"), str):
         return str(value["value"])
-    raise Mismatch(f"prefix {id_of(item)} without a proper status")
+    raise UnexpectedResponse(f"prefix {id_of(item)} without a proper status")
 
 
 def _custom_fields(item: Any) -> dict[str, Any]:
     fields = item.get("custom_fields") if isinstance(item, dict) else None
     if not isinstance(fields, dict):
-        raise Mismatch("a prefix without custom_fields")
+        raise UnexpectedResponse("a prefix without custom_fields")
     return fields
 
 
@@ -236,4 +236,4 @@ def _text(fields: dict[str, Any], name: str) -> str | None:
     value = fields.get(name)
     if value is None or isinstance(value, str):
         return value or None
-    raise Mismatch(f"custom field {name} is no text")
+    raise UnexpectedResponse(f"custom field {name} is no text")

@@ -15,15 +15,15 @@ from urllib.parse import urlsplit
 from ipam_lib.clock import SystemClock
 from ipam_lib.errors import NetBoxError, NetBoxUnavailable
 from ipam_lib.findings import Finding, error, ok, stays_here, warning
-from ipam_lib.netbox import catalog, payloads, verdicts
-from ipam_lib.netbox.answers import Answer
+from ipam_lib.netbox import definitions, payloads, probe_findings
 from ipam_lib.netbox.base import Container
 from ipam_lib.netbox.breaker import Breaker
 from ipam_lib.netbox.client import NetBoxClient, NetBoxSettings
-from ipam_lib.netbox.payloads import UUID_FIELD, ZONE_FIELD, Mismatch
-from ipam_lib.netbox.reading import CHOICE_SET, PREFIXES
+from ipam_lib.netbox.client_read import CHOICE_SET, PREFIXES
+from ipam_lib.netbox.payloads import UUID_FIELD, ZONE_FIELD, UnexpectedResponse
+from ipam_lib.netbox.probe_findings import SETUP
+from ipam_lib.netbox.responses import NetBoxResponse
 from ipam_lib.netbox.snapshot import Snapshot
-from ipam_lib.netbox.verdicts import SETUP
 
 OLDEST: Final = (4, 6)
 NEWEST_MAJOR: Final = 4
@@ -63,13 +63,13 @@ class NetBoxProbe(NetBoxClient):
             if isinstance(problem, NetBoxUnavailable) and (problem.timed_out or not problem.applied):
                 return
             unwell = True
-        shown = Answer(0)
+        shown = NetBoxResponse(0)
         try:
             shown = await self._ask("GET", PREFIXES, params=(("limit", "1"), ("fields", "id,custom_fields")))
         except NetBoxError as problem:
             if unwell:
                 return  # it is not the one request that is the matter
-            yield verdicts.failed("netbox.rights", "whether the token may view prefixes", problem)
+            yield probe_findings.failed("netbox.rights", "whether the token may view prefixes", problem)
         if shown.status:
             async for finding in self._rights(shown):
                 yield finding
@@ -103,7 +103,7 @@ class NetBoxProbe(NetBoxClient):
         answer."""
         answer = await self._ask("GET", "api/status/")
         if answer.status == 403:
-            return verdicts.token(answer)
+            return probe_findings.token(answer)
         version = answer.body.get("netbox-version") if isinstance(answer.body, dict) else None
         number = re.match(r"(\d+)\.(\d+)", version) if isinstance(version, str) else None
         if number is None:
@@ -117,7 +117,9 @@ class NetBoxProbe(NetBoxClient):
             return warning("netbox.version", f"NetBox {version} is newer than any that was tried", advice)
         return ok("netbox.version", f"NetBox {version} at {self.url} takes the token")
 
-    async def _ask(self, method: str, path: str, *, params: Sequence[tuple[str, str]] = (), body: Any = None) -> Answer:
+    async def _ask(
+        self, method: str, path: str, *, params: Sequence[tuple[str, str]] = (), body: Any = None
+    ) -> NetBoxResponse:
         """One request, sent once. Raises NetBoxError for what is no answer of NetBox's own."""
         return await self._transport.call(
             "check-config",
@@ -131,14 +133,14 @@ class NetBoxProbe(NetBoxClient):
 
     # -- rights --------------------------------------------------------------------------------------------------------
 
-    async def _rights(self, view: Answer) -> AsyncIterator[Finding]:
+    async def _rights(self, view: NetBoxResponse) -> AsyncIterator[Finding]:
         """The four on prefixes."""
         refused: list[str] = [] if view.ok else ["view"]
         for action, method, path, body in _RIGHTS:
             try:
                 answer = await self._ask(method, path, body=body)
             except NetBoxError as problem:
-                yield verdicts.failed("netbox.rights", f"whether the token may {action} prefixes", problem)
+                yield probe_findings.failed("netbox.rights", f"whether the token may {action} prefixes", problem)
                 continue
             if answer.status == 403:
                 refused.append(action)
@@ -156,18 +158,18 @@ class NetBoxProbe(NetBoxClient):
         """The choice set, and the zones in it when they can be read."""
         check = "netbox.choice_set"
         try:
-            answer = await self._ask("GET", catalog.CHOICE_SETS, params=(("name", CHOICE_SET),))
+            answer = await self._ask("GET", definitions.CHOICE_SETS, params=(("name", CHOICE_SET),))
             if answer.status == 403:
                 advice = "give the token's user view on extras.customfieldchoiceset"
                 yield error(check, f"the token may not view choice sets, so {CHOICE_SET} cannot be read", advice), None
                 return
-            found = verdicts.named(answer, CHOICE_SET)
+            found = probe_findings.named(answer, CHOICE_SET)
             if found is None:
                 yield error(check, f"there is no choice set {CHOICE_SET}", f"{SETUP}: netbox-setup --zone NAME"), None
                 return
             zones = payloads.choices(found)
-        except (NetBoxError, Mismatch) as problem:
-            yield verdicts.failed(check, f"the choice set {CHOICE_SET}", problem), None
+        except (NetBoxError, UnexpectedResponse) as problem:
+            yield probe_findings.failed(check, f"the choice set {CHOICE_SET}", problem), None
             return
         if not zones:
             yield error(check, f"{CHOICE_SET} has no zones", "netbox-setup --zone NAME adds one"), zones
@@ -177,30 +179,30 @@ class NetBoxProbe(NetBoxClient):
             message = f"the configuration names zones that are none in NetBox: {', '.join(unknown)}"
             yield warning("netbox.choice_set", message, "correct netbox.warm_addresses, or add them to NetBox"), zones
 
-    async def _custom_fields(self, shown: Answer) -> AsyncIterator[Finding]:
+    async def _custom_fields(self, shown: NetBoxResponse) -> AsyncIterator[Finding]:
         """`k8s_zone`, `k8s_uuid`, and those that the configuration sets or copies."""
         check = "netbox.custom_fields"
         others = sorted({*self._settings.custom_fields, *self._settings.inherit_custom_fields})
         try:
-            answer = await self._ask("GET", catalog.CUSTOM_FIELDS, params=(("limit", "0"),))
+            answer = await self._ask("GET", definitions.CUSTOM_FIELDS, params=(("limit", "0"),))
             if answer.status == 403:
                 async for finding in self._custom_fields_by_prefix(shown, others):
                     yield finding
                 return
-            fields = {item["name"]: item for item in verdicts.items(answer) if isinstance(item.get("name"), str)}
-        except (NetBoxError, Mismatch) as problem:
-            yield verdicts.failed(check, "the custom fields", problem)
+            fields = {item["name"]: item for item in probe_findings.items(answer) if isinstance(item.get("name"), str)}
+        except (NetBoxError, UnexpectedResponse) as problem:
+            yield probe_findings.failed(check, "the custom fields", problem)
             return
-        yield verdicts.field(ZONE_FIELD, fields, catalog.zone_field_problems)
-        yield verdicts.field(UUID_FIELD, fields, catalog.uuid_field_problems, catalog.uuid_field_remarks)
-        missing = [name for name in others if name not in fields or not catalog.on_prefixes(fields[name])]
-        if told := verdicts.other_fields(others, missing):
+        yield probe_findings.field(ZONE_FIELD, fields, definitions.zone_field_problems)
+        yield probe_findings.field(UUID_FIELD, fields, definitions.uuid_field_problems, definitions.uuid_field_remarks)
+        missing = [name for name in others if name not in fields or not definitions.on_prefixes(fields[name])]
+        if told := probe_findings.other_fields(others, missing):
             yield told
 
-    async def _custom_fields_by_prefix(self, shown: Answer, others: Sequence[str]) -> AsyncIterator[Finding]:
+    async def _custom_fields_by_prefix(self, shown: NetBoxResponse, others: Sequence[str]) -> AsyncIterator[Finding]:
         """The same, where the token may not view definitions (it need not): by the names that a prefix shows."""
         check = "netbox.custom_fields"
-        first = next(iter(verdicts.items(shown)), None) if shown.ok else None
+        first = next(iter(probe_findings.items(shown)), None) if shown.ok else None
         names = first.get("custom_fields") if first is not None else None
         if not isinstance(names, Mapping):
             message = "the custom fields cannot be seen: the token may not view them, and sees no prefix"
@@ -211,23 +213,23 @@ class NetBoxProbe(NetBoxClient):
                 yield ok(check, f"{name} is there on prefixes; its type is not shown to this token, nor need it be")
             else:
                 yield error(check, f"prefixes have no custom field {name}", SETUP)
-        if told := verdicts.other_fields(others, [name for name in others if name not in names]):
+        if told := probe_findings.other_fields(others, [name for name in others if name not in names]):
             yield told
 
     async def _tag_there(self) -> Finding:
         check, name = "netbox.tag", self._settings.constraint_tag
         try:
-            answer = await self._ask("GET", catalog.TAGS, params=(("name", name or ""),))
+            answer = await self._ask("GET", definitions.TAGS, params=(("name", name or ""),))
             if name is None:
                 return ok(check, "no tag is put on prefixes (netbox.constraint_tag is not set)")
             if answer.status == 403:
                 advice = "give the token's user view on extras.tag"
                 return error(check, f"the token may not view tags, so {name!r} cannot be found", advice)
-            if verdicts.named(answer, name) is None:
+            if probe_findings.named(answer, name) is None:
                 advice = f"{SETUP}; or correct netbox.constraint_tag"
                 return error(check, f"there is no tag {name!r}", advice)
-        except (NetBoxError, Mismatch) as problem:
-            return verdicts.failed(check, "the tag", problem)
+        except (NetBoxError, UnexpectedResponse) as problem:
+            return probe_findings.failed(check, "the tag", problem)
         return ok(check, f"the tag {name!r} is there")
 
     # -- what is handed out --------------------------------------------------------------------------------------------
@@ -237,12 +239,12 @@ class NetBoxProbe(NetBoxClient):
         try:
             found = await self.containers(limit=self._settings.timeout_seconds)
         except NetBoxError as problem:
-            yield verdicts.failed(check, "the containers", problem)
+            yield probe_findings.failed(check, "the containers", problem)
             return
         known = zones if zones is not None else sorted({one.zone for one in found})
         snapshot = Snapshot(known, found, self._now())
         for zone in known:
-            yield verdicts.containers_of(zone, snapshot)
+            yield probe_findings.containers_of(zone, snapshot)
         for _, problem_text in snapshot.problems():
             if not problem_text.endswith("has no container prefixes"):
                 advice = "correct k8s_zone on the container, the choice set, or the container's prefix"
@@ -256,9 +258,9 @@ class NetBoxProbe(NetBoxClient):
         check = "netbox.vrf"
         for vrf_id in sorted({one.vrf_id for one in containers if one.vrf_id is not None}):
             try:
-                answer = await self._ask("GET", f"{catalog.VRFS}{vrf_id}/")
+                answer = await self._ask("GET", f"{definitions.VRFS}{vrf_id}/")
             except NetBoxError as problem:
-                yield verdicts.failed(check, f"VRF {vrf_id}", problem)
+                yield probe_findings.failed(check, f"VRF {vrf_id}", problem)
                 continue
             if not answer.ok or not isinstance(answer.body, dict):
                 yield ok(check, f"VRF {vrf_id} is not shown to this token, nor need it be")

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from ipam_lib.errors import NetBoxError, NetBoxRejected
-from ipam_lib.netbox import catalog, payloads
-from ipam_lib.netbox.answers import Answer
+from ipam_lib.netbox import definitions, payloads
 from ipam_lib.netbox.client import NetBoxClient
-from ipam_lib.netbox.payloads import UUID_FIELD, ZONE_FIELD, Mismatch
-from ipam_lib.netbox.reading import CHOICE_SET, mismatch
+from ipam_lib.netbox.client_read import CHOICE_SET, unexpected_response
+from ipam_lib.netbox.payloads import UUID_FIELD, ZONE_FIELD, UnexpectedResponse
+from ipam_lib.netbox.responses import NetBoxResponse
 from ipam_lib.netbox.transport import Budget
 
 Action = Literal["present", "create", "extend", "differs", "needs_zones"]
@@ -62,8 +62,8 @@ class NetBoxSetup(NetBoxClient):
         Raises NetBoxError when NetBox cannot be looked at.
         """
         items = [await self._plan_choice_set(zones)]
-        items.append(await self._plan_field(ZONE_FIELD, catalog.zone_field_problems))
-        items.append(await self._plan_field(UUID_FIELD, catalog.uuid_field_problems))
+        items.append(await self._plan_field(ZONE_FIELD, definitions.zone_field_problems))
+        items.append(await self._plan_field(UUID_FIELD, definitions.uuid_field_problems))
         if (name := self._settings.constraint_tag) is not None:
             items.append(await self._plan_tag(name))
         return items
@@ -87,7 +87,7 @@ class NetBoxSetup(NetBoxClient):
         return results
 
     async def _plan_choice_set(self, zones: Sequence[str]) -> Item:
-        found = await self._look(catalog.CHOICE_SETS, CHOICE_SET)
+        found = await self._look(definitions.CHOICE_SETS, CHOICE_SET)
         wanted = tuple(dict.fromkeys(zones))
         if found is None:
             return Item("choice_set", CHOICE_SET, "create" if wanted else "needs_zones", zones=wanted)
@@ -99,18 +99,18 @@ class NetBoxSetup(NetBoxClient):
         return Item("choice_set", CHOICE_SET, "extend", detail, missing)
 
     async def _plan_field(self, name: str, problems_of: Callable[[Mapping[str, Any]], list[str]]) -> Item:
-        found = await self._look(catalog.CUSTOM_FIELDS, name)
+        found = await self._look(definitions.CUSTOM_FIELDS, name)
         if found is None:
             return Item("custom_field", name, "create")
         problems = problems_of(found)
         return Item("custom_field", name, "differs" if problems else "present", "; ".join(problems))
 
     async def _plan_tag(self, name: str) -> Item:
-        found = await self._look(catalog.TAGS, name)
+        found = await self._look(definitions.TAGS, name)
         if found is None:
             return Item("tag", name, "create")
         types = found.get("object_types") or []
-        if types and catalog.PREFIX_TYPE not in types:
+        if types and definitions.PREFIX_TYPE not in types:
             return Item("tag", name, "differs", f"it may only be put on {', '.join(map(str, types))}")
         return Item("tag", name, "present")
 
@@ -118,28 +118,28 @@ class NetBoxSetup(NetBoxClient):
         match item.kind, item.action:
             case "choice_set", "create":
                 choices = [[zone, zone] for zone in item.zones]
-                await self._add(catalog.CHOICE_SETS, {"name": CHOICE_SET, "extra_choices": choices})
+                await self._add(definitions.CHOICE_SETS, {"name": CHOICE_SET, "extra_choices": choices})
             case "choice_set", _:
                 await self._extend(item.zones)
             case "custom_field", _ if item.name == ZONE_FIELD:
-                choice_set = await self._look(catalog.CHOICE_SETS, CHOICE_SET)
+                choice_set = await self._look(definitions.CHOICE_SETS, CHOICE_SET)
                 if choice_set is None:
                     raise NetBoxRejected("not tried", detail=f"not tried: it needs the choice set {CHOICE_SET}")
-                wanted = {**catalog.ZONE_FIELD_WANTED, "choice_set": _id(choice_set)}
-                await self._add(catalog.CUSTOM_FIELDS, wanted)
+                wanted = {**definitions.ZONE_FIELD_WANTED, "choice_set": _id(choice_set)}
+                await self._add(definitions.CUSTOM_FIELDS, wanted)
             case "custom_field", _:
-                await self._add(catalog.CUSTOM_FIELDS, dict(catalog.UUID_FIELD_WANTED))
+                await self._add(definitions.CUSTOM_FIELDS, dict(definitions.UUID_FIELD_WANTED))
             case _:
                 tag = {"name": item.name, "slug": slug(item.name), "color": _COLOUR}
-                await self._add(catalog.TAGS, tag)
+                await self._add(definitions.TAGS, tag)
 
     async def _extend(self, zones: Sequence[str]) -> None:
         """Add zones behind those that are there. NetBox replaces the whole list, so the change is bound to the version
         that was read: what somebody adds at the same moment is not lost."""
-        found = await self._look(catalog.CHOICE_SETS, CHOICE_SET)
+        found = await self._look(definitions.CHOICE_SETS, CHOICE_SET)
         if found is None:
             raise NetBoxRejected("gone", detail=f"the choice set {CHOICE_SET} is gone; run this again")
-        path = f"{catalog.CHOICE_SETS}{_id(found)}/"
+        path = f"{definitions.CHOICE_SETS}{_id(found)}/"
         shown = await self._transport.call("netbox-setup", "GET", path, budget=self._budget())
         there = _choices(shown.body)
         choices = [*shown.body["extra_choices"], *([zone, zone] for zone in zones if zone not in there)]
@@ -165,7 +165,9 @@ class NetBoxSetup(NetBoxClient):
         )
         _accept(answer, f"add to {path}")
         if not isinstance(answer.body, dict) or answer.body.get("name") != wanted["name"]:
-            raise mismatch("netbox-setup", Mismatch(f"not the {wanted['name']} that was to be created"))
+            raise unexpected_response(
+                "netbox-setup", UnexpectedResponse(f"not the {wanted['name']} that was to be created")
+            )
 
     def _budget(self) -> Budget:
         """What one request, with its repetitions, may take."""
@@ -183,7 +185,7 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9_]+", "-", plain.lower()).strip("-")[:100] or "tag"
 
 
-def _accept(answer: Answer, what: str) -> None:
+def _accept(answer: NetBoxResponse, what: str) -> None:
     """Raises NetBoxRejected, in NetBox's own words."""
     if answer.status == 403:
         raise NetBoxRejected("refused", detail=f"the token may not {what} ({answer.words})")
@@ -194,12 +196,12 @@ def _accept(answer: Answer, what: str) -> None:
 def _choices(item: Any) -> list[str]:
     try:
         return payloads.choices(item)
-    except Mismatch as error:
-        raise mismatch("netbox-setup", error) from None
+    except UnexpectedResponse as error:
+        raise unexpected_response("netbox-setup", error) from None
 
 
 def _id(item: Any) -> int:
     try:
         return payloads.id_of(item)
-    except Mismatch as error:
-        raise mismatch("netbox-setup", error) from None
+    except UnexpectedResponse as error:
+        raise unexpected_response("netbox-setup", error) from None

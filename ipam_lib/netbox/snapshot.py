@@ -12,7 +12,7 @@ from ipam_lib.addresses import network
 from ipam_lib.models import IPFamily
 from ipam_lib.netbox import payloads
 from ipam_lib.netbox.base import Container
-from ipam_lib.netbox.payloads import Mismatch
+from ipam_lib.netbox.payloads import UnexpectedResponse
 
 
 class _Place(NamedTuple):
@@ -141,22 +141,22 @@ class Snapshot:
     def from_document(cls, document: dict[str, Any], netbox: str) -> Snapshot:
         """The snapshot in such a document.
 
-        Raises Mismatch when it is none, or was loaded from another NetBox (whose ids mean other things).
+        Raises UnexpectedResponse when it is none, or was loaded from another NetBox (whose ids mean other things).
         """
         if document.get("netbox") != netbox:
-            raise Mismatch(f"the stored zones are those of {document.get('netbox')}")
+            raise UnexpectedResponse(f"the stored zones are those of {document.get('netbox')}")
         try:
             loaded_at = datetime.fromisoformat(document["loaded_at"])
             zones, containers = document["zones"], document["containers"]
         except (KeyError, TypeError, ValueError):
-            raise Mismatch("the stored zones cannot be read") from None
+            raise UnexpectedResponse("the stored zones cannot be read") from None
         if (
             loaded_at.tzinfo is None
             or not isinstance(containers, list)
             or not isinstance(zones, list)
             or not all(isinstance(zone, str) for zone in zones)
         ):
-            raise Mismatch("the stored zones cannot be read")
+            raise UnexpectedResponse("the stored zones cannot be read")
         return cls(zones, [payloads.from_document(one) for one in containers], loaded_at)
 
 

@@ -17,9 +17,9 @@ from yarl import URL
 
 from ipam_lib.clock import Clock
 from ipam_lib.errors import NetBoxError, NetBoxUnavailable
-from ipam_lib.netbox.answers import Answer, NetBoxBroken, NetBoxThrottled, shorten, understand
 from ipam_lib.netbox.breaker import Breaker
 from ipam_lib.netbox.endpoint import base_url, tls, usable_token
+from ipam_lib.netbox.responses import NetBoxBroken, NetBoxResponse, NetBoxThrottled, shorten, understand
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ ATTEMPTS_IF_BROKEN = 2
 LARGEST_ANSWER = 64 * 1024 * 1024
 
 
-class NetBoxCrowded(NetBoxUnavailable):
+class ConnectionPoolExhausted(NetBoxUnavailable):
     """All connections were in use for too long. Says nothing about NetBox, which may be serving every one of them."""
 
 
@@ -138,7 +138,7 @@ class Transport:
         repeat: bool = False,
         expected: Collection[int] = (),
         if_match: str | None = None,
-    ) -> Answer:
+    ) -> NetBoxResponse:
         """Send a request, and return the answer when its status is 2xx or in `expected`.
 
         `if_match`: the entity tag that the object must still have, else NetBox answers 412.
@@ -171,7 +171,7 @@ class Transport:
         body: Any,
         expected: Collection[int],
         if_match: str | None,
-    ) -> Answer:
+    ) -> NetBoxResponse:
         """One request; tells the log, the breaker and the telemetry how it went."""
         allowed = min(self._timeout, budget.left())
         if allowed <= 0:
@@ -211,7 +211,7 @@ class Transport:
         allowed: float,
         expected: Collection[int],
         if_match: str | None = None,
-    ) -> Answer:
+    ) -> NetBoxResponse:
         if self._session is None:
             raise NetBoxUnavailable(detail="the client is not open", applied=False)
         progress = SimpleNamespace(queued=False, sent=False)
@@ -232,7 +232,7 @@ class Transport:
         except TimeoutError:
             if progress.queued:
                 detail = f"no free connection within {allowed:.3g} s, all {self._connections} are in use"
-                raise NetBoxCrowded(detail=detail, applied=False) from None
+                raise ConnectionPoolExhausted(detail=detail, applied=False) from None
             what = "answer" if progress.sent else "connection"
             raise NetBoxUnavailable(
                 detail=f"no {what} within {allowed:.3g} s", applied=progress.sent, timed_out=progress.sent
@@ -277,7 +277,7 @@ def _result(error: NetBoxError) -> str:
     """How a failed request went, in the words of the telemetry."""
     if not isinstance(error, NetBoxUnavailable) or (isinstance(error, NetBoxThrottled) and not error.applied):
         return "refused"
-    if isinstance(error, NetBoxCrowded):
+    if isinstance(error, ConnectionPoolExhausted):
         return "crowded"
     if error.timed_out:
         return "timeout"

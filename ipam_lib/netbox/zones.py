@@ -14,7 +14,7 @@ from ipam_lib.clock import Clock
 from ipam_lib.errors import NetBoxError, NetBoxRejected, NetBoxUnavailable, StorageUnavailable, UnknownZone
 from ipam_lib.models import IPFamily
 from ipam_lib.netbox.base import Container, Zones
-from ipam_lib.netbox.payloads import Mismatch
+from ipam_lib.netbox.payloads import UnexpectedResponse
 from ipam_lib.netbox.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
@@ -207,7 +207,7 @@ class ZoneCache(Zones):
             self._snapshot = Snapshot.from_document(document, self._source.url)
         except StorageUnavailable as error:
             log.warning("the stored zones could not be read: %s", error)
-        except Mismatch as error:
+        except UnexpectedResponse as error:
             log.warning("the stored zones are of no use: %s", error)
         else:
             self.source = "storage"

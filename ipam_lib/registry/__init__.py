@@ -19,22 +19,22 @@ from ipam_lib.registry import (
     statistics,
 )
 from ipam_lib.registry.context import Context, RegistrySettings
-from ipam_lib.registry.drift import Drift, Found, Kind
+from ipam_lib.registry.drift import Drift, DriftKind, DriftResult
+from ipam_lib.registry.expiry_clock import ExpiryClock
 from ipam_lib.registry.history import HistoryPage
 from ipam_lib.registry.listing import Page, ZoneUse
-from ipam_lib.registry.pool.keeping import PoolKeeper, PoolReport
+from ipam_lib.registry.pool.worker import PoolReport, PoolWorker
 from ipam_lib.registry.recover import RecoverReport
 from ipam_lib.registry.release import ReleaseReport
 from ipam_lib.registry.rotate import RotateReport
 from ipam_lib.registry.statistics import Statistics
-from ipam_lib.registry.steady import SteadyTime
 
 __all__ = [
     "Context",
     "Drift",
-    "Found",
+    "DriftKind",
+    "DriftResult",
     "HistoryPage",
-    "Kind",
     "Page",
     "PoolReport",
     "RecoverReport",
@@ -54,9 +54,9 @@ class Registry:
     def __init__(self, context: Context) -> None:
         self.context = context
         # The wall clock is believed as it is when the process starts.
-        self._census = listing.Census()
-        self._pool = PoolKeeper(context)
-        self._time = SteadyTime(context.clock.now(), context.clock.monotonic())
+        self._cached_counts = listing.CachedCounts()
+        self._pool = PoolWorker(context)
+        self._time = ExpiryClock(context.clock.now(), context.clock.monotonic())
 
     async def register(self, request: Request, *, deadline: float | None = None) -> Registered:
         """See `register.register`."""
@@ -76,9 +76,9 @@ class Registry:
         """See `services.expire_cluster`."""
         return await services.expire_cluster(self.context, cluster_id, self.context.deadline(deadline), told)
 
-    async def stranger(self, request: Request) -> bool:
+    async def is_unrelated_service(self, request: Request) -> bool:
         """See `services.stranger`."""
-        return await services.stranger(self.context, request)
+        return await services.is_unrelated_service(self.context, request)
 
     async def addresses(self, wanted: Filter, *, limit: int, cursor: str | None = None) -> Page:
         """See `listing.addresses`."""
@@ -90,7 +90,7 @@ class Registry:
 
     async def zones(self) -> list[ZoneUse]:
         """See `listing.zones`."""
-        return await listing.zones(self.context, self._census)
+        return await listing.zones(self.context, self._cached_counts)
 
     async def history(
         self, spellings: Sequence[str], *, zone: str | None = None, limit: int, cursor: str | None = None
@@ -130,9 +130,11 @@ class Registry:
         return await rotate.rotate(self.context, new, dry_run=dry_run, told=told)
 
     async def keep_pool(self) -> PoolReport:
-        """See `pool.keeping.PoolKeeper.keep`."""
+        """See `pool.keeping.PoolWorker.keep`."""
         return await self._pool.keep()
 
-    def reconcile(self, *, fix: bool = False, most_deletions: int = reconcile.MOST_DELETIONS) -> AsyncIterator[Found]:
+    def reconcile(
+        self, *, fix: bool = False, most_deletions: int = reconcile.MOST_DELETIONS
+    ) -> AsyncIterator[DriftResult]:
         """See `reconcile.reconcile`."""
         return reconcile.reconcile(self.context, fix=fix, most_deletions=most_deletions)

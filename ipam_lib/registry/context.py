@@ -87,7 +87,7 @@ class Deadline:
         """Seconds until then; negative when it has passed."""
         return self.at - self.context.clock.monotonic()
 
-    def for_reading(self) -> float:
+    def call_limit(self) -> float:
         """The limit of a call to NetBox that only reads.
 
         Raises Unavailable when there is no time left for one.
@@ -97,7 +97,7 @@ class Deadline:
             raise Unavailable(TOO_SLOW)
         return min(left, self.context.settings.netbox_call)
 
-    def for_writing(self, registration: Registration) -> float:
+    def leased_call_limit(self, registration: Registration) -> float:
         """The limit of a call to NetBox that writes on behalf of `registration`, which this request holds.
 
         The lease must still have the time of one whole call left, by the wall clock that the other instances go by, and
@@ -106,10 +106,10 @@ class Deadline:
 
         Raises Unavailable when it has not.
         """
-        return self.within(registration.lease_until)
+        return self.limit_until(registration.lease_until)
 
-    def within(self, lease_until: datetime | None) -> float:
-        """As `for_writing`, for a lease until this moment; None for work that holds none."""
+    def limit_until(self, lease_until: datetime | None) -> float:
+        """As `leased_call_limit`, for a lease until this moment; None for work that holds none."""
         limit = self.context.settings.netbox_call
         now = self.context.clock.now()
         if self.left() < limit or (lease_until is not None and lease_until - now < timedelta(seconds=limit)):

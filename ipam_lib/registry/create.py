@@ -28,8 +28,8 @@ from ipam_lib.models import PoolEntry, Registered, Registration, State
 from ipam_lib.netbox.base import Container, Prefix
 from ipam_lib.registry import history, recover, release, writes
 from ipam_lib.registry.context import Context, Deadline
-from ipam_lib.registry.pool import claims
-from ipam_lib.registry.telling import about, names
+from ipam_lib.registry.log_fields import registration_fields, service_names
+from ipam_lib.registry.pool import claim
 
 log = logging.getLogger(__name__)
 
@@ -38,12 +38,12 @@ SENDINGS = 3
 made."""
 
 
-class Turn(Enum):
+class StepResult(Enum):
     """How a step ended that did not end in a registration."""
 
-    START_OVER = auto()
+    REREAD = auto()
     """The document is no longer this holder's, or somebody finished it: read again."""
-    TRY_ANOTHER = auto()
+    NEXT_CANDIDATE = auto()
     """The prefix in hand is not to be had, or there is none: ask NetBox for one."""
 
 
@@ -54,7 +54,7 @@ class Creation:
         self.context = context
         self.own = own
         self.deadline = deadline
-        self.doubt = taken_over
+        self.maybe_created = taken_over
         """Whether NetBox may hold something under the document's id that this holder has not seen."""
         self.timed_out = False
         """Whether NetBox may still be working on it."""
@@ -63,37 +63,37 @@ class Creation:
         self.pooled = context.settings.pools
         """Whether the requested address may be in the pool; also where only another instance keeps one."""
 
-    async def next_free(self, containers: Sequence[Container]) -> Registered | Turn:
+    async def next_free(self, containers: Sequence[Container]) -> Registered | StepResult:
         """Take the lowest address that the pool has ready, or the next free one of the first container that has one;
         when NetBox has none left, whatever the pool has.
 
         Raises ZoneFull, Unavailable.
         """
-        if self.context.settings.pools and (taken := await self._from_pool()) is not Turn.TRY_ANOTHER:
+        if self.context.settings.pools and (taken := await self._from_pool()) is not StepResult.NEXT_CANDIDATE:
             return taken
         attempt = 0
         for container in containers:
             while (prefix := await self._create(container, None)) is not None:
-                settled = await self._settle(prefix)
-                if settled is not Turn.TRY_ANOTHER:
-                    return settled
+                result = await self._go_live(prefix)
+                if result is not StepResult.NEXT_CANDIDATE:
+                    return result
                 await self.context.pause(attempt, self.deadline)
                 attempt += 1
         await self._delete(self.made.values())
-        if (taken := await self._from_pool()) is not Turn.TRY_ANOTHER:
+        if (taken := await self._from_pool()) is not StepResult.NEXT_CANDIDATE:
             return taken
         cooling = await self.context.store.pool_cooling(zone=self.own.zone, ip_family=self.own.ip_family)
         raise ZoneFull(self.own.zone, self.own.ip_family, cooling=cooling.number, until=cooling.until)
 
-    async def _from_pool(self) -> Registered | Turn:
-        """Take the lowest address that the pool has ready: no call to NetBox. TRY_ANOTHER when it has none."""
+    async def _from_pool(self) -> Registered | StepResult:
+        """Take the lowest address that the pool has ready: no call to NetBox. NEXT_CANDIDATE when it has none."""
         while (entry := await writes.pool_claim(self.context, self.own, self.deadline)) is not None:
-            settled = await self._settle_entry(entry)
-            if settled is not Turn.TRY_ANOTHER:
-                return settled
-        return Turn.TRY_ANOTHER
+            result = await self._go_live_from_pool(entry)
+            if result is not StepResult.NEXT_CANDIDATE:
+                return result
+        return StepResult.NEXT_CANDIDATE
 
-    async def exactly(self, container: Container) -> Registered | Turn:
+    async def exactly(self, container: Container) -> Registered | StepResult:
         """Take the address that stands in the document: out of the pool, if that has it, else by having NetBox create
         it where nobody else has it inside the container.
 
@@ -105,13 +105,13 @@ class Creation:
         """
         stubborn: set[int] = set()
         for attempt in range(10_000):
-            if self.pooled and (entry := await claims.claim_exactly(self.context, self.own, self.deadline)) is not None:
-                return await self._settle_entry(entry)
+            if self.pooled and (entry := await claim.claim_exactly(self.context, self.own, self.deadline)) is not None:
+                return await self._go_live_from_pool(entry)
             mine, others = await self._look_before_creating(container)
             if not others:
                 prefix = mine or await self._create_exactly(container)
                 if prefix is not None:
-                    return await self._settle(prefix)
+                    return await self._go_live(prefix)
             before, stubborn = stubborn, {one.id for one in others if not await self._will_yield(one)}
             if stubborn & before:
                 await self._delete(self.made.values())
@@ -120,23 +120,23 @@ class Creation:
                 await self.context.pause(attempt, self.deadline)
         raise AssertionError("unreachable")
 
-    async def adopt(self) -> Registered | Turn:
-        """After a take-over: finish with what the previous holder made, if that is what is asked for. TRY_ANOTHER when
-        there is nothing to finish with."""
-        made = await self._look_up()
-        self.doubt = False
+    async def adopt(self) -> Registered | StepResult:
+        """After a take-over: finish with what the previous holder created, if it fits the request. NEXT_CANDIDATE when
+        nothing fits."""
+        made = await self._find_created()
+        self.maybe_created = False
         fitting = [one for one in made if self.own.pending or one.prefix == self.own.address]
         for prefix in fitting:
-            if prefix.id in self.made and (settled := await self._settle(prefix)) is not Turn.TRY_ANOTHER:
-                return settled
-        return Turn.TRY_ANOTHER
+            if prefix.id in self.made and (result := await self._go_live(prefix)) is not StepResult.NEXT_CANDIDATE:
+                return result
+        return StepResult.NEXT_CANDIDATE
 
     async def give_up(self, error: BaseException) -> None:
         """Leave nothing half done behind `error`: where surely nothing is in NetBox, the document goes at once.
         Otherwise it stays for the next holder, or for `recover`, to look; the lease is cut short, since this holder
         writes no more."""
         try:
-            if not self.doubt and not self.made:
+            if not self.maybe_created and not self.made:
                 await self.context.store.delete(self.own)
             elif self.own.lease_until is not None:
                 patience = self.context.settings.netbox_call if self.timed_out else 0.0
@@ -150,7 +150,7 @@ class Creation:
         """One prefix in NetBox under the document's id, the next free one or exactly `address`; None when the container
         has none left, or is gone. A reply that was lost is looked for before anything is sent again."""
         for sending in range(SENDINGS):
-            limit = self.deadline.for_writing(self.own)
+            limit = self.deadline.leased_call_limit(self.own)
             try:
                 if address is None:
                     prefix = await self.context.netbox.create_next(container, uuid=self.own.id, limit=limit)
@@ -165,12 +165,12 @@ class Creation:
                 return None
             except NetBoxUnavailable as error:
                 if error.applied:
-                    self.doubt = True
+                    self.maybe_created = True
                     self.timed_out |= error.timed_out
                     known = set(self.made)
-                    fresh = [one for one in await self._look_up() if one.id not in known]
+                    fresh = [one for one in await self._find_created() if one.id not in known]
                     if fresh:
-                        self.doubt = False
+                        self.maybe_created = False
                         return fresh[0]
                 if error.timed_out or sending == SENDINGS - 1:
                     raise
@@ -191,7 +191,7 @@ class Creation:
         """The document's own prefix, should it be in NetBox already, and what else has the address inside the
         container; containers, and what lies around the container, do not count. NetBox's own uniqueness check has a
         race and is never relied on."""
-        covering = await self.context.netbox.covering(container, self.own.address, limit=self.deadline.for_reading())
+        covering = await self.context.netbox.covering(container, self.own.address, limit=self.deadline.call_limit())
         inside = [one for one in covering if not one.is_container and addresses.contains(container.prefix, one.prefix)]
         mine = release.own_prefixes(inside, self.own.id)
         self.made.update((one.id, one) for one in mine)
@@ -211,12 +211,12 @@ class Creation:
         self.pooled = self.pooled or bool(entries)
         return bool(entries)
 
-    async def _settle(self, prefix: Prefix) -> Registered | Turn:
+    async def _go_live(self, prefix: Prefix) -> Registered | StepResult:
         """Make the registration live with this prefix, the only one left under its id."""
         others = [one for one in self.made.values() if one.id != prefix.id]
         # Those are kept until this one is surely to be had: NetBox would hand them out again, to and fro.
-        if others and not await self._way_is_free(prefix):
-            return Turn.TRY_ANOTHER
+        if others and not await self._address_is_free(prefix):
+            return StepResult.NEXT_CANDIDATE
         await self._delete(others)
         for attempt in range(10_000):
             live = self._live(prefix.prefix, prefix.id)
@@ -224,14 +224,14 @@ class Creation:
                 if await writes.replace(self.context, self.own, live, self.deadline):
                     return _registered(live)
             except StoreConflict:
-                if not await self._way_is_free(prefix):
-                    return Turn.TRY_ANOTHER
+                if not await self._address_is_free(prefix):
+                    return StepResult.NEXT_CANDIDATE
             else:
-                return await self._dispossessed(prefix)
+                return await self._lost_lease(prefix)
             await self.context.pause(attempt, self.deadline)
         raise AssertionError("unreachable")
 
-    async def _settle_entry(self, entry: PoolEntry) -> Registered | Turn:
+    async def _go_live_from_pool(self, entry: PoolEntry) -> Registered | StepResult:
         """Make the registration live with what it claimed from the pool. NetBox is told afterwards (see `pool`)."""
         await self._delete(self.made.values())
         for attempt in range(10_000):
@@ -240,10 +240,10 @@ class Creation:
                 if await writes.replace(self.context, self.own, live, self.deadline):
                     return _registered(live)
             except StoreConflict:
-                if await claims.pass_on(self.context, entry, self.deadline):
-                    return Turn.TRY_ANOTHER
+                if await claim.pass_on(self.context, entry, self.deadline):
+                    return StepResult.NEXT_CANDIDATE
             else:
-                return Turn.START_OVER
+                return StepResult.REREAD
             await self.context.pause(attempt, self.deadline)
         raise AssertionError("unreachable")
 
@@ -257,7 +257,7 @@ class Creation:
             services=history.arrived(self.own.services, self.context.clock.now()),
         )
 
-    async def _way_is_free(self, prefix: Prefix) -> bool:
+    async def _address_is_free(self, prefix: Prefix) -> bool:
         """NetBox gave an address that stands in another registration. True when that one has left it meanwhile; False
         when this creation must ask for another. The prefix is then kept in NetBox until another one is in hand, so that
         NetBox does not hand out the same address again."""
@@ -274,10 +274,10 @@ class Creation:
         if holder.state is State.LIVE:
             theirs = (await release.prefixes_of(self.context, [holder], self.deadline))[holder.id]
             if not any(addresses.same(one.prefix, holder.address) and one.id != prefix.id for one in theirs):
-                await self._give(prefix, holder)
+                await self._transfer_prefix(prefix, holder)
         return False
 
-    async def _give(self, prefix: Prefix, holder: Registration) -> None:
+    async def _transfer_prefix(self, prefix: Prefix, holder: Registration) -> None:
         """Give the prefix to a live registration of this address whose own is gone from NetBox.
 
         The order matters: first this document names the prefix (so that `recover` knows of it), then NetBox names the
@@ -285,13 +285,13 @@ class Creation:
         """
         log.warning("%s is registered, but its prefix was gone from NetBox; giving it a new one", holder.address)
         await self._change(netbox_id=prefix.id)
-        limit = self.deadline.for_writing(self.own)
+        limit = self.deadline.leased_call_limit(self.own)
         if await self.context.netbox.assign(prefix.id, holder.id, limit=limit):
-            await self._name(prefix, holder)
+            await self._link_prefix(prefix, holder)
         self.made.pop(prefix.id, None)
         await self._change(netbox_id=None)
 
-    async def _name(self, prefix: Prefix, holder: Registration) -> None:
+    async def _link_prefix(self, prefix: Prefix, holder: Registration) -> None:
         """Let a live registration name the prefix that NetBox says is its own; where it is no longer live, or has
         another by now, the prefix must not stay under its id."""
         current: Registration | None = holder
@@ -306,7 +306,7 @@ class Creation:
             current = await self.context.store.get(holder.id)
         raise AssertionError("unreachable")
 
-    async def _dispossessed(self, prefix: Prefix) -> Turn:
+    async def _lost_lease(self, prefix: Prefix) -> StepResult:
         """The document is no longer this holder's: its lease had run out. If whoever has it now does not take this
         prefix, delete it."""
         for attempt in range(10_000):
@@ -314,7 +314,7 @@ class Creation:
             if current is None or current.state is not State.CREATING:
                 if current is None or current.netbox_id != prefix.id:
                     await self._delete([prefix])
-                return Turn.START_OVER
+                return StepResult.REREAD
             await self.context.pause(attempt, self.deadline)
         raise AssertionError("unreachable")
 
@@ -325,24 +325,30 @@ class Creation:
             raise Unavailable("the registration was taken over by another request; try again")
         self.own = changed
 
-    async def _look_up(self) -> list[Prefix]:
+    async def _find_created(self) -> list[Prefix]:
         """What NetBox has under the document's id, lowest NetBox id first."""
-        found = await self.context.netbox.find_by_uuid([self.own.id], limit=self.deadline.for_reading())
+        found = await self.context.netbox.find_by_uuid([self.own.id], limit=self.deadline.call_limit())
         mine = release.own_prefixes(found, self.own.id)
         self.made.update((one.id, one) for one in mine)
         return mine
 
     async def _delete(self, prefixes: Iterable[Prefix]) -> None:
         """Delete prefixes that this registration made and does not keep."""
-        doomed = [prefix.id for prefix in prefixes]
-        if doomed:
-            limit = self.deadline.for_writing(self.own)
-            await self.context.netbox.delete_many(doomed, limit=limit)
-            for prefix_id in doomed:
+        to_delete = [prefix.id for prefix in prefixes]
+        if to_delete:
+            limit = self.deadline.leased_call_limit(self.own)
+            await self.context.netbox.delete_many(to_delete, limit=limit)
+            for prefix_id in to_delete:
                 self.made.pop(prefix_id, None)
 
 
 def _registered(live: Registration) -> Registered:
     keys = [service.key for service in live.services]
-    log.info("registered %s of zone %s for %s", live.address, live.zone, names(keys), extra=about(live, keys))
+    log.info(
+        "registered %s of zone %s for %s",
+        live.address,
+        live.zone,
+        service_names(keys),
+        extra=registration_fields(live, keys),
+    )
     return Registered(live.address, created=True)

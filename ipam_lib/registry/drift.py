@@ -15,7 +15,7 @@ REMEMBERED = 10_000
 """How many drifts are remembered from round to round; memory is bounded, and what is beyond has its turn later."""
 
 
-class Kind(StrEnum):
+class DriftKind(StrEnum):
     """What is wrong. Those in `REPAIRED` can be mended without a person."""
 
     PREFIX_WITHOUT_REGISTRATION = "prefix without registration"
@@ -45,13 +45,13 @@ class Kind(StrEnum):
 
 REPAIRED = frozenset(
     {
-        Kind.PREFIX_WITHOUT_REGISTRATION,
-        Kind.PREFIX_LEFT_OVER,
-        Kind.REGISTRATION_WITHOUT_PREFIX,
-        Kind.NETBOX_ID_DIFFERS,
-        Kind.UUID_MISSING,
-        Kind.POOL_ENTRY_WITHOUT_PREFIX,
-        Kind.POOL_ENTRY_STUCK,
+        DriftKind.PREFIX_WITHOUT_REGISTRATION,
+        DriftKind.PREFIX_LEFT_OVER,
+        DriftKind.REGISTRATION_WITHOUT_PREFIX,
+        DriftKind.NETBOX_ID_DIFFERS,
+        DriftKind.UUID_MISSING,
+        DriftKind.POOL_ENTRY_WITHOUT_PREFIX,
+        DriftKind.POOL_ENTRY_STUCK,
     }
 )
 
@@ -60,7 +60,7 @@ REPAIRED = frozenset(
 class Drift:
     """One thing that differs. `registration_id` and `prefix_id` are None where there is none."""
 
-    kind: Kind
+    kind: DriftKind
     zone: str
     address: str
     registration_id: str | None = None
@@ -74,7 +74,7 @@ class Drift:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class DriftResult:
     """A drift in a round's report: how often it has been seen by now, and whether this round repaired it. `note` says
     why it could not be repaired."""
 
@@ -85,7 +85,7 @@ class Found:
 
 
 @dataclass(slots=True)
-class Sightings:
+class DriftHistory:
     """What earlier rounds saw: how often, and when first. Only rounds in a row count: what is not seen is forgotten."""
 
     before: Mapping[str, tuple[int, datetime]] = field(default_factory=dict)
@@ -104,7 +104,7 @@ class Sightings:
         return {"seen": [[key, times, first.isoformat()] for key, (times, first) in self.now.items()]}
 
     @classmethod
-    def from_document(cls, document: dict[str, Any] | None) -> Sightings:
+    def from_document(cls, document: dict[str, Any] | None) -> DriftHistory:
         """From `Store.load_document`; nothing seen when there is none, or when it is no such document."""
         try:
             seen = (document or {}).get("seen", [])

@@ -26,8 +26,8 @@ from ipam_lib.models import Departure, Registration, Service, State, Tenure
 from ipam_lib.registry import writes
 from ipam_lib.registry.context import Context, Deadline
 from ipam_lib.registry.cursors import from_cursor, no_cursor, to_cursor
-from ipam_lib.registry.steady import SteadyTime
-from ipam_lib.storage.history import Place
+from ipam_lib.registry.expiry_clock import ExpiryClock
+from ipam_lib.storage.history_store import Place
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +111,7 @@ async def record(context: Context, registrations: Iterable[Registration], deadli
         await writes.history_insert(context, ended, deadline)
 
 
-async def settle(context: Context, registrations: Sequence[Registration]) -> int:
+async def record_departures(context: Context, registrations: Sequence[Registration]) -> int:
     """Write to the history what has departed from registrations, then let the live ones go of it (the others are about
     to be deleted). How many live ones failed: these have their next chance in the next round."""
     live = [one for one in registrations if one.state is State.LIVE]
@@ -131,7 +131,7 @@ async def settle(context: Context, registrations: Sequence[Registration]) -> int
     return failed
 
 
-async def prune(context: Context, time: SteadyTime) -> int:
+async def prune(context: Context, time: ExpiryClock) -> int:
     """Remove tenures that ended longer ago than the history is kept, a bounded number of them; how many.
 
     Raises StorageUnavailable.

@@ -16,7 +16,7 @@ from ipam_lib.models import Filter, IPFamily, PoolState, Registration, State
 from ipam_lib.netbox.base import Container
 from ipam_lib.registry.context import Context
 from ipam_lib.registry.cursors import from_cursor, to_cursor
-from ipam_lib.storage.pool import PoolKey
+from ipam_lib.storage.pool_store import PoolKey
 
 _SHOWN: Final = frozenset({State.LIVE, State.RELEASING})
 _FAMILIES: Final[tuple[IPFamily, ...]] = ("ipv4", "ipv6")
@@ -61,7 +61,7 @@ class ZoneUse:
     families: Sequence[FamilyUse]
 
 
-class Census:
+class CachedCounts:
     """How many registrations there are, by zone and family: counted at most every `SECONDS_BETWEEN_COUNTS`, once for
     everybody who asks meanwhile."""
 
@@ -109,12 +109,12 @@ async def address(context: Context, spellings: Sequence[str], *, zone: str | Non
     return [one for one in found if one.state in _SHOWN]
 
 
-async def zones(context: Context, census: Census) -> list[ZoneUse]:
+async def zones(context: Context, cached_counts: CachedCounts) -> list[ZoneUse]:
     """How full every zone is, in the order of NetBox's choice set, then those that only registrations know.
 
     Raises StorageUnavailable.
     """
-    used = await census.read(context)
+    used = await cached_counts.read(context)
     return zone_uses(context, used, await context.store.pool_counts())
 
 

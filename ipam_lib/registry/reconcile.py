@@ -20,8 +20,9 @@ from ipam_lib.models import Filter, PoolEntry, PoolState, Registration, State
 from ipam_lib.netbox.base import Container, Prefix
 from ipam_lib.registry import release, writes
 from ipam_lib.registry.context import Context
-from ipam_lib.registry.drift import REPAIRED, SIGHTINGS, Drift, Found, Kind, Sightings
-from ipam_lib.registry.pool import claims, comparing
+from ipam_lib.registry.drift import REPAIRED, SIGHTINGS, Drift, DriftHistory, DriftKind, DriftResult
+from ipam_lib.registry.pool import claim
+from ipam_lib.registry.pool import reconcile as pool_reconcile
 
 log = logging.getLogger(__name__)
 
@@ -32,17 +33,17 @@ _OUR_ID = re.compile(r"[0-9a-f]{24}")
 
 async def reconcile(
     context: Context, *, fix: bool = False, most_deletions: int = MOST_DELETIONS
-) -> AsyncIterator[Found]:
+) -> AsyncIterator[DriftResult]:
     """One round; each drift as it is found. With `fix`, what is provably ours and was seen often enough is repaired; at
     most `most_deletions` prefixes are deleted in a round, so that a wrong database does not empty NetBox.
 
     Raises Unavailable when a side cannot be read; what was repaired by then stays so.
     """
     reconciler = _Round(context, fix, most_deletions)
-    reconciler.sightings = Sightings.from_document(await context.store.load_document(DOCUMENT) if fix else None)
+    reconciler.sightings = DriftHistory.from_document(await context.store.load_document(DOCUMENT) if fix else None)
     async for drift in reconciler.from_registrations():
         yield await reconciler.deal_with(drift)
-    async for drift in comparing.drifts(context):
+    async for drift in pool_reconcile.drifts(context):
         yield await reconciler.deal_with(drift)
     async for drift in reconciler.from_prefixes():
         yield await reconciler.deal_with(drift)
@@ -56,15 +57,15 @@ class _Round:
         self.fix = fix
         self.most_deletions = most_deletions
         self.deletions = 0
-        self.sightings = Sightings()
-        self._repairs: dict[Kind, Callable[[Drift], Awaitable[str]]] = {
-            Kind.PREFIX_WITHOUT_REGISTRATION: self._delete_prefix,
-            Kind.PREFIX_LEFT_OVER: self._delete_prefix,
-            Kind.REGISTRATION_WITHOUT_PREFIX: self._create_prefix,
-            Kind.NETBOX_ID_DIFFERS: self._name_prefix,
-            Kind.UUID_MISSING: self._mark_prefix,
-            Kind.POOL_ENTRY_WITHOUT_PREFIX: partial(comparing.end, context),
-            Kind.POOL_ENTRY_STUCK: partial(comparing.end, context),
+        self.sightings = DriftHistory()
+        self._repairs: dict[DriftKind, Callable[[Drift], Awaitable[str]]] = {
+            DriftKind.PREFIX_WITHOUT_REGISTRATION: self._delete_prefix,
+            DriftKind.PREFIX_LEFT_OVER: self._delete_prefix,
+            DriftKind.REGISTRATION_WITHOUT_PREFIX: self._create_prefix,
+            DriftKind.NETBOX_ID_DIFFERS: self._name_prefix,
+            DriftKind.UUID_MISSING: self._mark_prefix,
+            DriftKind.POOL_ENTRY_WITHOUT_PREFIX: partial(pool_reconcile.end, context),
+            DriftKind.POOL_ENTRY_STUCK: partial(pool_reconcile.end, context),
         }
         assert self._repairs.keys() == REPAIRED
 
@@ -78,15 +79,15 @@ class _Round:
         ):
             live = [one for one in page if one.state is State.LIVE]
             # Before the prefixes: an entry that is gone by now has left its prefix to the registration.
-            entries = await claims.entries_of(self.context, live)
+            entries = await claim.entries_of(self.context, live)
             prefixes = await release.prefixes_of(self.context, live, self.context.deadline())
             for registration in page:
                 if registration.state is not State.LIVE:
                     if self._is_stuck(registration):
-                        yield _drift(Kind.STUCK, registration, detail=f"is {registration.state}")
+                        yield _drift(DriftKind.STUCK, registration, detail=f"is {registration.state}")
                     continue
                 if registration.duplicate:
-                    yield _drift(Kind.DUPLICATE_REGISTRATION, registration)
+                    yield _drift(DriftKind.DUPLICATE_REGISTRATION, registration)
                 for drift in _compare(registration, prefixes[registration.id], entries[registration.id]):
                     yield drift
             after = page[-1].id
@@ -107,7 +108,7 @@ class _Round:
                 hosts = [one for one in page if not one.is_container and addresses.is_host(one.prefix)]
                 for prefix in hosts:
                     if seen.again(prefix.prefix):
-                        yield Drift(Kind.DUPLICATE_PREFIX, container.zone, prefix.prefix, prefix.uuid, prefix.id)
+                        yield Drift(DriftKind.DUPLICATE_PREFIX, container.zone, prefix.prefix, prefix.uuid, prefix.id)
                 ours = [one for one in hosts if _OUR_ID.fullmatch(one.uuid or "")]
                 uuids = [str(one.uuid) for one in ours]
                 # Before the registrations: an entry that is gone by now has left its prefix to one of these.
@@ -126,13 +127,13 @@ class _Round:
     ) -> Drift | None:
         zone = prefix.zone or container.zone
         if registration is None:
-            return Drift(Kind.PREFIX_WITHOUT_REGISTRATION, zone, prefix.prefix, prefix.uuid, prefix.id)
+            return Drift(DriftKind.PREFIX_WITHOUT_REGISTRATION, zone, prefix.prefix, prefix.uuid, prefix.id)
         if registration.state is not State.LIVE or registration.netbox_id == prefix.id or not registration.netbox_id:
             return None
         named = await self.context.netbox.get_many([registration.netbox_id], limit=self.context.settings.netbox_call)
         if any(addresses.same(one.prefix, registration.address) and one.uuid == registration.id for one in named):
             return Drift(
-                Kind.PREFIX_LEFT_OVER,
+                DriftKind.PREFIX_LEFT_OVER,
                 zone,
                 prefix.prefix,
                 registration.id,
@@ -143,12 +144,12 @@ class _Round:
 
     # -- repairing ---------------------------------------------------------------------------------------------------
 
-    async def deal_with(self, drift: Drift) -> Found:
+    async def deal_with(self, drift: Drift) -> DriftResult:
         """Count the drift, and repair it when its time has come."""
         sightings, age = self.sightings.count(drift, self.context.clock.now())
         ripe = sightings >= SIGHTINGS and age > timedelta(seconds=2 * self.context.settings.longest_request)
         if not self.fix or drift.kind not in REPAIRED or not ripe:
-            return Found(drift, sightings)
+            return DriftResult(drift, sightings)
         try:
             trouble = await self._repairs[drift.kind](drift)
         except IPAMError as error:
@@ -157,7 +158,7 @@ class _Round:
             log.warning("%s: %s of zone %s could not be repaired: %s", drift.kind, drift.address, drift.zone, trouble)
         else:
             log.warning("%s: repaired %s of zone %s", drift.kind, drift.address, drift.zone)
-        return Found(drift, sightings, repaired=not trouble, note=trouble)
+        return DriftResult(drift, sightings, repaired=not trouble, note=trouble)
 
     async def _delete_prefix(self, drift: Drift) -> str:
         """Delete a prefix that bears an id of ours and is no registration's, after a last look at both sides; where a
@@ -201,7 +202,7 @@ class _Round:
         if container is None:
             return "no container of the zone holds the address any more"
         deadline = self.context.deadline()
-        covering = await self.context.netbox.covering(container, registration.address, limit=deadline.for_reading())
+        covering = await self.context.netbox.covering(container, registration.address, limit=deadline.call_limit())
         taken = [one for one in covering if not one.is_container and addresses.contains(container.prefix, one.prefix)]
         if taken:
             return f"the address is taken in NetBox by {taken[0].prefix} (id {taken[0].id})"
@@ -266,17 +267,19 @@ def _compare(registration: Registration, prefixes: Sequence[Prefix], entries: Se
     drifts: list[Drift] = []
     if named in fitting and named is not None:
         if named.zone not in (registration.zone, None, ""):  # the earlier service did not always write it
-            drifts.append(_drift(Kind.ZONE_DIFFERS, registration, named, f"NetBox says {named.zone}"))
+            drifts.append(_drift(DriftKind.ZONE_DIFFERS, registration, named, f"NetBox says {named.zone}"))
     elif fitting:
-        drifts.append(_drift(Kind.NETBOX_ID_DIFFERS, registration, fitting[0], f"storage: {registration.netbox_id}"))
+        drifts.append(
+            _drift(DriftKind.NETBOX_ID_DIFFERS, registration, fitting[0], f"storage: {registration.netbox_id}")
+        )
     elif named is None:
-        drifts.append(_drift(Kind.REGISTRATION_WITHOUT_PREFIX, registration))
+        drifts.append(_drift(DriftKind.REGISTRATION_WITHOUT_PREFIX, registration))
     elif not addresses.same(named.prefix, registration.address):
-        drifts.append(_drift(Kind.ADDRESS_DIFFERS, registration, named, f"NetBox says {named.prefix}"))
+        drifts.append(_drift(DriftKind.ADDRESS_DIFFERS, registration, named, f"NetBox says {named.prefix}"))
     elif not named.uuid:
-        drifts.append(_drift(Kind.UUID_MISSING, registration, named))
+        drifts.append(_drift(DriftKind.UUID_MISSING, registration, named))
     else:
-        drifts.append(_drift(Kind.UUID_DIFFERS, registration, named, f"NetBox says {named.uuid}"))
+        drifts.append(_drift(DriftKind.UUID_DIFFERS, registration, named, f"NetBox says {named.uuid}"))
     return drifts
 
 
@@ -284,7 +287,7 @@ def _fits(prefix: Prefix, registration: Registration, ids: Collection[str]) -> b
     return addresses.same(prefix.prefix, registration.address) and prefix.uuid in ids and not prefix.is_container
 
 
-def _drift(kind: Kind, registration: Registration, prefix: Prefix | None = None, detail: str = "") -> Drift:
+def _drift(kind: DriftKind, registration: Registration, prefix: Prefix | None = None, detail: str = "") -> Drift:
     return Drift(kind, registration.zone, registration.address, registration.id, prefix.id if prefix else None, detail)
 
 

@@ -64,18 +64,18 @@ async def abort(context: Context, registration: Registration, deadline: Deadline
     Raises Unavailable; the registration then stays `aborting`.
     """
     deadline = deadline or context.deadline()
-    await settle_gift(context, registration, deadline)
+    await finish_prefix_transfer(context, registration, deadline)
     prefixes = (await release.prefixes_of(context, [registration], deadline))[registration.id]
-    doomed = [prefix.id for prefix in release.own_prefixes(prefixes, registration.id)]
-    if doomed:
-        await context.netbox.delete_many(doomed, limit=deadline.for_reading())
+    to_delete = [prefix.id for prefix in release.own_prefixes(prefixes, registration.id)]
+    if to_delete:
+        await context.netbox.delete_many(to_delete, limit=deadline.call_limit())
     if await writes.delete(context, registration, deadline):
         log.warning("undid the unfinished registration %s (%s)", registration.id, registration.address)
         return True
     return False
 
 
-async def settle_gift(context: Context, registration: Registration, deadline: Deadline) -> None:
+async def finish_prefix_transfer(context: Context, registration: Registration, deadline: Deadline) -> None:
     """Where an unfinished registration names a prefix, it was giving that to a registration whose own had been
     deleted in NetBox by somebody (see `create`): finish that, or take the prefix away when that registration is gone
     too.
@@ -84,7 +84,7 @@ async def settle_gift(context: Context, registration: Registration, deadline: De
     """
     if registration.netbox_id is None:
         return
-    for prefix in await context.netbox.get_many([registration.netbox_id], limit=deadline.for_reading()):
+    for prefix in await context.netbox.get_many([registration.netbox_id], limit=deadline.call_limit()):
         if not prefix.uuid or prefix.uuid == registration.id or prefix.is_container:
             continue
         holder = await context.store.get(prefix.uuid)
@@ -92,7 +92,7 @@ async def settle_gift(context: Context, registration: Registration, deadline: De
             await release.finish(context, [holder], deadline)
             holder = await context.store.get(prefix.uuid)
         if holder is None:
-            await context.netbox.delete_many([prefix.id], limit=deadline.for_reading())
+            await context.netbox.delete_many([prefix.id], limit=deadline.call_limit())
         elif holder.state is State.LIVE and holder.netbox_id != prefix.id:
             theirs = (await release.prefixes_of(context, [holder], deadline))[holder.id]
             if not any(one.id == holder.netbox_id and same(one.prefix, holder.address) for one in theirs):

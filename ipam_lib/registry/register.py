@@ -18,7 +18,7 @@ from ipam_lib.models import Registered, Registration, Request, Service, State, p
 from ipam_lib.netbox.base import Container
 from ipam_lib.registry import recover, release, services, writes
 from ipam_lib.registry.context import Context, Deadline
-from ipam_lib.registry.create import Creation, Turn
+from ipam_lib.registry.create import Creation, StepResult
 
 
 async def register(context: Context, request: Request, deadline: Deadline) -> Registered:
@@ -38,7 +38,7 @@ async def register(context: Context, request: Request, deadline: Deadline) -> Re
     raise AssertionError("unreachable")
 
 
-async def _attempt(context: Context, request: Request, deadline: Deadline) -> Registered | Turn:
+async def _attempt(context: Context, request: Request, deadline: Deadline) -> Registered | StepResult:
     """One pass from the read to the end."""
     standing: list[Registration] = []
     if request.address is not None:
@@ -47,7 +47,7 @@ async def _attempt(context: Context, request: Request, deadline: Deadline) -> Re
     if done is not None:
         return done
     if request.address is not None and (blocked := _blocking(context, request, standing)) is not None:
-        return await _stand_aside(context, request, blocked, deadline)
+        return await _resolve_conflict(context, request, blocked, deadline)
     containers = await _containers(context, request)
     if not context.netbox.available and not context.settings.pools:
         raise NetBoxUnavailable(applied=False)
@@ -63,11 +63,11 @@ async def _attempt(context: Context, request: Request, deadline: Deadline) -> Re
         lease_until=context.lease(),
     )
     creation = Creation(context, own, deadline)
-    deadline.for_writing(own)  # nothing is begun that there is no time to finish
+    deadline.leased_call_limit(own)  # nothing is begun that there is no time to finish
     if not await writes.insert(context, own, deadline):
         found = await context.store.find_address(zone=request.zone, addresses=[own.address])
         blocked = _blocking(context, request, found)
-        return Turn.START_OVER if blocked is None else await _stand_aside(context, request, blocked, deadline)
+        return StepResult.REREAD if blocked is None else await _resolve_conflict(context, request, blocked, deadline)
     try:
         # Another creation may have ended between the read and the insert: that freed the placeholder.
         if request.address is None and (done := await _already_registered(context, request, [], deadline)):
@@ -81,7 +81,7 @@ async def _attempt(context: Context, request: Request, deadline: Deadline) -> Re
 
 async def _already_registered(
     context: Context, request: Request, standing: Sequence[Registration], deadline: Deadline
-) -> Registered | Turn | None:
+) -> Registered | StepResult | None:
     """Cases 1, 3 and 5; None when the service has yet to be registered. `standing` is what stands on the request's
     address, when it names one.
 
@@ -91,7 +91,7 @@ async def _already_registered(
 
     async def opened_by(wanted: Request) -> list[Registration]:
         if wanted.address is not None:
-            return services.opened(context, standing, wanted.secret)
+            return services.with_secret(context, standing, wanted.secret)
         return await services.find(context, wanted)
 
     if found := await opened_by(request):
@@ -110,10 +110,10 @@ def _renewed(request: Request, secret: str) -> Request:
 
 async def _update(
     context: Context, found: Sequence[Registration], request: Request, deadline: Deadline
-) -> Registered | Turn:
-    registration = services.preferred(found, request)
+) -> Registered | StepResult:
+    registration = services.pick_registration(found, request)
     assert registration is not None
-    return await services.update(context, registration, request, deadline) or Turn.START_OVER
+    return await services.update(context, registration, request, deadline) or StepResult.REREAD
 
 
 def _blocking(context: Context, request: Request, standing: Sequence[Registration]) -> Registration | None:
@@ -123,14 +123,14 @@ def _blocking(context: Context, request: Request, standing: Sequence[Registratio
     Raises WrongSecret when that is a live one: the secret did not open it.
     """
     taken = request.address is not None and any(one.state is State.LIVE for one in standing)
-    if taken and not services.opened(context, standing, request.secret):
+    if taken and not services.with_secret(context, standing, request.secret):
         raise WrongSecret
     return next((one for one in standing if one.state is not State.LIVE), None)
 
 
-async def _stand_aside(
+async def _resolve_conflict(
     context: Context, request: Request, blocked: Registration, deadline: Deadline
-) -> Registered | Turn:
+) -> Registered | StepResult:
     """Somebody else is at this address, or creates for this service: help what is ending, wait for what is being made,
     take over what was left behind."""
     if blocked.state is State.RELEASING:
@@ -141,7 +141,7 @@ async def _stand_aside(
         return await _take_over(context, request, blocked, deadline)
     else:
         await _wait(context, blocked, deadline)
-    return Turn.START_OVER
+    return StepResult.REREAD
 
 
 def _lease_is_over(context: Context, registration: Registration) -> bool:
@@ -173,22 +173,22 @@ async def _wait(context: Context, creating: Registration, deadline: Deadline) ->
 
 async def _take_over(
     context: Context, request: Request, left_behind: Registration, deadline: Deadline
-) -> Registered | Turn:
+) -> Registered | StepResult:
     """Become the holder of a creation whose lease has run out, and finish it: with what it made, if that is found."""
     own = left_behind.changed(
         lease_until=context.lease(),
         services=(_requested(request),),
         secret=context.cipher.seal(request.secret),
     )
-    deadline.for_writing(own)
+    deadline.leased_call_limit(own)
     containers = await _containers(context, request)
     if not await writes.replace(context, left_behind, own, deadline):
-        return Turn.START_OVER
+        return StepResult.REREAD
     creation = Creation(context, own, deadline, taken_over=True)
     try:
-        await recover.settle_gift(context, left_behind, deadline)
+        await recover.finish_prefix_transfer(context, left_behind, deadline)
         adopted = await creation.adopt()
-        if adopted is not Turn.TRY_ANOTHER:
+        if adopted is not StepResult.NEXT_CANDIDATE:
             return adopted
         return await _create(creation, request, containers)
     except Exception as error:
@@ -196,7 +196,7 @@ async def _take_over(
         raise
 
 
-async def _create(creation: Creation, request: Request, containers: Sequence[Container]) -> Registered | Turn:
+async def _create(creation: Creation, request: Request, containers: Sequence[Container]) -> Registered | StepResult:
     if request.address is not None:
         return await creation.exactly(containers[0])
     return await creation.next_free(containers)

@@ -21,9 +21,9 @@ from ipam_lib.models import PoolEntry, PoolState, Registration, State
 from ipam_lib.netbox.base import Prefix, PrefixChange
 from ipam_lib.registry import history, writes
 from ipam_lib.registry.context import Context, Deadline
-from ipam_lib.registry.pool import claims
-from ipam_lib.registry.steady import SteadyTime
-from ipam_lib.registry.telling import about, names
+from ipam_lib.registry.expiry_clock import ExpiryClock
+from ipam_lib.registry.log_fields import registration_fields, service_names
+from ipam_lib.registry.pool import claim, cooldown
 
 log = logging.getLogger(__name__)
 
@@ -37,11 +37,11 @@ class ReleaseReport:
     failed: int = 0
 
 
-async def release_expired(context: Context, time: SteadyTime) -> ReleaseReport:
+async def release_expired(context: Context, time: ExpiryClock) -> ReleaseReport:
     """One round: remove what has expired, release what has no service left. One failing registration does not stop the
     others; memory is bounded by one page. `time` says what has expired; it is kept from round to round."""
     report = ReleaseReport()
-    now = _steadily(context, time)
+    now = _expiry_now(context, time)
     after: str | None = None
     while page := await context.store.find_due(now=now, after=after, limit=context.settings.batch):
         looked_at: list[Registration] = []
@@ -55,7 +55,7 @@ async def release_expired(context: Context, time: SteadyTime) -> ReleaseReport:
             if changed is not None:
                 report.expired_services += len(registration.services) - len(changed.services)
                 looked_at.append(changed)
-        report.failed += await history.settle(context, [one for one in looked_at if one.departed])
+        report.failed += await history.record_departures(context, [one for one in looked_at if one.departed])
         after = page[-1].id
     after = None
     while page := await context.store.find_states({State.RELEASING}, after=after, limit=context.settings.batch):
@@ -66,14 +66,14 @@ async def release_expired(context: Context, time: SteadyTime) -> ReleaseReport:
     return report
 
 
-def _steadily(context: Context, time: SteadyTime) -> datetime:
+def _expiry_now(context: Context, time: ExpiryClock) -> datetime:
     return time.read(context.clock.now(), context.clock.monotonic())
 
 
-async def _remove_expired(context: Context, time: SteadyTime, registration: Registration) -> Registration | None:
+async def _remove_expired(context: Context, time: ExpiryClock, registration: Registration) -> Registration | None:
     """Take the expired services off, and start the release in the same step when none is left; the registration as it
     then is. None when it was changed meanwhile: that is left to the next round, since it may have come back in time."""
-    now = _steadily(context, time)
+    now = _expiry_now(context, time)
     remaining = tuple(service for service in registration.services if not service.expired(now))
     if remaining and len(remaining) == len(registration.services):
         return registration
@@ -87,8 +87,8 @@ async def _remove_expired(context: Context, time: SteadyTime, registration: Regi
     gone = [service.key for service in registration.services if service.expired(now)]
     if gone:
         text = "%s of zone %s: expired for %s"
-        more = about(registration, gone, services_left=len(remaining))
-        log.info(text, registration.address, registration.zone, names(gone), extra=more)
+        more = registration_fields(registration, gone, services_left=len(remaining))
+        log.info(text, registration.address, registration.zone, service_names(gone), extra=more)
     return changed
 
 
@@ -119,16 +119,16 @@ async def finish(context: Context, registrations: Sequence[Registration], deadli
     Raises Unavailable; the registrations that are left then stay `releasing`.
     """
     # Before the prefixes: an entry that is gone by now has left its prefix to the registration.
-    entries = await claims.entries_of(context, registrations)
+    entries = await claim.entries_of(context, registrations)
     prefixes = await prefixes_of(context, registrations, deadline, entries)
-    doomed: list[int] = []
+    to_delete: list[int] = []
     held: list[PrefixChange] = []
     for registration in registrations:
         for prefix in prefixes[registration.id]:
             if is_releasable(prefix, registration, entries[registration.id]):
                 cooling = await _hold(context, registration, prefix, entries, deadline)
                 if cooling is None:
-                    doomed.append(prefix.id)
+                    to_delete.append(prefix.id)
                 else:
                     held.append(PrefixChange(prefix.id, cooling.id, reserved=True))
             else:
@@ -140,23 +140,23 @@ async def finish(context: Context, registrations: Sequence[Registration], deadli
                     registration.id,
                     registration.address,
                 )
-    if doomed:
-        await context.netbox.delete_many(doomed, limit=deadline.for_reading())
+    if to_delete:
+        await context.netbox.delete_many(to_delete, limit=deadline.call_limit())
     if held:
-        await context.netbox.update_many(held, limit=deadline.for_reading())
+        await context.netbox.update_many(held, limit=deadline.call_limit())
     await history.record(context, registrations, deadline)
     done = 0
     for registration in registrations:
         for entry in entries[registration.id]:
             if entry.state is not PoolState.COOLING:
-                await claims.let_go(context, entry, deadline)
+                await claim.let_go(context, entry, deadline)
         if await writes.delete(context, registration, deadline):
             done += 1
             held_by = [gone.key for gone in registration.departed]
             text = "released %s of zone %s, last held by %s"
             to_cool = any(entry.state is PoolState.COOLING for entry in entries[registration.id])
-            more = about(registration, held_by, cooling_down=to_cool)
-            log.info(text, registration.address, registration.zone, names(held_by), extra=more)
+            more = registration_fields(registration, held_by, cooling_down=to_cool)
+            log.info(text, registration.address, registration.zone, service_names(held_by), extra=more)
     return done
 
 
@@ -171,7 +171,7 @@ async def _hold(
     the first is held."""
     if not context.settings.cooldown or any(one.netbox_id != prefix.id for one in entries[registration.id]):
         return None
-    cooling = await claims.cool_down(context, registration, prefix, entries[registration.id], deadline)
+    cooling = await cooldown.cool_down(context, registration, prefix, entries[registration.id], deadline)
     if cooling is not None:
         entries[registration.id] = [cooling]
     return cooling
@@ -202,10 +202,10 @@ async def prefixes_of(
         for netbox_id in sorted(one for one in named if one):
             by_netbox_id.setdefault(netbox_id, []).append(registration.id)
     if by_netbox_id:
-        for prefix in await context.netbox.get_many(list(by_netbox_id), limit=deadline.for_reading()):
+        for prefix in await context.netbox.get_many(list(by_netbox_id), limit=deadline.call_limit()):
             for owner in by_netbox_id[prefix.id]:
                 found[owner][prefix.id] = prefix
-    for prefix in await context.netbox.find_by_uuid(list(found), limit=deadline.for_reading()):
+    for prefix in await context.netbox.find_by_uuid(list(found), limit=deadline.call_limit()):
         if prefix.uuid in found:
             found[prefix.uuid][prefix.id] = prefix
     return {key: list(prefixes.values()) for key, prefixes in found.items()}

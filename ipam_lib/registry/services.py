@@ -13,14 +13,14 @@ from ipam_lib.errors import AnotherSecret, NotFound, SecretShared, WrongSecret
 from ipam_lib.models import ClusterExpired, Registered, Registration, Request, Service, State
 from ipam_lib.registry import writes
 from ipam_lib.registry.context import Context, Deadline
-from ipam_lib.registry.telling import about, names
+from ipam_lib.registry.log_fields import registration_fields, service_names
 
 log = logging.getLogger(__name__)
 
 CLUSTER_WRITERS = 16
 
 
-def preferred(found: Sequence[Registration], request: Request) -> Registration | None:
+def pick_registration(found: Sequence[Registration], request: Request) -> Registration | None:
     """Of several registrations that hold the service, the one to answer: one whose service does not expire before one
     whose does, then the oldest. None when there is none."""
 
@@ -36,7 +36,7 @@ async def find(context: Context, request: Request) -> list[Registration]:
     those that hold its service under its secret."""
     if request.address is None:
         return await _of_service(context, request)
-    return opened(context, await _on_address(context, request), request.secret)
+    return with_secret(context, await _on_address(context, request), request.secret)
 
 
 async def _of_service(context: Context, request: Request) -> list[Registration]:
@@ -52,7 +52,7 @@ async def _on_address(context: Context, request: Request) -> list[Registration]:
     return await context.store.find_address(zone=request.zone, addresses=spellings(request))
 
 
-async def stranger(context: Context, request: Request) -> bool:
+async def is_unrelated_service(context: Context, request: Request) -> bool:
     """Whether the request's address is registered, and its service is none of those on it."""
     live = [one for one in await _on_address(context, request) if one.state is State.LIVE]
     return bool(live) and not any(one.service(request.key) for one in live)
@@ -64,8 +64,8 @@ async def _to_expire(context: Context, request: Request) -> Registration:
         standing = found = await _of_service(context, request)
     else:
         standing = await _on_address(context, request)
-        found = opened(context, standing, request.secret)
-    registration = preferred(found, request)
+        found = with_secret(context, standing, request.secret)
+    registration = pick_registration(found, request)
     if registration is not None:
         return registration
     if any(one.state is State.LIVE for one in standing):
@@ -73,7 +73,7 @@ async def _to_expire(context: Context, request: Request) -> Registration:
     raise NotFound(WrongSecret().message)
 
 
-def opened(context: Context, registrations: Iterable[Registration], secret: str) -> list[Registration]:
+def with_secret(context: Context, registrations: Iterable[Registration], secret: str) -> list[Registration]:
     """Those that are live and that the secret opens, in a time that does not depend on how much of it fits: the earlier
     scheme seals letter by letter."""
     secrets = context.cipher.candidates(secret)
@@ -118,8 +118,8 @@ async def update(
         if not await writes.replace(context, registration, registration.changed(**changes), deadline):
             return None
         text = "replaced the secret of %s of zone %s for %s" if renewing else "updated %s of zone %s for %s"
-        more = about(registration, [request.key])
-        log.info(text, registration.address, registration.zone, names([request.key]), extra=more)
+        more = registration_fields(registration, [request.key])
+        log.info(text, registration.address, registration.zone, service_names([request.key]), extra=more)
     return Registered(registration.address, created=False)
 
 
@@ -147,8 +147,8 @@ async def expire(context: Context, request: Request, deadline: Deadline) -> str:
         )
         if await writes.replace(context, registration, changed, deadline):
             text = "%s of zone %s: expires for %s in %d days"
-            more = about(registration, [request.key], expires_at=expires_at.isoformat())
-            log.info(text, registration.address, registration.zone, names([request.key]), days, extra=more)
+            more = registration_fields(registration, [request.key], expires_at=expires_at.isoformat())
+            log.info(text, registration.address, registration.zone, service_names([request.key]), days, extra=more)
             return registration.address
         await context.pause(attempt, deadline)
     raise AssertionError("unreachable")
@@ -199,7 +199,9 @@ async def _expire_cluster_on(
             if pending:
                 text = "%s of zone %s: expires now for %s, with its cluster"
                 gone = [one.key for one in pending]
-                log.info(text, current.address, current.zone, names(gone), extra=about(current, gone))
+                log.info(
+                    text, current.address, current.zone, service_names(gone), extra=registration_fields(current, gone)
+                )
             return len(willing), len(theirs) - len(willing)
         await context.pause(attempt, deadline)
         current = await context.store.get(current.id)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ipam_lib.models import IPFamily
 from ipam_lib.registry import listing
 from ipam_lib.registry.context import Context
-from ipam_lib.storage.pool import PoolKey
+from ipam_lib.storage.pool_store import PoolKey
 from ipam_lib.storage.usage import Usage
 
 

@@ -78,7 +78,7 @@ async def pool_claim(context: Context, own: Registration, deadline: Deadline) ->
     _check(deadline)
     for attempt in range(ATTEMPTS):
         try:
-            return await context.store.pool_claim(zone=own.zone, ip_family=own.ip_family, by=own.id)
+            return await context.store.pool_claim(zone=own.zone, ip_family=own.ip_family, registration_id=own.id)
         except StorageUnavailable as error:
             if error.applied and (claimed := await context.store.pool_find_by([own.id])):
                 return claimed[0]

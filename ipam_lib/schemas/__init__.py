@@ -12,9 +12,9 @@ Each raises BadRequest, and nothing else, whatever it is given. The schema class
 aiohttp-apispec makes of their metadata. One instance of each is kept, since building one costs more than using it.
 """
 
-from ipam_lib.schemas.body import json_type, parse_json
-from ipam_lib.schemas.history import HistorySchema, history_parameters, parse_history
-from ipam_lib.schemas.listing import (
+from ipam_lib.schemas.history_query import HistorySchema, history_parameters, parse_history
+from ipam_lib.schemas.json_body import json_type, parse_json
+from ipam_lib.schemas.list_query import (
     AddressesFoundSchema,
     AddressesSchema,
     ZonesSchema,
@@ -35,7 +35,7 @@ from ipam_lib.schemas.requests import (
     parse_expire,
     parse_register,
 )
-from ipam_lib.schemas.responses import AddressSchema, ClusterExpiredSchema, ErrorSchema
+from ipam_lib.schemas.response_schemas import AddressSchema, ClusterExpiredSchema, ErrorSchema
 
 __all__ = [
     "CLUSTER_EXAMPLE",

@@ -9,8 +9,8 @@ from marshmallow import Schema, ValidationError, fields, post_load
 
 from ipam_lib.errors import BadRequest
 from ipam_lib.models import Request, ServiceKey
-from ipam_lib.schemas.body import json_type
 from ipam_lib.schemas.fields import Days, Family, Flag, HostAddress, Name, StrictSchema, Text, UUIDText
+from ipam_lib.schemas.json_body import json_type
 from ipam_lib.schemas.quick import QuickLoader
 
 _SHOWN = 3  # how many of the problems the message of the answer repeats

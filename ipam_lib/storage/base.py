@@ -16,8 +16,8 @@ from datetime import datetime
 from typing import Any
 
 from ipam_lib.models import Filter, IPFamily, Registration, ServiceKey, State
-from ipam_lib.storage.history import HistoryStore
-from ipam_lib.storage.pool import PoolStore
+from ipam_lib.storage.history_store import HistoryStore
+from ipam_lib.storage.pool_store import PoolStore
 from ipam_lib.storage.usage import Usage
 
 

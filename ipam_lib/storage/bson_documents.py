@@ -15,8 +15,8 @@ from bson.errors import BSONError
 
 from ipam_lib.errors import StorageUnavailable
 from ipam_lib.models import Registration
-from ipam_lib.storage import history, pool
-from ipam_lib.storage.copying import Part, UnfitDocument
+from ipam_lib.storage import history_store, pool_store
+from ipam_lib.storage.bulk_copy import CollectionKind, UnfitDocument
 from ipam_lib.storage.documents import Document, to_registration
 
 _OPTIONS: Final[CodecOptions[Document]] = CodecOptions(
@@ -55,7 +55,7 @@ def no_bson(error: Exception) -> UnfitDocument:
     return UnfitDocument(f"a document is no valid BSON ({error})")
 
 
-def read(part: Part, document: Document) -> Registration | None:
+def read(part: CollectionKind, document: Document) -> Registration | None:
     """Read a document of a part as the service will: the registration that it is, None in other parts.
 
     Raises UnfitDocument.
@@ -64,13 +64,13 @@ def read(part: Part, document: Document) -> Registration | None:
         raise UnfitDocument("a document has no _id")
     try:
         match part:
-            case Part.REGISTRATIONS:
+            case CollectionKind.REGISTRATIONS:
                 return to_registration(document)
-            case Part.POOL:
-                pool.to_document(pool.to_entry(document))
-            case Part.HISTORY:
-                history.to_document(history.to_tenure(document))
-            case Part.DOCUMENTS:
+            case CollectionKind.POOL:
+                pool_store.to_document(pool_store.to_entry(document))
+            case CollectionKind.HISTORY:
+                history_store.to_document(history_store.to_tenure(document))
+            case CollectionKind.DOCUMENTS:
                 name, content = document["_id"], document["content"]
                 if len(document) > 2 or not isinstance(content, str) or _OBJECT_ID.fullmatch(name):
                     raise ValueError

@@ -41,7 +41,7 @@ class Change:
         return {key: value for key, value in document.items() if key not in self.unset} | self.set
 
 
-def to_registration(document: Mapping[str, Any], *, witness: Any = None) -> Registration:
+def to_registration(document: Mapping[str, Any], *, raw_document: Any = None) -> Registration:
     """Read a document.
 
     Raises StorageUnavailable for one of a newer version's making, whose state is unknown here: to pass over it would be
@@ -69,7 +69,7 @@ def to_registration(document: Mapping[str, Any], *, witness: Any = None) -> Regi
         lease_until=to_moment(document.get("lease_until")),
         duplicate=bool(document.get("duplicate")),
         departed=_departures(document.get("departed")),
-        witness=witness,
+        raw_document=raw_document,
     )
 
 
@@ -119,18 +119,18 @@ def merge_services(services: Sequence[Service], stored: Any) -> list[Document]:
 
 def read_services(registration: Registration) -> Any:
     """The array of services as it stood when the document was last read; None when it never was, or had none."""
-    return registration.witness.get("services") if registration.witness else None
+    return registration.raw_document.get("services") if registration.raw_document else None
 
 
 def witnessed(old: Registration) -> tuple[Any, str | None]:
     """The services and the secret that the document of `old` must hold, field for field (None: no such field): as they
     were read, or as the revisions since then have left them, all of which merged into the array as it was read."""
-    if old.witness and integer(old.witness.get("revision")) == old.revision:
-        return old.witness.get("services"), old.witness.get("secret")
+    if old.raw_document and integer(old.raw_document.get("revision")) == old.revision:
+        return old.raw_document.get("services"), old.raw_document.get("secret")
     return merge_services(old.services, read_services(old)), old.secret if old.state is State.LIVE else None
 
 
-def told_apart(document: Mapping[str, Any]) -> Document:
+def mark_duplicate(document: Mapping[str, Any]) -> Document:
     """The document told apart from the one that keeps its zone and address; as a revision of its own, so that whoever
     is at it reads it anew.
 

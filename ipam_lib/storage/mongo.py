@@ -45,12 +45,12 @@ from ipam_lib.models import Filter, IPFamily, Registration, ServiceKey, State
 from ipam_lib.storage import mongo_indexes
 from ipam_lib.storage import mongo_queries as queries
 from ipam_lib.storage.base import DuplicateReport
-from ipam_lib.storage.copying import Part
+from ipam_lib.storage.bulk_copy import CollectionKind
+from ipam_lib.storage.claim_batching import ClaimBatcher
 from ipam_lib.storage.documents import Document, change, read_services, to_document, to_registration, witnessed
-from ipam_lib.storage.mongo_copying import MongoCopying
+from ipam_lib.storage.mongo_bulk_copy import MongoCopying
 from ipam_lib.storage.mongo_history import MongoHistory
 from ipam_lib.storage.mongo_pool import MongoPool
-from ipam_lib.storage.shelves import Shelves
 from ipam_lib.storage.usage import SECONDS_TO_COUNT, Usage, UsageCounting
 
 _FIRST_ID = ObjectId(b"\0" * 12)
@@ -92,7 +92,7 @@ class MongoStore(MongoPool, MongoHistory, MongoCopying):
         self._timeout = timeout_seconds
         self._prepare_seconds = prepare_seconds
         self._client: AsyncIOMotorClient[Document] | None = None
-        self._shelves = Shelves()
+        self._claims = ClaimBatcher()
 
     async def open(self) -> None:
         if self._client is not None:
@@ -137,9 +137,9 @@ class MongoStore(MongoPool, MongoHistory, MongoCopying):
     async def prepare(self) -> list[DuplicateReport]:
         async with self._taking_long() as database:
             await self._refuse_unfinished(database)
-            for part in Part:
+            for part in CollectionKind:
                 await mongo_indexes.make(self._part(database, part), part)
-            return await mongo_indexes.duplicates(self._part(database, Part.REGISTRATIONS))
+            return await mongo_indexes.duplicates(self._part(database, CollectionKind.REGISTRATIONS))
 
     async def insert(self, registration: Registration) -> None:
         async with self._addresses() as collection:
@@ -163,12 +163,12 @@ class MongoStore(MongoPool, MongoHistory, MongoCopying):
         if changes.unset:
             update["$unset"] = dict.fromkeys(changes.unset, "")
         async with self._addresses() as collection:
-            result = await collection.update_one(self._still(old), update)
+            result = await collection.update_one(self.cas_filter(old), update)
         return result.matched_count == 1
 
     async def delete(self, old: Registration) -> bool:
         async with self._addresses() as collection:
-            result = await collection.delete_one(self._still(old))
+            result = await collection.delete_one(self.cas_filter(old))
         return result.deleted_count == 1
 
     async def find_due(self, *, now: datetime, after: str | None, limit: int) -> list[Registration]:
@@ -195,7 +195,7 @@ class MongoStore(MongoPool, MongoHistory, MongoCopying):
 
     async def usage(self) -> Mapping[tuple[str, IPFamily], Usage]:
         async with self._taking_long(SECONDS_TO_COUNT) as database:
-            groups = await self._part(database, Part.REGISTRATIONS).aggregate(queries.USAGE).to_list(None)
+            groups = await self._part(database, CollectionKind.REGISTRATIONS).aggregate(queries.USAGE).to_list(None)
         counting = UsageCounting()
         for group in groups:
             kind = to_registration({"_id": "", **group["_id"], "state": None})
@@ -232,10 +232,10 @@ class MongoStore(MongoPool, MongoHistory, MongoCopying):
         async with self._addresses() as collection:
             cursor = collection.find(query, limit=limit, batch_size=limit, sort=[("_id", 1)] if limit else None)
             documents = await cursor.to_list(None)
-        found = [to_registration(document, witness=document) for document in documents]
+        found = [to_registration(document, raw_document=document) for document in documents]
         return found if limit else sorted(found, key=lambda registration: registration.id)
 
-    def _still(self, old: Registration) -> queries.Query:
+    def cas_filter(self, old: Registration) -> queries.Query:
         """The condition that the document still is `old`'s. Null matches a missing revision."""
         query: queries.Query = {"_id": _id(old.id), "revision": old.revision}
         if self._coexist:
@@ -246,22 +246,22 @@ class MongoStore(MongoPool, MongoHistory, MongoCopying):
     @asynccontextmanager
     async def _addresses(self) -> AsyncIterator[_Collection]:
         async with self._calling() as database:
-            yield self._part(database, Part.REGISTRATIONS)
+            yield self._part(database, CollectionKind.REGISTRATIONS)
 
     @asynccontextmanager
     async def _pool(self) -> AsyncIterator[_Collection]:
         async with self._calling() as database:
-            yield self._part(database, Part.POOL)
+            yield self._part(database, CollectionKind.POOL)
 
     @asynccontextmanager
     async def _history(self) -> AsyncIterator[_Collection]:
         async with self._calling() as database:
-            yield self._part(database, Part.HISTORY)
+            yield self._part(database, CollectionKind.HISTORY)
 
     @asynccontextmanager
     async def _documents(self) -> AsyncIterator[_Collection]:
         async with self._calling() as database:
-            yield self._part(database, Part.DOCUMENTS)
+            yield self._part(database, CollectionKind.DOCUMENTS)
 
     def _collection(self, database: _Database, name: str) -> _Collection:
         named = database.client.read_concern

@@ -14,7 +14,7 @@ from pymongo import ASCENDING, DESCENDING
 from pymongo.errors import BulkWriteError
 
 from ipam_lib.models import Tenure
-from ipam_lib.storage.history import HistoryStore, Place, to_document, to_tenure
+from ipam_lib.storage.history_store import HistoryStore, Place, to_document, to_tenure
 from ipam_lib.storage.mongo_queries import DUPLICATE_KEY, Query
 
 

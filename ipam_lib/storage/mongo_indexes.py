@@ -11,7 +11,7 @@ from pymongo.errors import DuplicateKeyError, OperationFailure
 from ipam_lib.errors import ConfigError, StorageUnavailable
 from ipam_lib.storage import mongo_queries as queries
 from ipam_lib.storage.base import DuplicateReport
-from ipam_lib.storage.copying import Part
+from ipam_lib.storage.bulk_copy import CollectionKind
 from ipam_lib.storage.documents import to_registration
 
 Collection = AsyncIOMotorCollection[dict[str, Any]]
@@ -20,7 +20,7 @@ Collection = AsyncIOMotorCollection[dict[str, Any]]
 _INDEX_CLASH: Final = {67, 68, 85, 86}
 
 
-async def make(collection: Collection, part: Part) -> None:
+async def make(collection: Collection, part: CollectionKind) -> None:
     """Make the indexes of a part that are not there, by whatever name. See `Store.prepare`.
 
     Raises ConfigError for one that stands in the way of ours.

@@ -14,9 +14,9 @@ from pymongo.errors import BulkWriteError
 
 from ipam_lib.errors import StoreConflict
 from ipam_lib.models import IPFamily, PoolEntry, PoolState
+from ipam_lib.storage.claim_batching import ClaimBatcher
 from ipam_lib.storage.mongo_queries import DUPLICATE_KEY, above
-from ipam_lib.storage.pool import Cooling, PoolKey, PoolStore, to_document, to_entry
-from ipam_lib.storage.shelves import Shelves
+from ipam_lib.storage.pool_store import Cooling, PoolKey, PoolStore, to_document, to_entry
 
 _FIRST_ID: Final = ObjectId(b"\0" * 12)
 
@@ -24,7 +24,7 @@ _FIRST_ID: Final = ObjectId(b"\0" * 12)
 class MongoPool(PoolStore):
     """The pool's part of the store in MongoDB."""
 
-    _shelves: Shelves[PoolEntry, PoolEntry]
+    _claims: ClaimBatcher[PoolEntry, PoolEntry]
 
     @abstractmethod
     def _pool(self) -> AbstractAsyncContextManager[AsyncIOMotorCollection[dict[str, Any]]]:
@@ -40,9 +40,9 @@ class MongoPool(PoolStore):
                     raise StoreConflict("a place in the pool is taken") from error
                 raise
 
-    async def pool_claim(self, *, zone: str, ip_family: IPFamily, by: str) -> PoolEntry | None:
+    async def pool_claim(self, *, zone: str, ip_family: IPFamily, registration_id: str) -> PoolEntry | None:
         ready = {"zone": zone, "ip_family": ip_family, "state": PoolState.READY.value}
-        claim = {"$set": {"state": PoolState.CLAIMED.value, "by": by}, "$inc": {"revision": 1}}
+        claim = {"$set": {"state": PoolState.CLAIMED.value, "by": registration_id}, "$inc": {"revision": 1}}
 
         async def first(query: dict[str, Any]) -> PoolEntry | None:
             async with self._pool() as collection:
@@ -51,11 +51,11 @@ class MongoPool(PoolStore):
                 )
             return to_entry(document) if document else None
 
-        return await self._shelves.claim(
+        return await self._claims.claim(
             (zone, ip_family),
             lowest=lambda: first(ready),
             several=lambda number: self._entries(ready, ("order", ASCENDING), number),
-            this=lambda entry: first({**_still(entry), "state": PoolState.READY.value}),
+            this=lambda entry: first({**cas_filter(entry), "state": PoolState.READY.value}),
         )
 
     async def pool_replace(self, old: PoolEntry, new: PoolEntry) -> bool:
@@ -64,12 +64,12 @@ class MongoPool(PoolStore):
         gone = _encoded(old).keys() - document.keys() - {"_id"}
         update = {"$set": document, **({"$unset": dict.fromkeys(gone, "")} if gone else {})}
         async with self._pool() as collection:
-            result = await collection.update_one(_still(old), update)
+            result = await collection.update_one(cas_filter(old), update)
         return result.matched_count == 1
 
     async def pool_delete(self, old: PoolEntry) -> bool:
         async with self._pool() as collection:
-            result = await collection.delete_one(_still(old))
+            result = await collection.delete_one(cas_filter(old))
         return result.deleted_count == 1
 
     async def pool_get_many(self, entry_ids: Sequence[str]) -> list[PoolEntry]:
@@ -122,5 +122,5 @@ def _encoded(entry: PoolEntry) -> dict[str, Any]:
     return {**to_document(entry), "_id": ObjectId(entry.id)}
 
 
-def _still(old: PoolEntry) -> dict[str, Any]:
+def cas_filter(old: PoolEntry) -> dict[str, Any]:
     return {"_id": ObjectId(old.id), "revision": old.revision}

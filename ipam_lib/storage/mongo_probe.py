@@ -14,7 +14,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 from ipam_lib.errors import StorageUnavailable
 from ipam_lib.findings import Finding, error, ok, stays_here, warning
 from ipam_lib.storage import mongo_queries as queries
-from ipam_lib.storage.copying import Part
+from ipam_lib.storage.bulk_copy import CollectionKind
 from ipam_lib.storage.mongo import MongoStore
 
 OLDEST: Final = (4, 4)
@@ -83,7 +83,7 @@ class MongoProbe(MongoStore):
 
     async def _rights(self) -> list[Finding]:
         check = "mongodb.rights"
-        names = [f"{self._collection_name}{part.value}" for part in Part]
+        names = [f"{self._collection_name}{part.value}" for part in CollectionKind]
         rights = await self._told_rights(names) or await self._tried_rights()
         found: list[Finding] = []
         if rights.told and rights.user is None and not all(map(stays_here, _hosts(self._uri))):
@@ -126,13 +126,13 @@ class MongoProbe(MongoStore):
     async def _tried_rights(self) -> Rights:
         """What requests say that find nothing, change nothing and delete nothing."""
         refused: dict[str, list[str]] = {}
-        for part in Part:
+        for part in CollectionKind:
             for action in ("find", "update", "remove", "listIndexes"):
                 if not await self._try(part, action):
                     refused.setdefault(f"{self._collection_name}{part.value}", []).append(action)
         return Rights(None, refused, told=False)
 
-    async def _try(self, part: Part, action: str) -> bool:
+    async def _try(self, part: CollectionKind, action: str) -> bool:
         try:
             async with self._calling() as database:
                 collection = self._part(database, part)
@@ -175,7 +175,7 @@ class MongoProbe(MongoStore):
                 message = f"{name} ({documents} documents) lacks {', '.join(missing)}"
                 advice = "the service makes them when it starts; with many documents the first start takes longer"
                 found.append(warning(check, message, advice))
-            if part is Part.REGISTRATIONS and queries.UNIQUE_INDEX.name in missing:
+            if part is CollectionKind.REGISTRATIONS and queries.UNIQUE_INDEX.name in missing:
                 found += await self._doubled()
         if empty:
             return [ok(check, "nothing is stored yet: the service makes its indexes when it starts")]
@@ -184,7 +184,7 @@ class MongoProbe(MongoStore):
     async def _doubled(self) -> list[Finding]:
         """Addresses that stand more than once, as in the earlier service's databases."""
         async with self._calling() as database:
-            groups = await self._part(database, Part.REGISTRATIONS).aggregate(queries.DOUBLED).to_list(None)
+            groups = await self._part(database, CollectionKind.REGISTRATIONS).aggregate(queries.DOUBLED).to_list(None)
         if not groups:
             return []
         shown = ", ".join(f"{group['_id'].get('address')} in {group['_id'].get('zone')}" for group in groups[:5])

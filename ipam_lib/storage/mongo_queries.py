@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from ipam_lib.models import Filter, IPFamily, ServiceKey, State
-from ipam_lib.storage.copying import Part
-from ipam_lib.storage.documents import told_apart
+from ipam_lib.storage.bulk_copy import CollectionKind
+from ipam_lib.storage.documents import mark_duplicate
 
 Query = dict[str, Any]
 
@@ -55,11 +55,11 @@ HISTORY_INDEXES = (
     Index("ipam_address", ("address", "until", "_id")),
     Index("ipam_until", ("until", "_id")),
 )
-PART_INDEXES: Mapping[Part, tuple[Index, ...]] = {
-    Part.REGISTRATIONS: (*INDEXES, UNIQUE_INDEX),
-    Part.DOCUMENTS: (),
-    Part.POOL: POOL_INDEXES,
-    Part.HISTORY: HISTORY_INDEXES,
+PART_INDEXES: Mapping[CollectionKind, tuple[Index, ...]] = {
+    CollectionKind.REGISTRATIONS: (*INDEXES, UNIQUE_INDEX),
+    CollectionKind.DOCUMENTS: (),
+    CollectionKind.POOL: POOL_INDEXES,
+    CollectionKind.HISTORY: HISTORY_INDEXES,
 }
 
 # The zones and addresses that stand more than once.
@@ -157,9 +157,9 @@ def above(after: Any) -> Query:
 
 
 def mark(document: Mapping[str, Any]) -> tuple[Query, Query]:
-    """Condition and update that tell a document apart from the one that keeps its zone and address (`told_apart`)."""
+    """Condition and update that mark a document as a duplicate of its zone and address (`mark_duplicate`)."""
     fields = ("_id", "zone", "address", "duplicate", "revision")
-    apart = told_apart(document)
+    apart = mark_duplicate(document)
     changed = {field: value for field, value in apart.items() if field not in document or document[field] != value}
     return {field: document.get(field) for field in fields}, {"$set": changed}
 

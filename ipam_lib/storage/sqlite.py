@@ -21,7 +21,7 @@ from ipam_lib.errors import StorageUnavailable
 from ipam_lib.models import Filter, IPFamily, Registration, ServiceKey, State
 from ipam_lib.storage import sqlite_file, sqlite_rows
 from ipam_lib.storage.base import DuplicateReport
-from ipam_lib.storage.copying import CopyableStore, Part, Snapshot
+from ipam_lib.storage.bulk_copy import CollectionKind, CopyableStore, Snapshot
 from ipam_lib.storage.sqlite_connection import Connection, Work
 from ipam_lib.storage.sqlite_history import SQLiteHistory
 from ipam_lib.storage.sqlite_pool import SQLitePool
@@ -130,22 +130,26 @@ class SQLiteStore(SQLitePool, SQLiteHistory, CopyableStore):
 
     def snapshot(self) -> AbstractAsyncContextManager[Snapshot]:
         # Imported where it is needed: what speaks BSON costs time and memory, and the service does not.
-        from ipam_lib.storage import sqlite_copying
+        from ipam_lib.storage import sqlite_bulk_copy
 
-        return sqlite_copying.snapshot(self.path, self._connection("copier"))
+        return sqlite_bulk_copy.snapshot(self.path, self._connection("copier"))
 
-    def fit(self, part: Part, data: bytes) -> Registration | None:
+    def validate(self, part: CollectionKind, data: bytes) -> Registration | None:
         from ipam_lib.storage import bson_documents
 
         return bson_documents.read(part, bson_documents.from_bson(data))
 
     async def load(
-        self, pages: AsyncIterable[tuple[Part, list[bytes]]], *, parts: Collection[Part], replace: bool
+        self,
+        pages: AsyncIterable[tuple[CollectionKind, list[bytes]]],
+        *,
+        parts: Collection[CollectionKind],
+        replace: bool,
     ) -> list[DuplicateReport]:
-        from ipam_lib.storage import sqlite_copying
+        from ipam_lib.storage import sqlite_bulk_copy
 
         loader = self._connection("loader", writable=True)
-        return await sqlite_copying.load(self.path, loader, pages, parts=parts, replace=replace)
+        return await sqlite_bulk_copy.load(self.path, loader, pages, parts=parts, replace=replace)
 
     async def _find(self, query: sqlite_rows.Query) -> list[Registration]:
         return await self._read(partial(sqlite_rows.fetch, query=query))
@@ -159,10 +163,10 @@ class SQLiteStore(SQLitePool, SQLiteHistory, CopyableStore):
     async def _scan(self, work: Work[T]) -> T:
         return await self._run("pager", work)
 
-    async def _write(self, work: Work[T], *, lasting: bool = True) -> T:
+    async def _write(self, work: Work[T], *, durable: bool = True) -> T:
         if self._writer is None:
             raise _closed()
-        return await self._within(self._timeout, self._writer.run(work, lasting=lasting))
+        return await self._within(self._timeout, self._writer.run(work, durable=durable))
 
     async def _run(self, name: str, work: Work[T], seconds: float | None = None) -> T:
         """Run on the connection of this name, within the time limit (the usual one, if no other is given), with the

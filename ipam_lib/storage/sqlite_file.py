@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ipam_lib.errors import ConfigError, StorageUnavailable, StoreConflict
-from ipam_lib.ownership import hand_over
+from ipam_lib.file_owner import chown_to_parent
 from ipam_lib.storage import sqlite_history, sqlite_pool
 
 T = TypeVar("T")
@@ -90,10 +90,10 @@ def _make(path: Path) -> None:
     for directory in reversed(missing):
         with suppress(FileExistsError):
             directory.mkdir(mode=0o700)
-            hand_over(directory)
+            chown_to_parent(directory)
     with suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-        hand_over(path)
+        chown_to_parent(path)
         # SQLite flushes the file; that it has a name in its directory is for us to flush.
         directory_fd = os.open(path.parent, os.O_RDONLY)
         try:

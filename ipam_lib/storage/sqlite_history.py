@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 from ipam_lib.models import Tenure
 from ipam_lib.storage import sqlite_json
 from ipam_lib.storage.documents import Document
-from ipam_lib.storage.history import HistoryStore, Place, to_document, to_tenure
+from ipam_lib.storage.history_store import HistoryStore, Place, to_document, to_tenure
 
 T = TypeVar("T")
 Query = tuple[str, Sequence[str | int]]
@@ -46,7 +46,7 @@ class SQLiteHistory(HistoryStore):
         """Run on the connection that pages."""
 
     @abstractmethod
-    async def _write(self, work: Callable[[sqlite3.Connection], T], *, lasting: bool = True) -> T:
+    async def _write(self, work: Callable[[sqlite3.Connection], T], *, durable: bool = True) -> T:
         """Run in a transaction; see `sqlite_writer.Writer.run`."""
 
     async def history_insert(self, tenures: Sequence[Tenure]) -> None:

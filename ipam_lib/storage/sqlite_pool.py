@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 from ipam_lib.models import IPFamily, PoolEntry, PoolState
 from ipam_lib.storage import sqlite_json
 from ipam_lib.storage.documents import Document
-from ipam_lib.storage.pool import Cooling, PoolKey, PoolStore, to_document, to_entry
+from ipam_lib.storage.pool_store import Cooling, PoolKey, PoolStore, to_document, to_entry
 
 T = TypeVar("T")
 Query = tuple[str, Sequence[str | int]]
@@ -51,15 +51,17 @@ class SQLitePool(PoolStore):
         """Run on the connection that looks up."""
 
     @abstractmethod
-    async def _write(self, work: Callable[[sqlite3.Connection], T], *, lasting: bool = True) -> T:
+    async def _write(self, work: Callable[[sqlite3.Connection], T], *, durable: bool = True) -> T:
         """Run in a transaction; see `sqlite_writer.Writer.run`."""
 
     async def pool_insert(self, entries: Sequence[PoolEntry]) -> None:
         await self._write(partial(insert_all, entries=entries))
 
-    async def pool_claim(self, *, zone: str, ip_family: IPFamily, by: str) -> PoolEntry | None:
+    async def pool_claim(self, *, zone: str, ip_family: IPFamily, registration_id: str) -> PoolEntry | None:
         # Nobody is told of it before the registration has gone live: that is flushed, and takes this along.
-        return await self._write(partial(claim, zone=zone, ip_family=ip_family, by=by), lasting=False)
+        return await self._write(
+            partial(claim, zone=zone, ip_family=ip_family, registration_id=registration_id), durable=False
+        )
 
     async def pool_replace(self, old: PoolEntry, new: PoolEntry) -> bool:
         return await self._write(partial(replace, old=old, new=new))
@@ -108,19 +110,19 @@ def insert_document(connection: sqlite3.Connection, document: Document) -> None:
     connection.execute(_INSERT, {**_row(to_entry(document)), "document": sqlite_json.dump(document)})
 
 
-def claim(connection: sqlite3.Connection, zone: str, ip_family: IPFamily, by: str) -> PoolEntry | None:
+def claim(connection: sqlite3.Connection, zone: str, ip_family: IPFamily, registration_id: str) -> PoolEntry | None:
     """See `PoolStore.pool_claim`."""
     row = connection.execute(f"SELECT document {_READY} LIMIT 1", (zone, ip_family)).fetchone()
     if row is None:
         return None
-    claimed = _entry(row[0]).changed(PoolState.CLAIMED, by=by)
+    claimed = _entry(row[0]).changed(PoolState.CLAIMED, registration_id=registration_id)
     _update(connection, claimed)
     return claimed
 
 
 def replace(connection: sqlite3.Connection, old: PoolEntry, new: PoolEntry) -> bool:
     """See `PoolStore.pool_replace`."""
-    if not _still(connection, old):
+    if not _is_current(connection, old):
         return False
     _update(connection, new)
     return True
@@ -128,7 +130,7 @@ def replace(connection: sqlite3.Connection, old: PoolEntry, new: PoolEntry) -> b
 
 def delete(connection: sqlite3.Connection, old: PoolEntry) -> bool:
     """See `PoolStore.pool_delete`."""
-    if not _still(connection, old):
+    if not _is_current(connection, old):
         return False
     connection.execute("DELETE FROM pool WHERE id = ?", (old.id,))
     return True
@@ -150,7 +152,7 @@ def count(connection: sqlite3.Connection) -> dict[PoolKey, int]:
     return {PoolKey(zone, ip_family, PoolState(state)): number for zone, ip_family, state, number in rows}
 
 
-def _still(connection: sqlite3.Connection, old: PoolEntry) -> bool:
+def _is_current(connection: sqlite3.Connection, old: PoolEntry) -> bool:
     row = connection.execute("SELECT document FROM pool WHERE id = ?", (old.id,)).fetchone()
     return row is not None and _entry(row[0]).revision == old.revision
 
@@ -172,7 +174,7 @@ def _row(entry: PoolEntry) -> dict[str, Any]:
         "address": entry.address,
         "place": document["order"],
         "state": entry.state.value,
-        "registration_id": entry.by,
+        "registration_id": entry.registration_id,
         "document": sqlite_json.dump(document),
     }
 

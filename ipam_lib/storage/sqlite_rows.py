@@ -12,7 +12,7 @@ from typing import Any
 from ipam_lib.models import Filter, IPFamily, Registration, ServiceKey, State
 from ipam_lib.storage import sqlite_json
 from ipam_lib.storage.base import DuplicateReport
-from ipam_lib.storage.documents import Document, change, to_document, to_registration, told_apart
+from ipam_lib.storage.documents import Document, change, mark_duplicate, to_document, to_registration
 from ipam_lib.storage.usage import Usage, UsageCounting
 
 Query = tuple[str, Sequence[str | int]]
@@ -85,9 +85,9 @@ def insert_apart(connection: sqlite3.Connection, document: Document) -> None:
     if row is not None and not registration.duplicate:
         other = sqlite_json.load(row[0])
         if other["_id"] < document["_id"]:
-            document = told_apart(document)
+            document = mark_duplicate(document)
         elif other["_id"] > document["_id"]:
-            _update(connection, told_apart(other))
+            _update(connection, mark_duplicate(other))
     insert_document(connection, document)
 
 

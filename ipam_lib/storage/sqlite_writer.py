@@ -30,7 +30,7 @@ class _Write:
     """`lasting`: whether it must be on the disk when it is answered. `result` or `error` is what came of it."""
 
     work: Work[Any]
-    lasting: bool
+    durable: bool
     outcome: asyncio.Future[Any]
     result: Any = None
     error: Exception | None = None
@@ -57,7 +57,7 @@ class Writer:
         self._waiting: deque[_Write] = deque()
         self._sending: asyncio.Task[None] | None = None
 
-    async def run(self, work: Work[T], *, lasting: bool = True) -> T:
+    async def run(self, work: Work[T], *, durable: bool = True) -> T:
         """What `work` returns, in a transaction. When the caller is cancelled before it has begun it does not run at
         all; once begun it runs to its end.
 
@@ -67,7 +67,7 @@ class Writer:
         Raises StoreConflict when a unique index refuses it, StorageUnavailable (`applied` when it may have happened).
         """
         loop = asyncio.get_running_loop()
-        write = _Write(work, lasting, loop.create_future())
+        write = _Write(work, durable, loop.create_future())
         self._waiting.append(write)
         if self._sending is None:
             self._sending = loop.create_task(self._send())
@@ -108,7 +108,7 @@ def _together(connection: sqlite3.Connection, group: Sequence[_Write]) -> None:
     Raises StorageUnavailable when the commit fails (whether any of it happened is then unknown), sqlite3.Error when
     surely nothing was written.
     """
-    if any(write.lasting for write in group):
+    if any(write.durable for write in group):
         sqlite_file.transaction(connection, partial(_each, group=group))
         return
     # Commits are appended to one log, so the next one that is flushed takes this one along

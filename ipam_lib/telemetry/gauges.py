@@ -96,7 +96,7 @@ def _pool_wanted(shown: Statistics | None) -> Metric:
     return wanted
 
 
-class CountsElsewhere(Collector):
+class CallbackCounter(Collector):
     """A counter that somebody else keeps: `read` gives its values, by the one label."""
 
     def __init__(self, name: str, about: str, label: str, read: Callable[[], Mapping[str, int]]) -> None:

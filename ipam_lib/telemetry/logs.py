@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, TextIO
 
-from ipam_lib.telemetry.redaction import STANDARD, settle
+from ipam_lib.telemetry.redaction import STANDARD, freeze_and_redact
 
 HTTP = "ipam_lib.http"
 
@@ -126,7 +126,7 @@ class TextHandler(logging.Handler):
         self._piped = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._lines.append(self.format(record if self._piped else settle(record)) + "\n")
+        self._lines.append(self.format(record if self._piped else freeze_and_redact(record)) + "\n")
         if not self._piped:
             self.flush()
 

@@ -29,7 +29,7 @@ from ipam_lib.errors import StoreConflict
 from ipam_lib.models import IPFamily
 from ipam_lib.registry import PoolReport, RecoverReport, ReleaseReport, Statistics
 from ipam_lib.storage.base import Store
-from ipam_lib.telemetry.gauges import CountsElsewhere, StatisticsGauges
+from ipam_lib.telemetry.gauges import CallbackCounter, StatisticsGauges
 from ipam_lib.version import __version__
 
 # When each counter was made would double what is shown, and Prometheus has no use for it in this format.
@@ -118,13 +118,13 @@ class Metrics:
     def _histogram(self, name: str, about: str, *labels: str) -> Histogram:
         return Histogram(f"ipam_{name}", about, labels, buckets=_FAST, registry=self._all)
 
-    def read_when_asked(self, name: str, about: str, read: Callable[[], float]) -> None:
+    def add_callback_gauge(self, name: str, about: str, read: Callable[[], float]) -> None:
         """A gauge whose value is what `read` says at that moment."""
         Gauge(f"ipam_{name}", about, registry=self._all).set_function(read)
 
-    def count_when_asked(self, name: str, about: str, label: str, read: Callable[[], Mapping[str, int]]) -> None:
+    def add_callback_counter(self, name: str, about: str, label: str, read: Callable[[], Mapping[str, int]]) -> None:
         """A counter that somebody else keeps: its values, by `label`, are what `read` says at that moment."""
-        self._all.register(CountsElsewhere(f"ipam_{name}", about, label, read))
+        self._all.register(CallbackCounter(f"ipam_{name}", about, label, read))
 
     def counted(self, statistics: Statistics) -> None:
         """What there is has been counted."""
@@ -173,7 +173,7 @@ class Metrics:
         return generate_latest(self._all)
 
 
-def metered(store: Store, observe: Observe, monotonic: Callable[[], float] = time.perf_counter) -> Store:
+def instrument(store: Store, observe: Observe, monotonic: Callable[[], float] = time.perf_counter) -> Store:
     """The same store, each operation of which is told to `observe`: its name, `ok`, `conflict`, `error` or
     `cancelled`, and seconds."""
 

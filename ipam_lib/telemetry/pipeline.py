@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Final, TextIO
 
 from ipam_lib.telemetry import logs
-from ipam_lib.telemetry.files import LogFile
 from ipam_lib.telemetry.json_lines import JSONFormatter
-from ipam_lib.telemetry.redaction import settle
+from ipam_lib.telemetry.redaction import freeze_and_redact
+from ipam_lib.telemetry.rotating_files import LogFile
 
 LONGEST_QUEUE: Final = 10_000
 LARGEST_BATCH: Final = 500
@@ -48,7 +48,7 @@ class _Enqueue(logging.Handler):
             return
         if (current := logs.request_id.get()) is not None and not hasattr(record, "request_id"):
             record.request_id = current
-        settle(record)
+        freeze_and_redact(record)
         self.records.append(record)
         self.accepted += 1
         if not self.wake.is_set():

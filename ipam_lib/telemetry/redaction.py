@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from typing import Any, Final
 from urllib.parse import quote, quote_plus
 
-from ipam_lib.telemetry.masking import MASK
+from ipam_lib.telemetry.body_masking import MASK
 
 SHORTEST: Final = 6
 """Shorter texts are not taken out: they stand in other words too. Every secret of a request is longer."""
@@ -50,12 +50,12 @@ def forms(secret: str) -> tuple[str, ...]:
     return tuple(sorted(spelled, key=len, reverse=True))
 
 
-def remember(secrets: Iterable[str]) -> None:
+def add_secrets(secrets: Iterable[str]) -> None:
     """Take these out of every line from now on."""
     _of_process.update(form for secret in secrets if len(secret) >= SHORTEST for form in forms(secret))
 
 
-def hold(*secrets: object) -> None:
+def set_request_secrets(*secrets: object) -> None:
     """Take these out of the lines of the request that the running task works for. What is no text, or too short, is
     none."""
     held = [one for one in secrets if isinstance(one, str) and len(one) >= SHORTEST]
@@ -108,7 +108,7 @@ def _message(record: logging.LogRecord) -> str:
         return f"a bug: this line lacks its values: {record.msg}"
 
 
-def settle(record: logging.LogRecord) -> logging.LogRecord:
+def freeze_and_redact(record: logging.LogRecord) -> logging.LogRecord:
     """Turn a record into text for good, in the task that logged it, and redact that: message, fields and traceback.
     Never raises."""
     fields = record.__dict__

@@ -10,9 +10,9 @@ from typing import Final
 from aiohttp import hdrs, web
 from aiohttp.abc import AbstractAccessLogger
 
+from ipam_lib.telemetry.body_masking import mask_body, mask_text
 from ipam_lib.telemetry.logs import HTTP
-from ipam_lib.telemetry.masking import mask_body, mask_text
-from ipam_lib.web.answers import BODY, DATA, REASON, request_id_of
+from ipam_lib.web.responses import BODY, DATA, REASON, request_id_of
 
 log = logging.getLogger(HTTP)
 

@@ -11,8 +11,8 @@ from typing import Any, Final
 from aiohttp import HttpVersion10, HttpVersion11, web
 
 from ipam_lib.web.access import AccessLogger
-from ipam_lib.web.answers import bug_answer, dress, error_answer, plain_http_answer
 from ipam_lib.web.inflight import InFlight
+from ipam_lib.web.responses import add_common_headers, bug_response, error_response, plain_http_response
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ class Connection(web.RequestHandler):
         return self._head_timer is None and self._waiting_for_head()
 
     @property
-    def unheard(self) -> bool:
+    def awaiting_request(self) -> bool:
         """Whether a request is on its way: it has begun, or the connection has been opened to send one."""
         return self._head_timer is not None
 
@@ -177,17 +177,17 @@ class Connection(web.RequestHandler):
         del message
         if status >= 500:
             log.error("a bug: a request failed outside of every handler", exc_info=exc)
-            return bug_answer(request, close=True)
+            return bug_response(request, close=True)
         log.info("refused what is not valid HTTP", extra={"ip": request.remote, "reason": type(exc).__name__})
-        return error_answer(status, close=True)
+        return error_response(status, close=True)
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
         """Write the answer, in our shape, and close the connection after it when the server is about to leave."""
         if isinstance(resp, web.HTTPException):
-            resp = plain_http_answer(resp)
-        dress(request, resp)
+            resp = plain_http_response(resp)
+        add_common_headers(request, resp)
         if request._version not in (HttpVersion10, HttpVersion11):
             # Answered in the version that is spoken here (RFC 9110, section 6.2); aiohttp would repeat the client's.
             request._version = HttpVersion11

@@ -102,7 +102,7 @@ class StorageProbe:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Condition:
+class HealthState:
     """How the parts of the service are doing.
 
     `storage`: what is wrong with it, None when nothing is. `zones`: where they are from (`netbox` or `storage`), None
@@ -147,7 +147,7 @@ _REASONS: Final = {
 }
 
 
-def readiness(condition: Condition) -> tuple[int, dict[str, Any]]:
+def readiness(condition: HealthState) -> tuple[int, dict[str, Any]]:
     """Status and body of the answer.
 
     That NetBox is away is no reason not to be ready: whatever is registered is served without it.

@@ -15,8 +15,14 @@ from ipam_lib.crypto import Secret, same_text
 from ipam_lib.errors import IPAMError, NetBoxError, Unauthorized
 from ipam_lib.telemetry import logs
 from ipam_lib.telemetry.metrics import Metrics
-from ipam_lib.web.answers import bug_answer, dress, failure_answer, plain_http_answer, request_id_of
 from ipam_lib.web.inflight import InFlight
+from ipam_lib.web.responses import (
+    add_common_headers,
+    bug_response,
+    failure_response,
+    plain_http_response,
+    request_id_of,
+)
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +58,7 @@ async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     began = time.perf_counter()
     with app[INFLIGHT].request():
         response = await _answer(request, handler)
-    dress(request, response)
+    add_common_headers(request, response)
     resource = request.match_info.route.resource
     route = resource.canonical if resource is not None else "none"
     app[METRICS].request(route, request.method, response.status, time.perf_counter() - began)
@@ -64,16 +70,16 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         return await handler(request)
     except NetBoxError as error:
         log.warning("%s", error.message, extra={"netbox": error.detail})
-        return failure_answer(error)
+        return failure_response(error)
     except web.HTTPException as error:
-        return plain_http_answer(error)
+        return plain_http_response(error)
     except Exception as error:
         if isinstance(error, IPAMError) and error.status != 500:
             if error.status > 500:
                 log.warning("%s", error.message)
-            return failure_answer(error)
+            return failure_response(error)
         log.exception("a bug: the request failed in a way that nobody foresaw")
-        return bug_answer(request)
+        return bug_response(request)
 
 
 def time_left(request: web.Request) -> float:
@@ -81,7 +87,7 @@ def time_left(request: web.Request) -> float:
     return request[ANSWER_BY] - request.app[CLOCK].monotonic()
 
 
-async def in_time(request: web.Request, use_case: Callable[[float], Coroutine[Any, Any, T]]) -> T:
+async def with_deadline(request: web.Request, use_case: Callable[[float], Coroutine[Any, Any, T]]) -> T:
     """What the use case comes to, within the time that the request has; it is given the moment by which that ends.
 
     Raises Unavailable when it takes longer (it then goes on to its end), and what the use case raises.

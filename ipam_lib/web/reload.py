@@ -16,10 +16,10 @@ from typing import Any
 
 from ipam_lib.config import Settings
 from ipam_lib.errors import ConfigError, NetBoxError
-from ipam_lib.lifetimes import Parts
+from ipam_lib.lifecycle import Services
 from ipam_lib.netbox.endpoint import usable_token
 from ipam_lib.telemetry import redaction
-from ipam_lib.telemetry.lifetime import secrets_of
+from ipam_lib.telemetry.logging_setup import secrets_of
 from ipam_lib.web.middlewares import Bearer
 from ipam_lib.web.tls import Certificate, tls_context
 
@@ -41,7 +41,7 @@ class Reloader:
 
     load: Callable[[], tuple[Settings, list[str]]]
     settings: Settings
-    parts: Parts
+    services: Services
     bearer: Bearer | None = None
     certificate: Certificate | None = None
 
@@ -63,7 +63,7 @@ class Reloader:
                     ", ".join(copies),
                 )
         try:
-            await self.parts.zones.reload()
+            await self.services.zones.reload()
         except NetBoxError as error:
             log.warning("zones could not be loaded from NetBox: %s", error.detail or error)
         else:
@@ -86,9 +86,9 @@ class Reloader:
         cipher = replace(encryption, scheme=old.encryption_secrets.scheme).cipher()
         if later := take_a_restart(old, new):
             log.warning("these settings have changed, and take a restart: %s", ", ".join(later))
-        redaction.remember(secrets_of(new))
-        self.parts.netbox.set_token(new.netbox.token.reveal())
-        registry = self.parts.registry
+        redaction.add_secrets(secrets_of(new))
+        self.services.netbox.set_token(new.netbox.token.reveal())
+        registry = self.services.registry
         registry.context = replace(registry.context, cipher=cipher)
         if self.bearer is not None and new.auth.token is not None:
             self.bearer.token = new.auth.token

@@ -88,13 +88,13 @@ async def _stop_accepting(servers: Sequence[asyncio.Server]) -> None:
         server.close()
 
 
-async def _hear_out(server: web.Server) -> None:
+async def _await_pending_requests(server: web.Server) -> None:
     """Give clients that have connected, but not said yet what for, the time to do so. They were accepted, so to hang up
     on them would be to refuse a request that the next process would have served."""
     time = asyncio.get_running_loop().time
     until = time() + SECONDS_TO_HEAR_OUT
     while time() < until:
-        if not any(isinstance(one, Connection) and one.unheard for one in server.connections):
+        if not any(isinstance(one, Connection) and one.awaiting_request for one in server.connections):
             break
         await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
     # Between the last byte of a request's head and its being counted as under way.
@@ -170,7 +170,7 @@ async def listening(app: web.Application, listen: Listen) -> AsyncIterator[str]:
         await _stop_accepting(servers)
         inflight.stopping = True
         if runner.server is not None:
-            await _hear_out(runner.server)
+            await _await_pending_requests(runner.server)
         if left := inflight.count:
             log.info("finishing what is in flight", extra={"in_flight": left})
         if left := await inflight.drain(SECONDS_TO_FINISH):
@@ -180,7 +180,7 @@ async def listening(app: web.Application, listen: Listen) -> AsyncIterator[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Supervision:
+class ServiceManagerHooks:
     """How whoever started the service is kept informed, and what is done when told to reload.
 
     `alive`: whether what works in the background does. `report`: how the service is doing, in words. `reload`: reads
@@ -194,13 +194,16 @@ class Supervision:
 
 
 async def serve(
-    app: web.Application, listen: Listen, announce: Callable[[str], None], supervision: Supervision | None = None
+    app: web.Application,
+    listen: Listen,
+    announce: Callable[[str], None],
+    supervision: ServiceManagerHooks | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then leave gracefully; a second signal ends the process at once.
 
     `announce` is called with the URL once connections are accepted. Raises ConfigError like `listening`.
     """
-    told = supervision or Supervision()
+    told = supervision or ServiceManagerHooks()
     notifier = told.notifier
 
     with stop_signals() as stop, reload_signal() if told.reload else nullcontext(asyncio.Event()) as wanted:
@@ -219,7 +222,7 @@ async def serve(
     log.info("stopped")
 
 
-async def _reload(told: Supervision, wanted: asyncio.Event) -> None:
+async def _reload(told: ServiceManagerHooks, wanted: asyncio.Event) -> None:
     """Reload as often as it is wanted, one at a time."""
     while True:
         await wanted.wait()

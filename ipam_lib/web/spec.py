@@ -17,11 +17,11 @@ from webargs.aiohttpparser import AIOHTTPParser
 from ipam_lib import schemas
 from ipam_lib.telemetry import redaction
 from ipam_lib.version import __version__
-from ipam_lib.web.answers import DATA, REQUEST_ID_HEADER
-from ipam_lib.web.body import SECONDS_FOR_BODY, read_body
 from ipam_lib.web.middlewares import time_left
+from ipam_lib.web.request_body import SECONDS_FOR_BODY, read_body
+from ipam_lib.web.responses import DATA, REQUEST_ID_HEADER
 
-__all__ = ["DATA", "GUESSED", "SERVICE", "SPECIFICATION", "add_specification", "documented", "validation_middleware"]
+__all__ = ["DATA", "SERVICE", "SPECIFICATION", "THROTTLED", "add_specification", "documented", "validation_middleware"]
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
@@ -67,7 +67,7 @@ _ERRORS: Final = {
     500: "A bug; the body repeats the request id under which it was logged",
     503: "NetBox or the storage is away or too slow; nothing is half done",
 }
-GUESSED: Final = "Too many wrong secrets came from this source; this one was not looked at"
+THROTTLED: Final = "Too many wrong secrets came from this source; this one was not looked at"
 # What any request with a body can come to.
 _ALWAYS: Final = (400, 408, 413, 415, 417, 500, 503)
 
@@ -91,7 +91,7 @@ class BodyParser(AIOHTTPParser):
         seconds = min(SECONDS_FOR_BODY, time_left(req))
         body = schemas.parse_json(await read_body(req, seconds=seconds))
         if isinstance(body, dict):
-            redaction.hold(body.get("secret"), body.get("new_secret"))
+            redaction.set_request_secrets(body.get("secret"), body.get("new_secret"))
         return _PARSERS[type(argmap)](body)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ipam_lib.archive import ArchiveReader, ArchiveWriter, CollectionEntry, Namespace, Prelude, opened
-from ipam_lib.storage.copying import CopyableStore, Part
+from ipam_lib.storage.bulk_copy import CollectionKind, CopyableStore
 from tests.cli.installation import Installation
 from tests.storage.samples import LEGACY
 from tests.support.processes import REPOSITORY
@@ -40,16 +40,16 @@ def read(data: bytes) -> dict[str, list[bytes]]:
     return found
 
 
-def stored(installation: Installation) -> dict[Part, list[bytes]]:
+def stored(installation: Installation) -> dict[CollectionKind, list[bytes]]:
     """Everything that is stored."""
 
-    async def dump() -> dict[Part, list[bytes]]:
+    async def dump() -> dict[CollectionKind, list[bytes]]:
         store = installation.backend.store()
         assert isinstance(store, CopyableStore)
         await store.open()
         try:
             async with store.snapshot() as snapshot:
-                return {part: [one async for page in snapshot.dump(part) for one in page] for part in Part}
+                return {part: [one async for page in snapshot.dump(part) for one in page] for part in CollectionKind}
         finally:
             await store.close()
 

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from pymongo import MongoClient
 
-from ipam_lib.cli.checks import files
+from ipam_lib.cli.checks import config_files
 from ipam_lib.config import ServerSection
 from ipam_lib.findings import Finding
 from ipam_lib.netbox.client import NetBoxSettings
@@ -249,7 +249,7 @@ def test_when_a_certificate_is_valid(tmp_path: Path, day: int, status: str, told
     begin = datetime(2026, 1, 1, tzinfo=UTC)
     crt, key = certificate(tmp_path, begin=begin, days=100)
     section = ServerSection(host="127.0.0.1", port=0, tls_cert=crt, tls_key=key)
-    finding = next(files.server(section, begin + timedelta(days=day)))
+    finding = next(config_files.server(section, begin + timedelta(days=day)))
     assert (finding.check, finding.status) == ("server.tls", status)
     assert told in finding.message
 

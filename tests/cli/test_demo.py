@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from ipam_lib.cli import demo
-from ipam_lib.cli.outcome import CommandError
+from ipam_lib.cli.exit_codes import CommandError
 from ipam_lib.config import Settings
 from ipam_lib.schemas import REGISTER_EXAMPLE
 from tests.support.processes import Process, call, run, running

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from ipam_lib.cli.values import moments
+from ipam_lib.cli.argtypes import moments
 from ipam_lib.models import Tenure
-from ipam_lib.storage import history as storage
+from ipam_lib.storage import history_store as storage
 from tests.cli.installation import Installation
 from tests.storage.backends import MongoBackend, SQLiteBackend
 from tests.storage.samples import legacy_documents, object_id

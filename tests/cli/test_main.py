@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ipam_lib.cli import main as cli
-from ipam_lib.cli.outcome import CommandError
+from ipam_lib.cli.exit_codes import CommandError
 from ipam_lib.cli.parser import COMMANDS, build_parser, subparser
 from ipam_lib.errors import ConfigError
 from ipam_lib.version import __version__

@@ -19,9 +19,9 @@ from ipam_lib.archive import ArchiveError, ArchiveReader, Namespace, opened
 from ipam_lib.cli import archive_check, terminal
 from ipam_lib.crypto import Cipher, KeySet
 from ipam_lib.models import PoolEntry, PoolState
-from ipam_lib.storage import pool
+from ipam_lib.storage import pool_store
 from ipam_lib.storage.bson_documents import to_bson
-from ipam_lib.storage.copying import Part
+from ipam_lib.storage.bulk_copy import CollectionKind
 from ipam_lib.storage.sqlite import SQLiteStore
 from tests.cli.archives import CONFIGURED, REAL, archive, killed_in, made, process, read, stored
 from tests.cli.installation import Installation, document
@@ -34,7 +34,9 @@ DOCUMENTS = [to_bson(one) for one in legacy_documents()]
 OURS = Namespace(CONFIGURED, "addresses")
 ONE = to_bson(document(1, secret="s"))
 TWO = to_bson(document(2, secret="s"))
-ENTRY = to_bson(pool.to_document(PoolEntry(object_id(1), "inet", "ipv4", "192.0.2.9/32", PoolState.READY, netbox_id=9)))
+ENTRY = to_bson(
+    pool_store.to_document(PoolEntry(object_id(1), "inet", "ipv4", "192.0.2.9/32", PoolState.READY, netbox_id=9))
+)
 
 
 def names(installation: Installation) -> Namespace:
@@ -44,7 +46,7 @@ def names(installation: Installation) -> Namespace:
 
 
 def registrations(installation: Installation) -> list[bytes]:
-    return stored(installation)[Part.REGISTRATIONS]
+    return stored(installation)[CollectionKind.REGISTRATIONS]
 
 
 def refused(installation: Installation, *arguments: str, status: int = 1) -> str:
@@ -136,7 +138,7 @@ def test_several_collections_and_databases(installation: Installation) -> None:
     done = installation.run("mongo-restore", "--in", archive(installation, content), "--format", "json")
     assert done.status == 0
     found = stored(installation)
-    assert (found[Part.REGISTRATIONS], found[Part.POOL]) == ([ONE], [ENTRY])
+    assert (found[CollectionKind.REGISTRATIONS], found[CollectionKind.POOL]) == ([ONE], [ENTRY])
     assert done.json["not_restored"] == ["admin.system.users", "shop.addresses", f"{ours.database}.users"]
     assert "is taken for it" not in done.err
     text = installation.run("mongo-restore", "--in", archive(installation, content), "--drop")
@@ -236,7 +238,7 @@ def test_a_pool_is_not_dropped_either(installation: Installation) -> None:
     assert "(1 in addresses_pool)" in refused(installation, "--in", str(REAL))
     assert installation.run("mongo-restore", "--in", str(REAL), "--drop").status == 0
     # Its addresses may be registered in the archive.
-    assert stored(installation)[Part.POOL] == []
+    assert stored(installation)[CollectionKind.POOL] == []
 
 
 def test_a_dry_run(installation: Installation) -> None:
@@ -480,7 +482,7 @@ def test_from_one_store_to_the_other_and_back(
         assert done.returncode == 0, done.stderr
         archives.append(read(out.read_bytes()))
     assert archives[0] == archives[1] == archives[2]
-    assert archives[0]["addresses"] == before[Part.REGISTRATIONS]
+    assert archives[0]["addresses"] == before[CollectionKind.REGISTRATIONS]
     assert archives[0]["addresses_pool"] == [ENTRY]
 
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from ipam_lib.models import Tenure
 from ipam_lib.storage.base import Store
-from ipam_lib.storage.history import HistoryStore, Place
+from ipam_lib.storage.history_store import HistoryStore, Place
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from ipam_lib.models import IPFamily, PoolEntry, PoolState
 from ipam_lib.storage.base import Store
-from ipam_lib.storage.pool import Cooling, PoolKey, PoolStore
+from ipam_lib.storage.pool_store import Cooling, PoolKey, PoolStore
 
 T = TypeVar("T")
 
@@ -25,9 +25,11 @@ class FaultyPool(PoolStore):
     async def pool_insert(self, entries: Sequence[PoolEntry]) -> None:
         await self._call("pool_insert", lambda: self._inner.pool_insert(entries), write=True)
 
-    async def pool_claim(self, *, zone: str, ip_family: IPFamily, by: str) -> PoolEntry | None:
+    async def pool_claim(self, *, zone: str, ip_family: IPFamily, registration_id: str) -> PoolEntry | None:
         return await self._call(
-            f"pool_claim {by}", lambda: self._inner.pool_claim(zone=zone, ip_family=ip_family, by=by), write=True
+            f"pool_claim {registration_id}",
+            lambda: self._inner.pool_claim(zone=zone, ip_family=ip_family, registration_id=registration_id),
+            write=True,
         )
 
     async def pool_replace(self, old: PoolEntry, new: PoolEntry) -> bool:

@@ -69,7 +69,7 @@ MUTANTS = [
     Mutant(
         "the document always goes when a creation gives up",
         "registry/create.py",
-        "if not self.doubt and not self.made:",
+        "if not self.maybe_created and not self.made:",
         "if True:",
     ),
     Mutant(
@@ -81,7 +81,7 @@ MUTANTS = [
     Mutant(
         "a collision on the unique index taken for success",
         "registry/create.py",
-        "                if not await self._way_is_free(prefix):\n                    return Turn.TRY_ANOTHER",
+        "                if not await self._address_is_free(prefix):\n                    return Turn.NEXT_CANDIDATE",
         "                return Registered(prefix.prefix, created=True)",
     ),
     Mutant(
@@ -94,7 +94,7 @@ MUTANTS = [
         "a take-over that does not look for what was made",
         "registry/register.py",
         "adopted = await creation.adopt()",
-        "adopted = Turn.TRY_ANOTHER",
+        "adopted = Turn.NEXT_CANDIDATE",
     ),
     Mutant(
         "a take-over before the lease has run out",
@@ -183,7 +183,7 @@ MUTANTS = [
         "a refused registration of a claimed address taken for success",
         "registry/create.py",
         "                if await claims.pass_on(self.context, entry, self.deadline):\n"
-        "                    return Turn.TRY_ANOTHER",
+        "                    return Turn.NEXT_CANDIDATE",
         "                return _registered(live)",
         warm=True,
     ),
@@ -240,7 +240,7 @@ MUTANTS = [
     Mutant(
         "no look-up of what the pool was making",
         "registry/pool/ending.py",
-        "found = await context.netbox.find_by_uuid([one.id for one in entries], limit=deadline.for_reading())",
+        "found = await context.netbox.find_by_uuid([one.id for one in entries], limit=deadline.call_limit())",
         "found = []",
         warm=True,
     ),
@@ -261,7 +261,7 @@ MUTANTS = [
     Mutant(
         "an address that cools down without its entry's id on the prefix",
         "registry/release.py",
-        "        await context.netbox.update_many(held, limit=deadline.for_reading())",
+        "        await context.netbox.update_many(held, limit=deadline.call_limit())",
         "        pass",
         warm=True,
     ),

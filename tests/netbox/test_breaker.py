@@ -158,7 +158,7 @@ class BreakerMachine(RuleBasedStateMachine):
     def end(self, data: st.DataObject, outcome: str) -> None:
         ticket = self.under_way.pop(data.draw(st.integers(0, len(self.under_way) - 1)))
         probing = ticket is self.probe
-        counts = probing or (self.closed and not ticket.probe and ticket.era == self.era)
+        counts = probing or (self.closed and not ticket.probe and ticket.generation == self.generation)
         getattr(self.breaker, outcome)(ticket)
         if probing:
             self.probe = None
@@ -172,8 +172,8 @@ class BreakerMachine(RuleBasedStateMachine):
                 self.closed, self.opened_at = False, self.clock.monotonic()
 
     @property
-    def era(self) -> int:
-        return self.breaker._era
+    def generation(self) -> int:
+        return self.breaker._generation
 
     @rule(seconds=st.sampled_from([0.1, 1.0, 5.0, 40.0]))
     def wait(self, seconds: float) -> None:

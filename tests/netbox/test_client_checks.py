@@ -191,7 +191,7 @@ async def test_a_netbox_that_does_not_page_by_id_is_refused(wire: WireServer, bo
 
 
 async def test_an_endless_listing_ends(wire: WireServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ipam_lib.netbox.reading.MOST_PAGES", 3)
+    monkeypatch.setattr("ipam_lib.netbox.client_read.MOST_PAGES", 3)
     wire.then(*[answer(200, page_json(prefix_json(9 + n, "9.9.9.9/32"), more=True)) for n in range(3)])
     async with client_for(wire.url) as client:
         with pytest.raises(NetBoxUnavailable):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ipam_lib.errors import NetBoxRejected, NetBoxUnavailable
-from ipam_lib.netbox.simulator import Fault
+from netbox_simulator import Fault
 from tests.netbox.clients import LIMIT, TOKEN, UUID, client_for
 from tests.netbox.world import World, numbered
 

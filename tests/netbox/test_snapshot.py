@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ipam_lib.addresses import contains, family_of
 from ipam_lib.netbox.base import Container
-from ipam_lib.netbox.payloads import Mismatch
+from ipam_lib.netbox.payloads import UnexpectedResponse
 from ipam_lib.netbox.snapshot import Snapshot
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -200,9 +200,9 @@ def test_problems_are_told_with_their_weight() -> None:
 def test_a_document_that_is_of_no_use(changes: dict[str, object]) -> None:
     document = snapshot(container(1, "10.0.0.0/8")).document(NETBOX)
     Snapshot.from_document(document, NETBOX)
-    with pytest.raises(Mismatch):
+    with pytest.raises(UnexpectedResponse):
         Snapshot.from_document(document | changes, NETBOX)
-    with pytest.raises(Mismatch):
+    with pytest.raises(UnexpectedResponse):
         Snapshot.from_document({key: value for key, value in document.items() if key not in changes}, NETBOX)
 
 

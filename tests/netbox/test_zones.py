@@ -14,8 +14,8 @@ import pytest
 
 from ipam_lib.errors import NetBoxRejected, NetBoxUnavailable, StorageUnavailable, UnknownZone
 from ipam_lib.netbox.base import Container
-from ipam_lib.netbox.simulator import Fault
 from ipam_lib.netbox.zones import ZoneCache
+from netbox_simulator import Fault
 from tests.netbox.world import World
 from tests.support.clock import EPOCH, FakeClock
 

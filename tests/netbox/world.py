@@ -8,7 +8,7 @@ from typing import Any
 
 from ipam_lib.netbox.base import Container
 from ipam_lib.netbox.client import NetBoxClient
-from ipam_lib.netbox.simulator import SIMULATOR, NetBoxModel, Simulator, create_app, sample_model, serve
+from netbox_simulator import SIMULATOR, NetBoxModel, Simulator, create_app, sample_model, serve
 from tests.netbox.clients import LIMIT, TOKEN, client_for
 
 ZONES: dict[str, dict[str, list[Any]]] = {

@@ -36,7 +36,7 @@ async def test_a_released_address_is_held_as_reserved(cooling: World) -> None:
     await released(cooling, "a")
     assert await cooling.registrations() == []
     [held] = await cooling.pool()
-    assert (held.state, held.address, held.until) == (PoolState.COOLING, FIRST, cooling.now(minutes=MINUTES))
+    assert (held.state, held.address, held.cooldown_until) == (PoolState.COOLING, FIRST, cooling.now(minutes=MINUTES))
     [prefix] = cooling.prefixes
     assert (prefix.prefix, prefix.status, prefix.uuid) == (FIRST, "reserved", held.id)
     await cooling.settled()

@@ -343,11 +343,11 @@ async def test_a_given_address_that_is_being_made_is_waited_for(world: World) ->
     """The pool makes it at this very moment: then it is the pool's to give."""
     world.configure(warm={"inet": 4})
     world.netbox.next("create_next_many", after(partial(asyncio.sleep, 5)))
-    filling = world.begin(world.registry.keep_pool())
+    refill = world.begin(world.registry.keep_pool())
     await asyncio.sleep(1)  # it stands in NetBox, and no entry names it
     assert await world.register("a", address=FIRST) == FIRST
     assert "create_exact" not in world.netbox.calls
-    await filling
+    await refill
     await world.settled_after_keeping()
 
 

@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from ipam_lib.models import PoolState
-from ipam_lib.registry import Kind
+from ipam_lib.registry import DriftKind
 from tests.registry.test_pool import warmed
-from tests.registry.test_pool_handing_over import given
+from tests.registry.test_pool_handover import given
 from tests.registry.test_reconcile import MINUTE, PREFIXES, kinds, one_round, rounds
 from tests.registry.watched import Died, before, done_but, fails
 from tests.registry.world import FIRST, SECOND, THIRD, World, request
@@ -109,10 +109,10 @@ async def test_a_ready_address_whose_prefix_somebody_took_is_not_handed_out(
     await change(world)
     found = await one_round(world, fix=False)
     assert [(one.drift.kind, one.drift.address, one.drift.registration_id) for one in found] == [
-        (Kind.POOL_ENTRY_WITHOUT_PREFIX, SECOND, identity)
+        (DriftKind.POOL_ENTRY_WITHOUT_PREFIX, SECOND, identity)
     ]
     third = await rounds(world)
-    assert [one.repaired for one in third if one.drift.kind is Kind.POOL_ENTRY_WITHOUT_PREFIX] == [True]
+    assert [one.repaired for one in third if one.drift.kind is DriftKind.POOL_ENTRY_WITHOUT_PREFIX] == [True]
     assert SECOND not in await world.ready()
     for _ in range(3):
         await asyncio.sleep(MINUTE)
@@ -178,7 +178,7 @@ async def test_one_that_was_claimed_in_time_stays(world: World) -> None:
 async def test_a_cooldown_whose_prefix_somebody_deleted_is_ended(world: World) -> None:
     await cooling_down(world)
     world.steal(FIRST)
-    assert await kinds(world) == [Kind.POOL_ENTRY_WITHOUT_PREFIX]
+    assert await kinds(world) == [DriftKind.POOL_ENTRY_WITHOUT_PREFIX]
     assert [one.repaired for one in await rounds(world)] == [True]
     await world.nothing()
 
@@ -188,7 +188,7 @@ async def test_a_changed_status_is_named_and_left_to_people(world: World) -> Non
     await edit(world, SECOND, status="active")
     for _ in range(4):
         [found] = await one_round(world)
-        assert (found.drift.kind, found.repaired) == (Kind.POOL_STATUS_DIFFERS, False)
+        assert (found.drift.kind, found.repaired) == (DriftKind.POOL_STATUS_DIFFERS, False)
         assert found.drift.detail == "the pool holds it, ready; NetBox says active"
         await asyncio.sleep(MINUTE)
     assert SECOND in await world.ready()
@@ -203,7 +203,7 @@ async def test_what_nobody_makes_any_more_is_ended_without_the_worker(world: Wor
     with contextlib.suppress(Died):
         await world.registry.keep_pool()
     await asyncio.sleep(51)
-    assert await kinds(world) == [Kind.POOL_ENTRY_STUCK] * 3
+    assert await kinds(world) == [DriftKind.POOL_ENTRY_STUCK] * 3
     assert [one.repaired for one in await rounds(world)] == [True] * 3
     await world.nothing()
 
@@ -214,7 +214,7 @@ async def test_what_nobody_drops_any_more_is_ended_without_the_worker(world: Wor
     world.netbox.next("delete_many", fails(Died()))
     with contextlib.suppress(Died):
         await world.registry.keep_pool()
-    assert await kinds(world) == [Kind.POOL_ENTRY_STUCK] * 2
+    assert await kinds(world) == [DriftKind.POOL_ENTRY_STUCK] * 2
     assert [one.repaired for one in await rounds(world)] == [True] * 2
     await world.nothing()
 
@@ -226,7 +226,7 @@ async def test_what_cannot_be_handed_over_is_named_and_left_to_the_worker(world:
         await world.registry.keep_pool()
     assert await kinds(world) == [], "its lease is not over"
     await asyncio.sleep(25)
-    assert await kinds(world) == [Kind.POOL_ENTRY_STUCK]
+    assert await kinds(world) == [DriftKind.POOL_ENTRY_STUCK]
     assert not any(one.repaired for one in await rounds(world))
     await world.settled_after_keeping()
 

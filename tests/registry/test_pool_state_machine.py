@@ -231,7 +231,7 @@ class PoolMachine(Life):
     @invariant()
     def what_cools_down_is_remembered(self) -> None:
         held = self.run(self.world.pool(PoolState.COOLING))
-        self.cooling |= {(one.zone, one.address): one.until for one in held if one.until is not None}
+        self.cooling |= {(one.zone, one.address): one.cooldown_until for one in held if one.cooldown_until is not None}
 
     @invariant()
     def no_address_is_there_twice(self) -> None:

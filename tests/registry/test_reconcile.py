@@ -10,7 +10,7 @@ import pytest
 
 from ipam_lib.errors import Unavailable
 from ipam_lib.models import State
-from ipam_lib.registry import Found, Kind
+from ipam_lib.registry import DriftKind, DriftResult
 from tests.registry.watched import Died, Work, before, done_but, fails, netbox_lost
 from tests.registry.world import FIRST, LONGEST_REQUEST, MILLISECOND, SECOND, World, request
 
@@ -18,16 +18,16 @@ PREFIXES = "/api/ipam/prefixes/"
 MINUTE = 60.0
 
 
-async def one_round(world: World, *, fix: bool = True, **options: Any) -> list[Found]:
+async def one_round(world: World, *, fix: bool = True, **options: Any) -> list[DriftResult]:
     """What one round finds."""
     return [found async for found in world.registry.reconcile(fix=fix, **options)]
 
 
-async def kinds(world: World, *, fix: bool = False) -> list[Kind]:
+async def kinds(world: World, *, fix: bool = False) -> list[DriftKind]:
     return [found.drift.kind for found in await one_round(world, fix=fix)]
 
 
-async def rounds(world: World, *, seconds: float = MINUTE) -> list[Found]:
+async def rounds(world: World, *, seconds: float = MINUTE) -> list[DriftResult]:
     """What the third of three rounds finds."""
     for _ in range(2):
         for found in await one_round(world):
@@ -85,12 +85,12 @@ async def left_over(world: World) -> None:
     world.someone("192.0.2.5/32", uuid=(await world.on(FIRST)).id)
 
 
-REPAIRABLE: dict[Kind, Callable[[World], Awaitable[None]]] = {
-    Kind.REGISTRATION_WITHOUT_PREFIX: robbed,
-    Kind.PREFIX_WITHOUT_REGISTRATION: forgotten,
-    Kind.NETBOX_ID_DIFFERS: renumbered,
-    Kind.UUID_MISSING: unmarked,
-    Kind.PREFIX_LEFT_OVER: left_over,
+REPAIRABLE: dict[DriftKind, Callable[[World], Awaitable[None]]] = {
+    DriftKind.REGISTRATION_WITHOUT_PREFIX: robbed,
+    DriftKind.PREFIX_WITHOUT_REGISTRATION: forgotten,
+    DriftKind.NETBOX_ID_DIFFERS: renumbered,
+    DriftKind.UUID_MISSING: unmarked,
+    DriftKind.PREFIX_LEFT_OVER: left_over,
 }
 
 
@@ -132,14 +132,14 @@ async def stuck_creation(world: World) -> None:
     await asyncio.sleep(6 * LONGEST_REQUEST)
 
 
-UNREPAIRED: dict[str, tuple[Kind, Callable[[World], Awaitable[None]]]] = {
-    "marked as another's": (Kind.UUID_DIFFERS, marked_as_anothers),
-    "moved": (Kind.ADDRESS_DIFFERS, moved),
-    "in another zone": (Kind.ZONE_DIFFERS, in_another_zone),
-    "doubled": (Kind.DUPLICATE_PREFIX, doubled),
-    "a release": (Kind.STUCK, stuck_release),
-    "a creation": (Kind.STUCK, stuck_creation),
-    "one that is undone": (Kind.STUCK, stuck_undoing),
+UNREPAIRED: dict[str, tuple[DriftKind, Callable[[World], Awaitable[None]]]] = {
+    "marked as another's": (DriftKind.UUID_DIFFERS, marked_as_anothers),
+    "moved": (DriftKind.ADDRESS_DIFFERS, moved),
+    "in another zone": (DriftKind.ZONE_DIFFERS, in_another_zone),
+    "doubled": (DriftKind.DUPLICATE_PREFIX, doubled),
+    "a release": (DriftKind.STUCK, stuck_release),
+    "a creation": (DriftKind.STUCK, stuck_creation),
+    "one that is undone": (DriftKind.STUCK, stuck_undoing),
 }
 
 
@@ -155,7 +155,7 @@ async def test_a_sound_world_has_no_drift(world: World) -> None:
 
 
 @pytest.mark.parametrize("kind", REPAIRABLE)
-async def test_it_is_named_and_repaired_at_the_third_sighting(world: World, kind: Kind) -> None:
+async def test_it_is_named_and_repaired_at_the_third_sighting(world: World, kind: DriftKind) -> None:
     await world.register("a")
     await REPAIRABLE[kind](world)
     assert kind in await kinds(world)
@@ -166,7 +166,7 @@ async def test_it_is_named_and_repaired_at_the_third_sighting(world: World, kind
 
 
 @pytest.mark.parametrize("kind", REPAIRABLE)
-async def test_it_is_not_repaired_before_the_longest_request_has_passed_twice(world: World, kind: Kind) -> None:
+async def test_it_is_not_repaired_before_the_longest_request_has_passed_twice(world: World, kind: DriftKind) -> None:
     await world.register("a")
     await REPAIRABLE[kind](world)
     prefixes, registrations = world.prefixes, await world.registrations()
@@ -179,7 +179,7 @@ async def test_it_is_not_repaired_before_the_longest_request_has_passed_twice(wo
 
 
 @pytest.mark.parametrize("kind", REPAIRABLE)
-async def test_a_dry_run_writes_nothing_however_often_it_looks(world: World, kind: Kind) -> None:
+async def test_a_dry_run_writes_nothing_however_often_it_looks(world: World, kind: DriftKind) -> None:
     await world.register("a")
     await REPAIRABLE[kind](world)
     prefixes, registrations = world.prefixes, await world.registrations()
@@ -213,7 +213,7 @@ async def test_a_duplicate_of_the_earlier_service_is_named(world: World) -> None
     fields = {"service_name": "b", "namespace_id": "n", "cluster_id": "c"}
     double = {"_id": world.new_id(), "secret": one.secret, "zone": "inet", "address": FIRST, "ip_family": "ipv4"}
     await world.seed(double | {"services": [fields], "duplicate": double["_id"], "netbox_id": one.netbox_id})
-    assert Kind.DUPLICATE_REGISTRATION in await kinds(world)
+    assert DriftKind.DUPLICATE_REGISTRATION in await kinds(world)
 
 
 @pytest.mark.parametrize("uuid", [None, "somebody", "467579ae-b8d5-4524-9ce8-bcb66ee02ce0", "6B" * 12, "6b" * 11])
@@ -271,7 +271,7 @@ async def test_of_a_stuck_release_nothing_but_that_is_told(world: World) -> None
     await world.register("a")
     await left_over(world)
     await stuck_release(world)
-    assert await kinds(world) == [Kind.STUCK]
+    assert await kinds(world) == [DriftKind.STUCK]
 
 
 async def test_a_creation_that_is_under_way_is_no_drift(world: World) -> None:
@@ -292,7 +292,7 @@ async def test_a_registration_that_is_being_released_is_no_lost_one(world: World
 
     async def look(work: Work) -> Any:
         done = await work()
-        assert [found.drift.kind for found in await one_round(world)] == [Kind.STUCK]
+        assert [found.drift.kind for found in await one_round(world)] == [DriftKind.STUCK]
         return done
 
     world.netbox.next("delete_many", look)
@@ -308,7 +308,7 @@ async def test_a_lost_prefix_whose_address_somebody_took_is_reported(world: Worl
     await world.register("a")
     world.steal(FIRST)
     taken = world.someone(theirs)
-    [found] = [one for one in await rounds(world) if one.drift.kind is Kind.REGISTRATION_WITHOUT_PREFIX]
+    [found] = [one for one in await rounds(world) if one.drift.kind is DriftKind.REGISTRATION_WITHOUT_PREFIX]
     assert not found.repaired
     assert f"taken in NetBox by {theirs}" in found.note
     assert world.prefixes == [taken]
@@ -396,8 +396,8 @@ async def test_a_prefix_that_a_registration_names_gets_its_id_and_is_not_deleted
     one = await world.on(FIRST)
     await edit(world, FIRST, custom_fields={"k8s_uuid": "0" * 23 + "7"})
     found = {each.drift.kind: each for each in await rounds(world)}
-    assert found.keys() == {Kind.UUID_DIFFERS, Kind.PREFIX_WITHOUT_REGISTRATION}
-    assert found[Kind.PREFIX_WITHOUT_REGISTRATION].repaired
+    assert found.keys() == {DriftKind.UUID_DIFFERS, DriftKind.PREFIX_WITHOUT_REGISTRATION}
+    assert found[DriftKind.PREFIX_WITHOUT_REGISTRATION].repaired
     assert await world.on(FIRST) == one
     await world.settled()
     assert await one_round(world, fix=False) == []
@@ -419,5 +419,5 @@ async def test_a_registration_that_is_released_while_its_prefix_gets_its_id_leav
     for _ in range(3):
         await asyncio.sleep(MINUTE)
         last = await one_round(world)
-    assert [(each.drift.kind, each.repaired) for each in last] == [(Kind.PREFIX_WITHOUT_REGISTRATION, True)]
+    assert [(each.drift.kind, each.repaired) for each in last] == [(DriftKind.PREFIX_WITHOUT_REGISTRATION, True)]
     await world.nothing()

@@ -8,9 +8,9 @@ import pytest
 
 from ipam_lib.models import Registration
 from ipam_lib.netbox.base import Prefix
-from ipam_lib.netbox.reading import PAGE
-from ipam_lib.registry import Kind, drift
-from ipam_lib.registry.drift import Drift, Sightings
+from ipam_lib.netbox.client_read import PAGE
+from ipam_lib.registry import DriftKind, drift
+from ipam_lib.registry.drift import Drift, DriftHistory
 from tests.registry.bulk import BATCH, Bulk
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -33,8 +33,8 @@ async def test_every_drift_is_found_page_by_page(bulk: Bulk) -> None:
 
     found = [one.drift async for one in registry.reconcile()]
 
-    assert {one.address for one in found if one.kind is Kind.REGISTRATION_WITHOUT_PREFIX} == lost
-    assert {one.address for one in found if one.kind is Kind.PREFIX_WITHOUT_REGISTRATION} == left
+    assert {one.address for one in found if one.kind is DriftKind.REGISTRATION_WITHOUT_PREFIX} == lost
+    assert {one.address for one in found if one.kind is DriftKind.PREFIX_WITHOUT_REGISTRATION} == left
     assert len(found) == len(lost) + len(left)
     pages = bulk.services // BATCH
     assert bulk.netbox.counted["get_many"] == bulk.netbox.counted["find_by_uuid"] == pages
@@ -47,13 +47,13 @@ async def test_every_drift_is_found_page_by_page(bulk: Bulk) -> None:
 def test_what_is_remembered_from_round_to_round_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is beyond counts as seen for the first time, again and again, until others are gone."""
     monkeypatch.setattr(drift, "REMEMBERED", 3)
-    drifts = [Drift(Kind.REGISTRATION_WITHOUT_PREFIX, "inet", "192.0.2.0/32", f"{one}") for one in range(5)]
+    drifts = [Drift(DriftKind.REGISTRATION_WITHOUT_PREFIX, "inet", "192.0.2.0/32", f"{one}") for one in range(5)]
     document = None
     for expected in ([1, 1, 1, 1, 1], [2, 2, 2, 1, 1]):
-        sightings = Sightings.from_document(document)
+        sightings = DriftHistory.from_document(document)
         assert [sightings.count(one, NOON)[0] for one in drifts] == expected
         document = sightings.document()
         assert len(document["seen"]) == 3
-    sightings = Sightings.from_document(document)
+    sightings = DriftHistory.from_document(document)
     assert [sightings.count(one, NOON)[0] for one in drifts[2:]] == [3, 1, 1]
     assert len(sightings.document()["seen"]) == 3, "now there is room for them"

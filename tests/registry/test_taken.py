@@ -12,9 +12,11 @@ from tests.registry.world import World, request
 FIFTH = "192.0.2.4/32"
 
 
-async def assert_refused(world: World, by: str) -> None:
+async def assert_refused(world: World, registration_id: str) -> None:
     others = world.prefixes
-    with pytest.raises(AddressTaken, match=f"address {FIFTH} is already taken in NetBox by {by}, which is not") as no:
+    with pytest.raises(
+        AddressTaken, match=f"address {FIFTH} is already taken in NetBox by {registration_id}, which is not"
+    ) as no:
         await world.register(address=FIFTH)
     assert no.value.status == 409
     assert await world.registrations() == []

@@ -17,7 +17,7 @@ from ipam_lib.netbox.zones import ZoneCache
 from ipam_lib.registry import Context, Registry, RegistrySettings
 from ipam_lib.storage.base import Store
 from ipam_lib.storage.documents import Document
-from ipam_lib.storage.pool import order
+from ipam_lib.storage.pool_store import order
 from tests.registry.watched import Watched
 from tests.storage.backends import Backend
 from tests.support.simulated_netbox import NetBoxServer

@@ -14,7 +14,7 @@ from bson.datetime_ms import DatetimeMS
 from ipam_lib.archive import ArchiveReader
 from ipam_lib.storage import sqlite_json
 from ipam_lib.storage.bson_documents import from_bson, to_bson
-from ipam_lib.storage.copying import UnfitDocument
+from ipam_lib.storage.bulk_copy import UnfitDocument
 from ipam_lib.storage.documents import to_registration
 from tests.storage.samples import LEGACY, legacy_documents, object_id
 

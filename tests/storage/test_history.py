@@ -12,7 +12,7 @@ import pytest
 
 from ipam_lib.models import Departure, State, Tenure
 from ipam_lib.storage.base import Store
-from ipam_lib.storage.history import Place
+from ipam_lib.storage.history_store import Place
 from tests.storage.backends import Backend
 from tests.storage.conftest import OpenStore
 from tests.storage.samples import DAY, MILLISECOND, NOW, key, legacy_documents, object_id, registration, service

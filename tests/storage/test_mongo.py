@@ -14,7 +14,7 @@ from ipam_lib.errors import StorageUnavailable
 from ipam_lib.models import Filter, Registration, State, Tenure
 from ipam_lib.storage import mongo_history
 from ipam_lib.storage import mongo_queries as queries
-from ipam_lib.storage.history import Place
+from ipam_lib.storage.history_store import Place
 from ipam_lib.storage.mongo import MongoStore
 from tests.storage.backends import MongoBackend
 from tests.storage.conftest import OpenStore

@@ -12,7 +12,7 @@ from ipam_lib.errors import StoreConflict
 from ipam_lib.ids import object_ids
 from ipam_lib.models import PoolEntry, PoolState, pool_placeholder
 from ipam_lib.storage.base import Store
-from ipam_lib.storage.pool import Cooling, PoolKey
+from ipam_lib.storage.pool_store import Cooling, PoolKey
 
 NEW_ID = object_ids()
 MOMENT = datetime(2026, 11, 24, 12, 30, 15, 123000, tzinfo=UTC)
@@ -40,7 +40,9 @@ async def all_of(store: Store) -> list[PoolEntry]:
 
 
 async def test_an_entry_comes_back_as_it_was_stored(store: Store) -> None:
-    whole = entry("192.0.2.1/32", netbox_id=7, by=NEW_ID(), revision=3, lease_until=MOMENT, until=MOMENT)
+    whole = entry(
+        "192.0.2.1/32", netbox_id=7, registration_id=NEW_ID(), revision=3, lease_until=MOMENT, cooldown_until=MOMENT
+    )
     await store.pool_insert([whole])
     assert await store.pool_get_many([whole.id, NEW_ID()]) == [whole]
     assert await store.pool_find_address(zone="inet", address="192.0.2.1/32") == whole
@@ -75,31 +77,33 @@ async def test_the_lowest_ready_address_is_claimed(store: Store) -> None:
         entry("2001:db8::/128"),
     ]
     await store.pool_insert([*ready, *others, entry()])
-    claimed = await store.pool_claim(zone="inet", ip_family="ipv4", by="aaaaaaaaaaaaaaaaaaaaaaaa")
-    assert claimed == ready[1].changed(PoolState.CLAIMED, by="aaaaaaaaaaaaaaaaaaaaaaaa")
+    claimed = await store.pool_claim(zone="inet", ip_family="ipv4", registration_id="aaaaaaaaaaaaaaaaaaaaaaaa")
+    assert claimed == ready[1].changed(PoolState.CLAIMED, registration_id="aaaaaaaaaaaaaaaaaaaaaaaa")
     assert await store.pool_get_many([ready[1].id]) == [claimed]
     for address in ("192.0.2.20/32", "192.0.2.100/32", None):
-        next_one = await store.pool_claim(zone="inet", ip_family="ipv4", by=NEW_ID())
+        next_one = await store.pool_claim(zone="inet", ip_family="ipv4", registration_id=NEW_ID())
         assert (next_one.address if next_one else None) == address
 
 
 async def test_ipv6_addresses_are_claimed_in_their_order(store: Store) -> None:
     addresses = ["2001:db8::/128", "2001:db8::9/128", "2001:db8::a/128", "2001:db8::10/128", "2001:db8:0:1::/128"]
     await store.pool_insert([entry(address) for address in reversed(addresses)])
-    claimed = [await store.pool_claim(zone="inet", ip_family="ipv6", by=NEW_ID()) for _ in addresses]
+    claimed = [await store.pool_claim(zone="inet", ip_family="ipv6", registration_id=NEW_ID()) for _ in addresses]
     assert [one.address for one in claimed if one] == addresses
 
 
 async def test_claims_at_once_get_different_entries(store: Store) -> None:
     await store.pool_insert([entry(f"192.0.2.{number}/32") for number in range(20)])
-    claims = await asyncio.gather(*(store.pool_claim(zone="inet", ip_family="ipv4", by=NEW_ID()) for _ in range(25)))
+    claims = await asyncio.gather(
+        *(store.pool_claim(zone="inet", ip_family="ipv4", registration_id=NEW_ID()) for _ in range(25))
+    )
     assert sorted(one.address for one in claims if one) == sorted(f"192.0.2.{number}/32" for number in range(20))
 
 
 async def test_compare_and_set(store: Store) -> None:
-    first = entry("192.0.2.1/32", by=NEW_ID(), until=MOMENT)
+    first = entry("192.0.2.1/32", registration_id=NEW_ID(), cooldown_until=MOMENT)
     await store.pool_insert([first])
-    second = first.changed(PoolState.READY, by=None, until=None, netbox_id=5)
+    second = first.changed(PoolState.READY, registration_id=None, cooldown_until=None, netbox_id=5)
     assert await store.pool_replace(first, second)
     assert await store.pool_get_many([first.id]) == [second]
     assert not await store.pool_replace(first, first.changed(PoolState.DROPPING))
@@ -112,8 +116,11 @@ async def test_compare_and_set(store: Store) -> None:
 
 async def test_entries_by_their_registrations(store: Store) -> None:
     one, other = NEW_ID(), NEW_ID()
-    mine = [entry("192.0.2.1/32", by=one, state=PoolState.CLAIMED), entry("192.0.2.2/32", by=one)]
-    theirs = entry("192.0.2.3/32", by=other, state=PoolState.COOLING)
+    mine = [
+        entry("192.0.2.1/32", registration_id=one, state=PoolState.CLAIMED),
+        entry("192.0.2.2/32", registration_id=one),
+    ]
+    theirs = entry("192.0.2.3/32", registration_id=other, state=PoolState.COOLING)
     await store.pool_insert([*mine, theirs, entry("192.0.2.4/32")])
     assert await store.pool_find_by([one]) == mine
     assert await store.pool_find_by([other, one]) == [*mine, theirs]
@@ -150,14 +157,14 @@ async def test_those_beyond_the_lowest_and_the_counts(store: Store) -> None:
 
 async def test_what_cools_down(store: Store) -> None:
     cooling = [
-        entry(f"192.0.2.{number}/32", state=PoolState.COOLING, until=MOMENT + timedelta(minutes=number))
+        entry(f"192.0.2.{number}/32", state=PoolState.COOLING, cooldown_until=MOMENT + timedelta(minutes=number))
         for number in (7, 3, 5)
     ]
     others = [
-        entry("192.0.2.1/32", state=PoolState.DROPPING, until=MOMENT),
+        entry("192.0.2.1/32", state=PoolState.DROPPING, cooldown_until=MOMENT),
         entry("192.0.2.2/32"),
-        entry("192.0.2.3/32", zone="hnet", state=PoolState.COOLING, until=MOMENT),
-        entry("2001:db8::/128", state=PoolState.COOLING, until=MOMENT),
+        entry("192.0.2.3/32", zone="hnet", state=PoolState.COOLING, cooldown_until=MOMENT),
+        entry("2001:db8::/128", state=PoolState.COOLING, cooldown_until=MOMENT),
     ]
     assert await store.pool_cooling(zone="inet", ip_family="ipv4") == Cooling(0, None)
     await store.pool_insert([*cooling, *others])

@@ -18,7 +18,7 @@ import pytest
 from ipam_lib.errors import ConfigError, StorageUnavailable
 from ipam_lib.models import Filter, Registration, State
 from ipam_lib.storage import sqlite_file, sqlite_history, sqlite_rows
-from ipam_lib.storage.history import Place
+from ipam_lib.storage.history_store import Place
 from ipam_lib.storage.sqlite import SQLiteStore
 from tests.storage.samples import NOW, key, object_id, registration, service
 

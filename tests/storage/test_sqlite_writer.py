@@ -62,9 +62,9 @@ class Site:
     def let_go(self) -> None:
         self._held.set()
 
-    async def behind(self, *works: Work[Any], lasting: bool = True) -> list[asyncio.Task[Any]]:
+    async def behind(self, *works: Work[Any], durable: bool = True) -> list[asyncio.Task[Any]]:
         """Writes that wait for the one that is held up."""
-        tasks = [asyncio.create_task(self.writer.run(work, lasting=lasting)) for work in works]
+        tasks = [asyncio.create_task(self.writer.run(work, durable=durable)) for work in works]
         await asyncio.sleep(0)
         return tasks
 
@@ -182,10 +182,10 @@ async def test_what_need_not_last_is_not_flushed_unless_it_goes_with_what_must(s
         return int(found)
 
     normal, full = 1, 2
-    assert await site.writer.run(level, lasting=False) == normal
+    assert await site.writer.run(level, durable=False) == normal
     assert await site.writer.run(level) == full
     first = await site.hold()
-    tasks = [*await site.behind(level, lasting=False), *await site.behind(level)]
+    tasks = [*await site.behind(level, durable=False), *await site.behind(level)]
     site.let_go()
     await first
     assert await asyncio.gather(*tasks) == [full, full]
@@ -196,7 +196,7 @@ async def test_after_a_failure_it_flushes_again(site: Site) -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        await site.writer.run(fail, lasting=False)
+        await site.writer.run(fail, durable=False)
     assert site.watched is not None
     assert site.watched.statements[-1] == "PRAGMA synchronous = FULL"
 

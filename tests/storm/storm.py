@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from ipam_lib.assembly import assemble
 from ipam_lib.config import Settings
-from ipam_lib.lifetimes import SECONDS_BETWEEN_RECOVERIES
+from ipam_lib.lifecycle import SECONDS_BETWEEN_RECOVERIES
 from tests.storm.clients import Clients
 from tests.storm.compare import compare
 from tests.storm.lanes import Ledger, make_lanes

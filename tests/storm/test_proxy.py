@@ -8,7 +8,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from ipam_lib.netbox import simulator
+import netbox_simulator
 from tests.storm.proxy import FATES, STORMY, FaultProxy
 from tests.support.processes import TOKEN
 
@@ -18,8 +18,11 @@ NEW = {"prefix": "83.118.168.7/32", "status": "active"}
 
 @pytest.fixture
 async def proxy() -> AsyncIterator[FaultProxy]:
-    app = simulator.create_app(simulator.sample_model(), tokens=[TOKEN])
-    async with simulator.serve(app) as url, FaultProxy(url, seconds=0.01, late_seconds=0.02).listening() as proxy:
+    app = netbox_simulator.create_app(netbox_simulator.sample_model(), tokens=[TOKEN])
+    async with (
+        netbox_simulator.serve(app) as url,
+        FaultProxy(url, seconds=0.01, late_seconds=0.02).listening() as proxy,
+    ):
         yield proxy
 
 

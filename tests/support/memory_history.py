@@ -8,7 +8,7 @@ from datetime import datetime
 
 from ipam_lib.models import Tenure
 from ipam_lib.storage.documents import Document
-from ipam_lib.storage.history import HistoryStore, Place, to_document, to_tenure
+from ipam_lib.storage.history_store import HistoryStore, Place, to_document, to_tenure
 
 
 class MemoryHistory(HistoryStore):

@@ -9,7 +9,7 @@ from itertools import islice
 
 from ipam_lib.errors import StoreConflict
 from ipam_lib.models import IPFamily, PoolEntry, PoolState
-from ipam_lib.storage.pool import Cooling, Document, PoolKey, PoolStore, order, to_document, to_entry
+from ipam_lib.storage.pool_store import Cooling, Document, PoolKey, PoolStore, order, to_document, to_entry
 
 
 class MemoryPool(PoolStore):
@@ -25,11 +25,11 @@ class MemoryPool(PoolStore):
                 raise StoreConflict("the id is taken")
             self._put_entry(entry)
 
-    async def pool_claim(self, *, zone: str, ip_family: IPFamily, by: str) -> PoolEntry | None:
+    async def pool_claim(self, *, zone: str, ip_family: IPFamily, registration_id: str) -> PoolEntry | None:
         ready = self._ready(zone, ip_family)
         if not ready:
             return None
-        claimed = ready[0].changed(PoolState.CLAIMED, by=by)
+        claimed = ready[0].changed(PoolState.CLAIMED, registration_id=registration_id)
         self._put_entry(claimed)
         return claimed
 
@@ -52,7 +52,7 @@ class MemoryPool(PoolStore):
         return next((one for one in self._entries() if (one.zone, one.address) == (zone, address)), None)
 
     async def pool_find_by(self, registration_ids: Sequence[str]) -> list[PoolEntry]:
-        return [one for one in self._entries() if one.by in registration_ids]
+        return [one for one in self._entries() if one.registration_id in registration_ids]
 
     async def pool_page(self, states: Collection[PoolState], *, after: str | None, limit: int) -> list[PoolEntry]:
         found = (one for key, one in sorted(self._pool().items()) if one["state"] in states and key > (after or ""))
@@ -64,7 +64,7 @@ class MemoryPool(PoolStore):
     async def pool_cooling(self, *, zone: str, ip_family: IPFamily) -> Cooling:
         fitting = (zone, ip_family, PoolState.COOLING)
         found = [one for one in self._entries() if (one.zone, one.ip_family, one.state) == fitting]
-        return Cooling(len(found), min((one.until for one in found if one.until), default=None))
+        return Cooling(len(found), min((one.cooldown_until for one in found if one.cooldown_until), default=None))
 
     async def pool_counts(self) -> Mapping[PoolKey, int]:
         kinds = ((one["zone"], one["ip_family"], one["state"]) for one in self._pool().values())

@@ -113,15 +113,15 @@ class MemoryStore(MemoryPool, MemoryHistory, Store):
 
     async def replace(self, old: Registration, new: Registration) -> bool:
         self._check()
-        stored = self._still(old)
+        stored = self._is_current(old)
         if stored is None:
             return False
-        self._put(change(old, new, read_services(old) if old.witness else stored.get("services")).apply(stored))
+        self._put(change(old, new, read_services(old) if old.raw_document else stored.get("services")).apply(stored))
         return True
 
     async def delete(self, old: Registration) -> bool:
         self._check()
-        if self._still(old) is None:
+        if self._is_current(old) is None:
             return False
         del self.database.registrations[old.id]
         return True
@@ -220,7 +220,7 @@ class MemoryStore(MemoryPool, MemoryHistory, Store):
             raise StoreConflict("zone and address are taken")
         self.database.registrations[document["_id"]] = copy.deepcopy(document)
 
-    def _still(self, old: Registration) -> Document | None:
+    def _is_current(self, old: Registration) -> Document | None:
         """The stored document, if it still is `old`'s."""
         stored = self.database.registrations.get(old.id)
         if stored is None or to_registration(stored).revision != old.revision:
@@ -234,7 +234,7 @@ _KNOWN_STATES = {None, *State}
 
 
 def _read(document: Document) -> Registration:
-    return to_registration(document, witness=copy.deepcopy(document))
+    return to_registration(document, raw_document=copy.deepcopy(document))
 
 
 def _place(document: Document) -> tuple[Any, ...]:

@@ -21,13 +21,13 @@ from ipam_lib.clock import Clock
 from ipam_lib.errors import NetBoxUnavailable
 from ipam_lib.models import IPFamily
 from ipam_lib.netbox import payloads
-from ipam_lib.netbox.answers import Answer, understand
 from ipam_lib.netbox.base import Container, Prefix
 from ipam_lib.netbox.breaker import Breaker
 from ipam_lib.netbox.client import NetBoxClient, NetBoxSettings
-from ipam_lib.netbox.reading import PREFIXES
-from ipam_lib.netbox.simulator import Fault, Faults, Request, Response, Simulator, Zones, make_request, sample_model
+from ipam_lib.netbox.client_read import PREFIXES
+from ipam_lib.netbox.responses import NetBoxResponse, understand
 from ipam_lib.netbox.transport import Params, Transport
+from netbox_simulator import Fault, Faults, Request, Response, Simulator, Zones, make_request, sample_model
 
 TOKEN = "0123456789abcdef0123456789abcdef01234567"
 URL = "http://netbox.invalid"
@@ -183,7 +183,7 @@ class _Direct(Transport):
         allowed: float,
         expected: Collection[int],
         if_match: str | None = None,
-    ) -> Answer:
+    ) -> NetBoxResponse:
         if not self._open:
             raise NetBoxUnavailable(detail="the client is not open", applied=False)
         content = None if body is None else json.dumps(body).encode()

@@ -31,7 +31,7 @@ def test_the_age_goes_on_and_a_new_count_replaces_the_last_one() -> None:
 def test_counts_that_others_keep_are_read_when_asked() -> None:
     metrics = Metrics()
     dropped = {"queue": 1, "splunk": 0}
-    metrics.count_when_asked("log_dropped_lines", "Lost", "where", lambda: dropped)
+    metrics.add_callback_counter("log_dropped_lines", "Lost", "where", lambda: dropped)
     dropped["splunk"] = 7
     found = values(metrics)
     assert found["ipam_log_dropped_lines_total{where=queue}"] == 1

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from ipam_lib.errors import StorageUnavailable, StoreConflict
 from ipam_lib.models import Registration, State
 from ipam_lib.registry import RecoverReport, ReleaseReport
-from ipam_lib.telemetry.metrics import Metrics, metered
+from ipam_lib.telemetry.metrics import Metrics, instrument
 from tests.support.memory_store import MemoryStore
 
 
@@ -41,7 +41,7 @@ def test_outcomes_of_the_workers_and_gauges_read_when_asked() -> None:
     metrics.cleaned_up(ReleaseReport(expired_services=3, released=2, failed=1))
     metrics.recovered(RecoverReport(aborted=4, failed=5))
     now = [7.0]
-    metrics.read_when_asked("zones_age_seconds", "age", lambda: now[0])
+    metrics.add_callback_gauge("zones_age_seconds", "age", lambda: now[0])
     assert values(metrics)["ipam_zones_age_seconds"] == 7
     now[0] = 8.0
     found = values(metrics)
@@ -60,7 +60,7 @@ async def test_an_operation_that_was_given_up_is_no_error_of_the_storage() -> No
             await asyncio.Event().wait()
 
     metrics = Metrics()
-    store = metered(Slow(), metrics.storage_call)
+    store = instrument(Slow(), metrics.storage_call)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0):
             await store.ping()
@@ -70,7 +70,7 @@ async def test_an_operation_that_was_given_up_is_no_error_of_the_storage() -> No
 async def test_storage_operations_are_timed_with_their_results() -> None:
     metrics = Metrics()
     time = iter(range(100))
-    store = metered(MemoryStore(), metrics.storage_call, monotonic=lambda: float(next(time)))
+    store = instrument(MemoryStore(), metrics.storage_call, monotonic=lambda: float(next(time)))
     await store.open()
     await store.prepare()
     registration = Registration("a" * 24, "inet", "ipv4", "10.0.0.1/32", "sealed", state=State.CREATING, revision=1)

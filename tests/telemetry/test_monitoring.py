@@ -21,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from ipam_lib.models import PoolState
 from ipam_lib.registry import PoolReport, Statistics
 from ipam_lib.registry.listing import FamilyUse, ZoneUse
-from ipam_lib.storage.pool import PoolKey
+from ipam_lib.storage.pool_store import PoolKey
 from ipam_lib.storage.usage import Usage
 from ipam_lib.telemetry.metrics import Metrics
 from tests.support.not_run import skip_loudly
@@ -55,8 +55,8 @@ def text_with_everything() -> str:
     metrics.pool_kept(PoolReport(made=1))
     metrics.registered("inet", "ipv4")
     metrics.round_done("cleanup", ok=True, at=1.0)
-    metrics.read_when_asked("http_requests_in_flight", "In flight", lambda: 1)
-    metrics.count_when_asked("log_dropped_lines", "Lost", "where", lambda: {"queue": 0})
+    metrics.add_callback_gauge("http_requests_in_flight", "In flight", lambda: 1)
+    metrics.add_callback_counter("log_dropped_lines", "Lost", "where", lambda: {"queue": 0})
     place = ("inet", "ipv4")
     metrics.counted(
         Statistics(

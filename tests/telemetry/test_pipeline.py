@@ -81,7 +81,7 @@ def test_lines_about_requests_and_all_others_go_to_files_of_their_own(tmp_path: 
 
 def test_no_known_secret_leaves_the_process(tmp_path: Path, started: Make) -> None:
     stream = io.StringIO()
-    redaction.remember(["netbox-token-1", "short"])
+    redaction.add_secrets(["netbox-token-1", "short"])
     pipeline = started(stream=stream)
     token = redaction._of_request.set(("SuperSecret", "OtherSecret"))
     logger = logging.getLogger("ipam_lib.anything")

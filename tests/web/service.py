@@ -15,7 +15,7 @@ from aiohttp import web
 import ipam
 from ipam_lib.clock import Clock, SystemClock
 from ipam_lib.crypto import Secret
-from ipam_lib.lifetimes import Parts
+from ipam_lib.lifecycle import Services
 from ipam_lib.models import ClusterExpired, Registered, Request
 from ipam_lib.registry import PoolReport, RecoverReport, Registry, ReleaseReport, Statistics
 from ipam_lib.storage.base import DuplicateReport, Store
@@ -124,7 +124,7 @@ class FakeRegistry:
         await self._do("expire", request, deadline)
         return "83.118.168.10/32"
 
-    async def stranger(self, request: Request) -> bool:
+    async def is_unrelated_service(self, request: Request) -> bool:
         self.asked.append(("stranger", request))
         return True
 
@@ -159,7 +159,7 @@ class Service:
 
     url: str
     app: web.Application
-    parts: Parts
+    services: Services
     store: FakeStore
     netbox: FakeNetBox
     zones: FakeZones
@@ -211,7 +211,7 @@ async def service(
     double, netbox, zones, registry = FakeStore(), FakeNetBox(), zones or FakeZones(), FakeRegistry()
     if isinstance(store, FakeStore):
         double = store
-    parts = Parts(
+    services = Services(
         store=store if isinstance(store, Store) else cast(Store, double),
         netbox=netbox,
         zones=zones,
@@ -220,11 +220,11 @@ async def service(
         cleanup_seconds=3600,
     )
     app = ipam.create_app(
-        parts, bearer=Secret(TOKEN) if bearer else None, request_timeout_seconds=request_timeout_seconds
+        services, bearer=Secret(TOKEN) if bearer else None, request_timeout_seconds=request_timeout_seconds
     )
     listen = listen or Listen(host="127.0.0.1", port=0, limits=limits or Limits())
     async with listening(app, listen) as url, aiohttp.ClientSession(auto_decompress=False) as client:
-        yield Service(url, app, parts, double, netbox, zones, registry, client)
+        yield Service(url, app, services, double, netbox, zones, registry, client)
 
 
 def status_of(raw: bytes) -> int:

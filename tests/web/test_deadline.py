@@ -34,9 +34,9 @@ async def test_a_request_that_takes_too_long_is_503_and_goes_on_to_its_end(caplo
 
 async def test_the_registry_is_told_when_the_answer_must_be_ready() -> None:
     async with service(request_timeout_seconds=25) as running:
-        before = running.parts.clock.monotonic()
+        before = running.services.clock.monotonic()
         await running.call("POST", "/", BODY)
-        after = running.parts.clock.monotonic()
+        after = running.services.clock.monotonic()
         [deadline] = running.registry.deadlines
         assert deadline is not None
         assert before + 24.5 <= deadline <= after + 24.5

@@ -9,7 +9,7 @@ import pytest
 
 from ipam_lib.errors import StorageUnavailable
 from ipam_lib.netbox.zones import Trouble
-from ipam_lib.web.health import Condition, StorageProbe, in_words, readiness
+from ipam_lib.web.health import HealthState, StorageProbe, in_words, readiness
 from tests.web.service import FakeStore, FakeZones, service
 
 
@@ -64,7 +64,7 @@ async def test_the_socket_listens_while_everything_is_away() -> None:
 
 async def test_storage_that_answers_but_is_not_prepared_is_not_ready() -> None:
     async with service() as running:
-        running.parts.prepared = False
+        running.services.prepared = False
         status, content, _ = await running.call("GET", "/readyz")
         assert (status, content["storage"]) == (503, "is being prepared")
 
@@ -108,7 +108,7 @@ async def test_closing_ends_a_question_that_hangs() -> None:
 
 def test_readiness_names_everything_that_is_missing() -> None:
     status, report = readiness(
-        Condition(
+        HealthState(
             storage="does not answer", zones=None, zones_age_seconds=None, zones_trouble="refused", netbox_away=True
         )
     )
@@ -123,16 +123,18 @@ def test_readiness_names_everything_that_is_missing() -> None:
 @pytest.mark.parametrize(
     ("condition", "part", "words"),
     [
-        (Condition(netbox_away=True), "netbox", "not given out until it is back"),
-        (Condition(netbox_away=True, pool=True), "netbox", "out of the pool while it lasts"),
-        (Condition(zones_trouble="away"), "zones", "as they were last loaded"),
-        (Condition(zones="storage", zones_trouble="away"), "zones", "kept in storage"),
-        (Condition(zones_trouble="refused"), "zones", "is its token still good"),
-        (Condition(zones_trouble="odd"), "zones", "the log has more"),
-        (Condition(background=False), "background", "until the service restarts"),
+        (HealthState(netbox_away=True), "netbox", "not given out until it is back"),
+        (HealthState(netbox_away=True, pool=True), "netbox", "out of the pool while it lasts"),
+        (HealthState(zones_trouble="away"), "zones", "as they were last loaded"),
+        (HealthState(zones="storage", zones_trouble="away"), "zones", "kept in storage"),
+        (HealthState(zones_trouble="refused"), "zones", "is its token still good"),
+        (HealthState(zones_trouble="odd"), "zones", "the log has more"),
+        (HealthState(background=False), "background", "until the service restarts"),
     ],
 )
-def test_a_degraded_service_is_ready_and_tells_what_is_the_matter(condition: Condition, part: str, words: str) -> None:
+def test_a_degraded_service_is_ready_and_tells_what_is_the_matter(
+    condition: HealthState, part: str, words: str
+) -> None:
     status, report = readiness(condition)
     assert (status, report["status"]) == (200, "ready")
     [told] = report["degraded"]
@@ -142,11 +144,11 @@ def test_a_degraded_service_is_ready_and_tells_what_is_the_matter(condition: Con
 
 
 def test_in_words_all_is_well_or_what_is_missing() -> None:
-    assert in_words(readiness(Condition())[1]) == "ready"
-    report = readiness(Condition(storage="is being prepared", netbox_away=True))[1]
+    assert in_words(readiness(HealthState())[1]) == "ready"
+    report = readiness(HealthState(storage="is being prepared", netbox_away=True))[1]
     assert in_words(report) == f"not ready: storage: is being prepared; {report['degraded'][0]}"
 
 
 def test_every_trouble_of_the_zones_has_its_words() -> None:
-    told = {readiness(Condition(zones_trouble=trouble))[1]["degraded"][0] for trouble in get_args(Trouble)}
+    told = {readiness(HealthState(zones_trouble=trouble))[1]["degraded"][0] for trouble in get_args(Trouble)}
     assert len(told) == len(get_args(Trouble)) == 3

@@ -19,7 +19,7 @@ from ipam_lib.web import notify
 from ipam_lib.web.inflight import InFlight
 from ipam_lib.web.middlewares import INFLIGHT
 from ipam_lib.web.notify import Notifier, reported, watched
-from ipam_lib.web.server import Listen, Supervision, serve
+from ipam_lib.web.server import Listen, ServiceManagerHooks, serve
 from tests.support.processes import REPOSITORY, TOKEN, call, ready, running, until, write_config
 from tests.support.systemd import Listener, listener
 
@@ -200,7 +200,7 @@ async def test_the_server_tells_when_it_is_ready_reloading_and_stopping(systemd:
     async def report() -> str:
         return "ready"
 
-    supervision = Supervision(notifier=Notifier(systemd.address), report=report, reload=reload)
+    supervision = ServiceManagerHooks(notifier=Notifier(systemd.address), report=report, reload=reload)
     app = web.Application()
     app[INFLIGHT] = InFlight()
     announced: list[str] = []

@@ -14,9 +14,9 @@ import pytest
 from ipam_lib.crypto import Cipher, KeySet
 from ipam_lib.netbox.base import Container
 from ipam_lib.registry import Context, Registry
-from ipam_lib.schemas.listing import MOST
+from ipam_lib.schemas.list_query import MOST
 from ipam_lib.storage.sqlite import SQLiteStore
-from ipam_lib.web.body import LARGEST_BODY
+from ipam_lib.web.request_body import LARGEST_BODY
 from tests.storage.samples import NOW, registration, service
 from tests.support.blocking import busiest_turn
 from tests.support.clock import FakeClock

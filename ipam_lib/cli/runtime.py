@@ -1,0 +1,132 @@
+"""What commands work on: the settings, the store behind them, and the registry over that."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import ipaddress
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, TypeVar
+
+from ipam_lib.addresses import spellings
+from ipam_lib.assembly import make_context, make_netbox, make_store
+from ipam_lib.cli import terminal
+from ipam_lib.cli.exit_codes import CommandError
+from ipam_lib.clock import SystemClock
+from ipam_lib.config import Settings, SQLitePath
+from ipam_lib.errors import IPAMError, NetBoxError, StorageUnavailable
+from ipam_lib.models import IPFamily, Registration, State
+from ipam_lib.netbox.zones import ZoneCache
+from ipam_lib.registry import Registry
+from ipam_lib.storage.base import Store
+from ipam_lib.storage.bulk_copy import CopyableStore
+from ipam_lib.telemetry import logs, redaction
+from ipam_lib.telemetry.logging_setup import secrets_of
+
+T = TypeVar("T")
+
+SEE_CHECK_CONFIG = "check-config tells what is wrong"
+
+
+def load_settings(arguments: argparse.Namespace) -> Settings:
+    """The configuration, its warnings told. Raises ConfigError."""
+    terminal.set_up()
+    logs.set_up("ERROR")  # what else there is to tell, the command tells itself
+    settings, warnings = Settings.load(getattr(arguments, "config", None))
+    redaction.add_secrets(secrets_of(settings))
+    for warning in warnings:
+        terminal.warn(warning)
+    return settings
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Do a command's work to its end; what goes wrong on the way becomes a line for the user.
+
+    Raises CommandError.
+    """
+    try:
+        return asyncio.run(work)
+    except StorageUnavailable as error:
+        raise CommandError(f"{error.message} ({SEE_CHECK_CONFIG})") from None
+    except NetBoxError as error:
+        detail = f": {error.detail}" if error.detail else ""
+        raise CommandError(f"{error.message}{logs.printable(detail)} ({SEE_CHECK_CONFIG})") from None
+    except IPAMError as error:
+        raise CommandError(logs.printable(error.message)) from None
+
+
+@asynccontextmanager
+async def opened_store(settings: Settings, *, may_be_new: bool = False) -> AsyncIterator[CopyableStore]:
+    """The store that is there. Nothing is made ready in it: looking at a database that the service never used does not
+    change it.
+
+    Raises CommandError when the embedded database is not there, unless it `may_be_new`; ConfigError.
+    """
+    storage = settings.storage
+    if isinstance(storage, SQLitePath) and not may_be_new and not storage.path.exists():
+        raise CommandError(
+            f"there is no database at {storage.path}: the service makes it when it starts; is this the right"
+            " configuration (--config)?"
+        )
+    store = make_store(settings)
+    await store.open()
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@asynccontextmanager
+async def opened_registry(settings: Settings, *, netbox: bool = False) -> AsyncIterator[Registry]:
+    """The registry over the store that is there. With `netbox`, its zones are loaded; else NetBox is not asked for
+    anything, and no use case that needs it may be called.
+
+    Raises CommandError, NetBoxError when the zones cannot be loaded, ConfigError.
+    """
+    clock = SystemClock()
+    client = make_netbox(settings, clock)
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(opened_store(settings))
+        # The service keeps the zones in storage; a command that only looks writes nothing there.
+        zones = ZoneCache(client, clock=clock, load=_nothing, save=_nowhere, limit=settings.netbox.timeout_seconds)
+        if netbox:
+            await client.open()
+            stack.push_async_callback(client.close)
+            stack.push_async_callback(zones.close)
+            await zones.refresh()
+        yield Registry(make_context(settings, store, client, zones, clock))
+
+
+async def _nothing() -> None:
+    return None
+
+
+async def _nowhere(_document: dict[str, Any]) -> None:
+    return None
+
+
+def family(address: str) -> IPFamily:
+    """The family of a valid address."""
+    return "ipv4" if ipaddress.ip_interface(address).version == 4 else "ipv6"
+
+
+async def registrations_on(store: Store, zone: str, address: str) -> Sequence[Registration]:
+    """What is registered on an address, or being released: the one that counts first, then its duplicates.
+
+    Raises CommandError when there is none.
+    """
+    found = await store.find_address(zone=zone, addresses=spellings(address))
+    shown = [one for one in found if one.state in (State.LIVE, State.RELEASING)]
+    if shown:
+        return sorted(shown, key=lambda one: (one.duplicate, one.id))
+    canonical = spellings(address)[0]
+    if found:
+        raise CommandError(f"{canonical} of zone {zone} is just being registered; try again in a moment")
+    raise CommandError(f"{canonical} is not registered in zone {zone}; list-addresses --zone {zone} shows what is")
+
+
+async def found_on(settings: Settings, zone: str, address: str) -> Sequence[Registration]:
+    """The same, out of the store that is configured."""
+    async with opened_store(settings) as store:
+        return await registrations_on(store, zone, address)

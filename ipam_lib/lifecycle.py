@@ -1,0 +1,201 @@
+"""The life of what the application works with: opened, prepared in the background, looked after, closed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from ipam_lib.clock import Clock
+from ipam_lib.errors import StorageUnavailable
+from ipam_lib.registry import Registry
+from ipam_lib.storage.base import Store
+from ipam_lib.telemetry.metrics import Metrics
+from ipam_lib.workers import Worker, Workers
+
+log = logging.getLogger(__name__)
+
+# How long the start waits for storage and NetBox before the socket listens without them.
+SECONDS_OF_GRACE: Final = 2.0
+SECONDS_BETWEEN_RECOVERIES: Final = 60.0
+SECONDS_BETWEEN_PREPARATIONS: Final = 10.0
+# A round without anything to do is one small read.
+SECONDS_BETWEEN_POOL_ROUNDS: Final = 1.0
+SECONDS_BETWEEN_IDLE_POOL_ROUNDS: Final = 30.0
+
+SECONDS_BETWEEN_COUNTS: Final = 60.0
+SHARE_OF_COUNTING: Final = 50.0
+
+
+class NetBoxConnection(Protocol):
+    """NetBox's client, as far as its life goes."""
+
+    @property
+    def available(self) -> bool: ...
+
+    @property
+    def away(self) -> bool: ...
+
+    def set_token(self, token: str) -> None: ...
+
+    async def open(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class ZoneKeeper(Protocol):
+    """The cache of zones, as far as its life goes (see `netbox.zones.ZoneCache`)."""
+
+    @property
+    def loaded(self) -> bool: ...
+
+    @property
+    def names(self) -> Sequence[str]: ...
+
+    @property
+    def source(self) -> str | None: ...
+
+    @property
+    def age_seconds(self) -> float | None: ...
+
+    @property
+    def trouble(self) -> str | None: ...
+
+    async def start(self) -> None: ...
+
+    async def run(self) -> None: ...
+
+    async def reload(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+@dataclass(slots=True)
+class Services:
+    """What the application is put together from. `prepared` says whether the storage has its indexes: before that,
+    nothing may be registered. `pools`: whether there is a pool to keep. `alive` says whether what works in the
+    background does, as far as it should."""
+
+    store: Store
+    netbox: NetBoxConnection
+    zones: ZoneKeeper
+    registry: Registry
+    clock: Clock
+    cleanup_seconds: float = 30.0
+    pools: bool = False
+    metrics: Metrics = field(default_factory=Metrics)
+    prepared: bool = field(default=False, init=False)
+    alive: Callable[[], bool] = field(default=lambda: True, init=False)
+
+    def check_prepared(self) -> None:
+        """Raises StorageUnavailable before the storage is prepared."""
+        if not self.prepared:
+            raise StorageUnavailable("the storage is not ready yet; try again", applied=False)
+
+
+@asynccontextmanager
+async def run_services(services: Services, grace: float = SECONDS_OF_GRACE) -> AsyncIterator[None]:
+    """Open everything and keep it going while this lasts. Storage and NetBox may be away: they are tried again.
+
+    `grace`: seconds to wait for them at the start.
+    """
+
+    def told(name: str, went_well: bool) -> None:
+        services.metrics.round_done(name, ok=went_well, at=services.clock.now().timestamp())
+
+    workers = Workers(services.clock, told=told)
+    counting = Worker("count for the metrics", SECONDS_BETWEEN_COUNTS, lambda: count())
+
+    async def prepare() -> bool:
+        for duplicate in await services.store.prepare():
+            log.warning(
+                "zone %s holds %s more than once in the storage; the first stays in force",
+                duplicate.zone,
+                duplicate.address,
+                extra={"kept": duplicate.kept, "marked": ", ".join(duplicate.marked)},
+            )
+        services.prepared = True
+        workers.start(Worker("recover", SECONDS_BETWEEN_RECOVERIES, recover))
+        workers.start(Worker("cleanup", services.cleanup_seconds, clean_up, at_start=False))
+        seconds = SECONDS_BETWEEN_POOL_ROUNDS if services.pools else SECONDS_BETWEEN_IDLE_POOL_ROUNDS
+        workers.start(Worker("pool", seconds, keep_pool))
+        workers.start(counting)
+        return True
+
+    async def count() -> bool:
+        began = services.clock.monotonic()
+        services.metrics.counted(await services.registry.statistics())
+        # Where there is very much to count, it is counted less often.
+        counting.interval = max(SECONDS_BETWEEN_COUNTS, SHARE_OF_COUNTING * (services.clock.monotonic() - began))
+        return False
+
+    async def recover() -> bool:
+        report = await services.registry.recover()
+        services.metrics.recovered(report)
+        if report.aborted or report.failed:
+            log.info("recovered", extra={"aborted": report.aborted, "failed": report.failed})
+        return False
+
+    async def clean_up() -> bool:
+        await release_expired()
+        if pruned := await services.registry.prune_history():
+            log.info("pruned the history", extra={"tenures": pruned})
+        return False
+
+    async def release_expired() -> None:
+        report = await services.registry.release_expired()
+        services.metrics.cleaned_up(report)
+        if report.expired_services or report.released or report.failed:
+            log.info(
+                "cleaned up",
+                extra={
+                    "expired_services": report.expired_services,
+                    "released": report.released,
+                    "failed": report.failed,
+                },
+            )
+
+    async def keep_pool() -> bool:
+        report = await services.registry.keep_pool()
+        services.metrics.pool_kept(report)
+        if report.made or report.put_back or report.dropped:
+            log.info(
+                "kept the pool",
+                extra={"made": report.made, "put_back": report.put_back, "dropped": report.dropped},
+            )
+        if report.error is not None:
+            raise report.error
+        return False
+
+    async def keep_zones() -> None:
+        # The zones kept in storage can be read once that is prepared; where it is away, NetBox will do.
+        await asyncio.wait((preparing,), timeout=grace / 2)
+        await services.zones.start()
+        started.set()
+        await services.zones.run()
+
+    started = asyncio.Event()
+    keeper: asyncio.Task[None] | None = None
+    try:
+        await services.netbox.open()
+        await services.store.open()
+        preparing = workers.start(Worker("prepare the storage", SECONDS_BETWEEN_PREPARATIONS, prepare))
+        keeper = asyncio.create_task(keep_zones(), name="keep the zones")
+        zones_started = asyncio.create_task(started.wait())
+        await asyncio.wait((preparing, zones_started), timeout=grace)
+        zones_started.cancel()
+        zones_kept = keeper
+        services.alive = lambda: workers.alive() and not zones_kept.done()
+        yield
+    finally:
+        services.alive = lambda: True
+        await workers.stop()
+        if keeper is not None:
+            keeper.cancel()
+            await asyncio.wait((keeper,))
+        await services.zones.close()
+        await services.netbox.close()
+        await services.store.close()

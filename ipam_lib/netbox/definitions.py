@@ -1,0 +1,83 @@
+"""What this service needs to be defined in NetBox beside prefixes: the choice set of zones, two custom fields, a tag.
+
+The definitions as NetBox shows them, whether they will do, and what is asked of them. No I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from ipam_lib.netbox.client_read import CHOICE_SET
+from ipam_lib.netbox.payloads import UUID_FIELD, ZONE_FIELD
+
+PREFIX_TYPE: Final = "ipam.prefix"
+CHOICE_SETS: Final = "api/extras/custom-field-choice-sets/"
+CUSTOM_FIELDS: Final = "api/extras/custom-fields/"
+TAGS: Final = "api/extras/tags/"
+VRFS: Final = "api/ipam/vrfs/"
+
+# Custom fields of these types hold one text, as it was given.
+_TEXTS: Final = ("text", "longtext")
+
+
+def value_of(choice: Any) -> str:
+    """The value of a choice as NetBox shows one: `{"value": ..., "label": ...}`."""
+    value = choice.get("value") if isinstance(choice, Mapping) else choice
+    return value if isinstance(value, str) else ""
+
+
+def on_prefixes(field: Mapping[str, Any]) -> bool:
+    """Whether prefixes have this custom field."""
+    return PREFIX_TYPE in (field.get("object_types") or ())
+
+
+def zone_field_problems(field: Mapping[str, Any]) -> list[str]:
+    """Why this custom field will not do as `k8s_zone`; empty when it will."""
+    problems = _common(field)
+    if value_of(field.get("type")) != "select":
+        problems.append(f"its type is {value_of(field.get('type')) or 'unknown'}, not select")
+    else:
+        chosen = field.get("choice_set")
+        name = chosen.get("name") if isinstance(chosen, Mapping) else None
+        if name != CHOICE_SET:
+            problems.append(f"its choices are those of {name!r}, not of {CHOICE_SET!r}")
+    return problems
+
+
+def uuid_field_problems(field: Mapping[str, Any]) -> list[str]:
+    """Why this custom field will not do as `k8s_uuid`; empty when it will."""
+    problems = _common(field)
+    if value_of(field.get("type")) not in _TEXTS:
+        problems.append(f"its type is {value_of(field.get('type')) or 'unknown'}, not text")
+    if field.get("unique"):
+        # While one creation swaps an address that two were given, both its prefixes carry its id.
+        problems.append("its values must be unique, and for a moment two prefixes may carry one registration's id")
+    return problems
+
+
+def uuid_field_remarks(field: Mapping[str, Any]) -> list[str]:
+    """What makes this custom field slower than it could be as `k8s_uuid`."""
+    logic = value_of(field.get("filter_logic"))
+    return [] if logic == "exact" else [f"its filter logic is {logic or 'unknown'}: with exact, NetBox finds it faster"]
+
+
+def _common(field: Mapping[str, Any]) -> list[str]:
+    return [] if on_prefixes(field) else ["prefixes do not have it (object types)"]
+
+
+ZONE_FIELD_WANTED: Final[Mapping[str, Any]] = {
+    "name": ZONE_FIELD,
+    "type": "select",
+    "object_types": [PREFIX_TYPE],
+    "filter_logic": "exact",
+    "description": "Zone of Kubernetes services (IPAM-API)",
+}
+# Not unique: see `uuid_field_problems`.
+UUID_FIELD_WANTED: Final[Mapping[str, Any]] = {
+    "name": UUID_FIELD,
+    "type": "text",
+    "object_types": [PREFIX_TYPE],
+    "filter_logic": "exact",
+    "description": "Registration that holds the prefix (IPAM-API)",
+}

@@ -1,0 +1,81 @@
+"""What NetBox's answers to a probe say about it. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from ipam_lib.errors import NetBoxError
+from ipam_lib.findings import Finding, error, ok, warning
+from ipam_lib.netbox import payloads
+from ipam_lib.netbox.payloads import ZONE_FIELD, UnexpectedResponse
+from ipam_lib.netbox.responses import NetBoxResponse, texts
+from ipam_lib.netbox.snapshot import Snapshot
+
+# What is wrong with a definition, in words.
+Judge = Callable[[Mapping[str, Any]], list[str]]
+
+NO_RIGHT: Final = "You do not have permission to perform this action."
+SETUP: Final = "netbox-setup creates it"
+
+
+def containers_of(zone: str, snapshot: Snapshot) -> Finding:
+    """The containers of one zone."""
+    counts = {family: len(snapshot.containers(zone, family)) for family in ("ipv4", "ipv6")}
+    if not any(counts.values()):
+        advice = (
+            f"create prefixes of status container with {ZONE_FIELD} {zone!r} in NetBox, or nothing can be registered"
+        )
+        return warning("netbox.containers", f"zone {zone!r} has no container prefixes", advice)
+    told = ", ".join(f"{count or 'no'} {family}" for family, count in counts.items())
+    return ok("netbox.containers", f"zone {zone!r} has containers: {told}")
+
+
+def field(name: str, fields: Mapping[str, Any], problems_of: Judge, remarks_of: Judge = lambda field: []) -> Finding:
+    """One custom field of ours; `problems_of` and `remarks_of` say why it will not do, and what could be better."""
+    check = "netbox.custom_fields"
+    if name not in fields:
+        return error(check, f"there is no custom field {name}", SETUP)
+    if problems := problems_of(fields[name]):
+        return error(check, f"the custom field {name} will not do: {'; '.join(problems)}", "correct it in NetBox")
+    if remarks := remarks_of(fields[name]):
+        return warning(
+            check, f"the custom field {name}: {'; '.join(remarks)}", "set its filter logic to exact in NetBox"
+        )
+    return ok(check, f"the custom field {name} is as it should be")
+
+
+def other_fields(names: Sequence[str], missing: Sequence[str]) -> Finding | None:
+    """Those that the configuration names; None when it names none."""
+    if missing:
+        message = f"prefixes have no custom field {', '.join(missing)}: NetBox would refuse every registration"
+        advice = "create it in NetBox, or take it out of netbox.custom_fields and netbox.inherit_custom_fields"
+        return error("netbox.custom_fields", message, advice)
+    return ok("netbox.custom_fields", f"prefixes have {', '.join(names)}") if names else None
+
+
+def token(answer: NetBoxResponse) -> Finding:
+    """What NetBox's refusal (403) of its status says about the token."""
+    words = next(texts(answer.body), "")
+    if words == NO_RIGHT:
+        advice = "the token is good; which version NetBox is cannot be told"
+        return warning("netbox.version", "the token may not ask NetBox for its status", advice)
+    return error(
+        "netbox.token", f"NetBox refuses the token: {words}", "put a valid one into the file of netbox.token_path"
+    )
+
+
+def failed(check: str, what: str, problem: NetBoxError | UnexpectedResponse) -> Finding:
+    """A check that NetBox, as it is, did not let be made."""
+    detail = problem.detail if isinstance(problem, NetBoxError) else str(problem)
+    return error(check, f"{what}: {detail}", "NetBox's own log says more; try again when it is well")
+
+
+def items(answer: NetBoxResponse) -> list[Any]:
+    """The objects of a listing. Raises UnexpectedResponse."""
+    return [item for item in payloads.page(answer.body)[0] if isinstance(item, dict)] if answer.ok else []
+
+
+def named(answer: NetBoxResponse, name: str) -> Any:
+    """The object of exactly this name, or None. Raises UnexpectedResponse."""
+    return next((item for item in items(answer) if item.get("name") == name), None)

@@ -1,0 +1,57 @@
+"""The cooldown: a released address becomes an entry of the pool, which holds it until the cooldown is over."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from ipam_lib.errors import StoreConflict, Unavailable
+from ipam_lib.models import PoolEntry, PoolState, Registration
+from ipam_lib.netbox.base import Prefix
+from ipam_lib.registry import writes
+from ipam_lib.registry.context import Context, Deadline
+from ipam_lib.registry.pool.claim import is_leased
+
+log = logging.getLogger(__name__)
+
+
+async def cool_down(
+    context: Context, registration: Registration, prefix: Prefix, entries: Iterable[PoolEntry], deadline: Deadline
+) -> PoolEntry | None:
+    """The entry that holds the address of a registration that is `releasing`, until its cooldown is over; None when
+    the address cannot be held, since another entry stands on it.
+
+    `entries`: what the registration holds in the pool (see `entries_of`).
+
+    Raises Unavailable when the pool changed at this moment.
+    """
+    until = context.clock.now() + context.settings.cooldown
+    for entry in entries:
+        if entry.state is PoolState.COOLING:
+            return entry
+        if entry.state is PoolState.CLAIMED and entry.netbox_id == prefix.id:
+            if is_leased(context, entry):
+                raise Unavailable(f"{registration.address} is being handed over in NetBox; try again")
+            cooling = entry.changed(PoolState.COOLING, cooldown_until=until, lease_until=None)
+            if await writes.pool_replace(context, entry, cooling, deadline):
+                return cooling
+            raise Unavailable(f"the pool's entry of {registration.address} has just changed; try again")
+    cooling = PoolEntry(
+        id=context.new_id(),
+        zone=registration.zone,
+        ip_family=registration.ip_family,
+        address=registration.address,
+        state=PoolState.COOLING,
+        netbox_id=prefix.id,
+        registration_id=registration.id,
+        cooldown_until=until,
+    )
+    try:
+        await context.store.pool_insert([cooling])
+    except StoreConflict:
+        standing = await context.store.pool_find_address(zone=registration.zone, address=registration.address)
+        if standing is None or standing.registration_id == registration.id:
+            raise Unavailable(f"the pool's entry of {registration.address} has just changed; try again") from None
+        log.warning("%s is in the pool already; it is released without a cooldown", registration.address)
+        return None
+    return cooling
