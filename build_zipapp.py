@@ -9,8 +9,8 @@ What is in the file:
 
 - bootstrap/*.py, which start it, and the generated _ipam_build.py, which says what it was packed for;
 - site-packages/: ipam.py, ipam_lib/ (Swagger UI is in ipam_lib/static/swagger/), netbox_simulator/ and the locked
-  packages. Compiled modules are there once for each Python version, side by side: their names carry version and platform, and all else in
-  those wheels is the same.
+  packages. Compiled modules are there once for each Python version, side by side: their names carry version and
+  platform, and all else in those wheels is the same.
 
 shiv or pex would pack for one Python version only and start slower: their bootstraps import more than `version`
 does. The same inputs give the same bytes, whatever the machine's paths, umask and clock.
