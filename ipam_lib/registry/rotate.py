@@ -7,7 +7,6 @@ At the end every record is read once more, with nothing but the new key.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -16,6 +15,7 @@ from enum import Enum, auto
 from ipam_lib.crypto import PREFIX, Cipher, SecretUnreadable
 from ipam_lib.models import Filter, Registration, State
 from ipam_lib.registry import writes
+from ipam_lib.registry.concurrency import gather_bounded
 from ipam_lib.registry.context import Context
 
 WRITERS = 16
@@ -96,7 +96,6 @@ class _Rotation:
         self.dry_run = dry_run
         self.told = told
         self.report = RotateReport()
-        self.slots = asyncio.Semaphore(WRITERS)
 
     async def round(self) -> None:
         """Every record once."""
@@ -109,10 +108,9 @@ class _Rotation:
         """These records, several at a time, and what became of each into the report."""
 
         async def one_of(registration: Registration) -> None:
-            async with self.slots:
-                self._note(registration, await self._rotate(registration))
+            self._note(registration, await self._rotate(registration))
 
-        await asyncio.gather(*(one_of(registration) for registration in registrations))
+        await gather_bounded(one_of, registrations, limit=WRITERS)
 
     def _note(self, registration: Registration, left: _Left | Unreadable) -> None:
         report = self.report

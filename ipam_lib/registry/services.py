@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -12,6 +11,7 @@ from ipam_lib.crypto import same_text
 from ipam_lib.errors import AnotherSecret, NotFound, SecretShared, WrongSecret
 from ipam_lib.models import ClusterExpired, Registered, Registration, Request, Service, State
 from ipam_lib.registry import writes
+from ipam_lib.registry.concurrency import gather_bounded
 from ipam_lib.registry.context import Context, Deadline
 from ipam_lib.registry.log_fields import registration_fields, service_names
 
@@ -160,19 +160,18 @@ async def expire_cluster(
     """Let every service of a cluster expire now, except those that deny it. The id is taken in any case. May be
     repeated when it was cut short: what is done stays done. `told` is called after each page, with what is done.
 
-    Raises NotFound when no service of the cluster is registered.
+    Raises NotFound when no service of the cluster is registered, Unavailable when it was cut short; nothing is written
+    after that.
     """
     ids = tuple(dict.fromkeys((cluster_id, cluster_id.lower(), cluster_id.upper())))
-    slots = asyncio.Semaphore(CLUSTER_WRITERS)
     expired = denied = 0
 
     async def expire_on(registration: Registration) -> tuple[int, int]:
-        async with slots:
-            return await _expire_cluster_on(context, registration, ids, deadline)
+        return await _expire_cluster_on(context, registration, ids, deadline)
 
     after: str | None = None
     while page := await context.store.find_cluster(ids, after=after, limit=500):
-        for one_expired, one_denied in await asyncio.gather(*(expire_on(one) for one in page)):
+        for one_expired, one_denied in await gather_bounded(expire_on, page, limit=CLUSTER_WRITERS):
             expired += one_expired
             denied += one_denied
         told(ClusterExpired(expired, denied))

@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
-from ipam_lib.errors import NotFound, Unavailable
+from ipam_lib.errors import NotFound, StorageUnavailable, Unavailable
 from ipam_lib.models import ClusterExpired
-from tests.registry.watched import before, done_but, fails, storage_lost
-from tests.registry.world import CIPHER, CLUSTER, DAY, FIRST, OTHER_CLUSTER, SECOND, World, key, request
+from ipam_lib.registry import writes
+from ipam_lib.registry.services import CLUSTER_WRITERS
+from tests.registry.watched import Work, before, done_but, fails, storage_lost
+from tests.registry.world import (
+    CIPHER,
+    CLUSTER,
+    DAY,
+    FIRST,
+    LONGEST_REQUEST,
+    OTHER_CLUSTER,
+    SECOND,
+    SECRET,
+    World,
+    key,
+    request,
+)
 
 
 async def expiring(world: World) -> dict[str, list[str]]:
@@ -17,6 +32,19 @@ async def expiring(world: World) -> dict[str, list[str]]:
     return {
         one.address: [each.key.service_name for each in one.services if each.expired(world.now())]
         for one in await world.registrations()
+    }
+
+
+def document(world: World, number: int, *, deny_external_cleanup: bool = False) -> dict[str, object]:
+    """A registration of one service of the cluster: `service-` with its number."""
+    names = {"service_name": f"service-{number}", "namespace_id": key().namespace_id, "cluster_id": CLUSTER}
+    return {
+        "_id": world.new_id(),
+        "zone": "office",
+        "address": f"10.1.{number // 256}.{number % 256}/32",
+        "ip_family": "ipv4",
+        "secret": CIPHER.seal(SECRET),
+        "services": [names | {"retention_period_days": 0, "deny_external_cleanup": deny_external_cleanup}],
     }
 
 
@@ -153,17 +181,34 @@ async def test_cut_short_it_can_be_finished_by_a_repetition(world: World) -> Non
     await world.nothing()
 
 
-async def test_more_services_than_a_page_expire_in_one_call(world: World) -> None:
-    def document(number: int) -> dict[str, object]:
-        names = {"service_name": f"service-{number}", "namespace_id": key().namespace_id, "cluster_id": CLUSTER}
-        return {
-            "_id": world.new_id(),
-            "zone": "office",
-            "address": f"10.1.{number // 256}.{number % 256}/32",
-            "ip_family": "ipv4",
-            "secret": CIPHER.seal("SuperSecret"),
-            "services": [names | {"retention_period_days": 0, "deny_external_cleanup": number % 100 == 0}],
-        }
+@pytest.mark.parametrize("error", [storage_lost(applied=False), asyncio.CancelledError()])
+async def test_cut_short_it_writes_nothing_after_its_answer(world: World, error: BaseException) -> None:
+    """One write fails while the storage holds up others: the answer waits for those. A service that is registered again
+    after the answer keeps its address."""
+    number = 2 * CLUSTER_WRITERS
+    await world.seed(*(document(world, one) for one in range(number)))
+    attempts = writes.ATTEMPTS if isinstance(error, StorageUnavailable) else 1
 
-    await world.seed(*(document(number) for number in range(501)))
+    async def slow(work: Work) -> Any:
+        await asyncio.sleep(20)
+        return await work()
+
+    plans = [*[slow] * (CLUSTER_WRITERS - 1), *[fails(error)] * attempts]
+    world.store.next("replace", *plans)
+    began = world.loop.time()
+    with pytest.raises(type(error)):
+        await world.registry.expire_cluster(CLUSTER)
+    assert world.loop.time() - began == pytest.approx(20)
+    assert world.store.counted["replace"] == len(plans)
+    assert sum(map(len, (await expiring(world)).values())) == CLUSTER_WRITERS - 1
+    for one in range(number):
+        await world.register(f"service-{one}", zone="office")
+    world.forget()
+    await asyncio.sleep(2 * LONGEST_REQUEST)
+    assert world.store.calls == []
+    assert not any((await expiring(world)).values())
+
+
+async def test_more_services_than_a_page_expire_in_one_call(world: World) -> None:
+    await world.seed(*(document(world, number, deny_external_cleanup=number % 100 == 0) for number in range(501)))
     assert await world.registry.expire_cluster(CLUSTER) == ClusterExpired(expired=495, denied=6)
