@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from ipam_lib.errors import AddressHeld, NetBoxUnavailable, ZoneFull
+from ipam_lib.errors import AddressHeld, NetBoxUnavailable, StorageUnavailable, ZoneFull
 from ipam_lib.models import PoolState, State
+from ipam_lib.registry import writes
 from tests.registry.test_pool import warmed
-from tests.registry.watched import Died, Plan, done_but, fails, netbox_lost, storage_lost
+from tests.registry.watched import Died, Plan, after, done_but, fails, netbox_lost, storage_lost
 from tests.registry.world import FIRST, SECOND, THIRD, World, request
 
 MINUTES = 10
@@ -124,6 +125,37 @@ async def test_it_comes_to_an_end_also_when_the_setting_is_taken_back(cooling: W
     await asyncio.sleep(60 * MINUTES)
     assert (await cooling.registry.keep_pool()).dropped == 1
     await cooling.nothing()
+
+
+async def test_it_cools_down_again_though_the_entry_of_its_last_cooldown_is_left(cooling: World) -> None:
+    """The worker deleted the prefix and could not delete the entry: the address was free in NetBox, and was given to
+    another registration, which has been released too."""
+    await released(cooling, "a")
+    await asyncio.sleep(60 * MINUTES)
+    cooling.store.next("pool_delete", *[fails(storage_lost(applied=False))] * writes.ATTEMPTS)
+    assert isinstance((await cooling.registry.keep_pool()).error, StorageUnavailable)
+    [left] = await cooling.pool()
+    assert (left.state, left.address, cooling.prefixes) == (PoolState.DROPPING, FIRST, [])
+    await released(cooling, "b", address=FIRST)
+    [held] = await cooling.pool()
+    assert (held.state, held.address, held.cooldown_until) == (PoolState.COOLING, FIRST, cooling.now(minutes=MINUTES))
+    assert held.id != left.id
+    with pytest.raises(AddressHeld):
+        await cooling.register("c", address=FIRST)
+    assert await cooling.register("c") == SECOND
+    await cooling.settled()
+
+
+async def test_a_suspended_worker_does_not_end_the_next_cooldown_of_an_address(cooling: World) -> None:
+    """The worker sleeps between the deletion of the prefix and that of the entry, for as long as the address is given
+    to another registration and released."""
+    await released(cooling, "a")
+    await asyncio.sleep(60 * MINUTES)
+    cooling.netbox.next("delete_many", after(lambda: released(cooling, "b", address=FIRST)))
+    assert (await cooling.registry.keep_pool()).dropped == 0
+    [held] = await cooling.pool()
+    assert (held.state, held.address, held.cooldown_until) == (PoolState.COOLING, FIRST, cooling.now(minutes=MINUTES))
+    await cooling.settled()
 
 
 async def test_an_address_of_the_pool_cools_down_too(cooling: World) -> None:

@@ -11,6 +11,7 @@ from ipam_lib.netbox.base import Prefix
 from ipam_lib.registry import writes
 from ipam_lib.registry.context import Context, Deadline
 from ipam_lib.registry.pool.claim import is_leased
+from ipam_lib.registry.pool.drop import drop
 
 log = logging.getLogger(__name__)
 
@@ -46,12 +47,24 @@ async def cool_down(
         registration_id=registration.id,
         cooldown_until=until,
     )
-    try:
-        await context.store.pool_insert([cooling])
-    except StoreConflict:
-        standing = await context.store.pool_find_address(zone=registration.zone, address=registration.address)
-        if standing is None or standing.registration_id == registration.id:
-            raise Unavailable(f"the pool's entry of {registration.address} has just changed; try again") from None
+    if await _inserted(context, cooling):
+        return cooling
+    standing = await context.store.pool_find_address(zone=registration.zone, address=registration.address)
+    if standing is not None and standing.state is PoolState.DROPPING:
+        # Its prefix has been deleted, else NetBox had not given the address to this registration; only the entry is
+        # left. A worker that was suspended may leave it for hours.
+        await drop(context, [standing], deadline)
+        if await _inserted(context, cooling):
+            return cooling
+    elif standing is not None and standing.registration_id != registration.id:
         log.warning("%s is in the pool already; it is released without a cooldown", registration.address)
         return None
-    return cooling
+    raise Unavailable(f"the pool's entry of {registration.address} has just changed; try again")
+
+
+async def _inserted(context: Context, entry: PoolEntry) -> bool:
+    try:
+        await context.store.pool_insert([entry])
+    except StoreConflict:
+        return False
+    return True
