@@ -81,7 +81,8 @@ MUTANTS = [
     Mutant(
         "a collision on the unique index taken for success",
         "registry/create.py",
-        "                if not await self._address_is_free(prefix):\n                    return Turn.NEXT_CANDIDATE",
+        "                if not await self._address_is_free(prefix):\n"
+        "                    return StepResult.NEXT_CANDIDATE",
         "                return Registered(prefix.prefix, created=True)",
     ),
     Mutant(
@@ -94,7 +95,7 @@ MUTANTS = [
         "a take-over that does not look for what was made",
         "registry/register.py",
         "adopted = await creation.adopt()",
-        "adopted = Turn.NEXT_CANDIDATE",
+        "adopted = StepResult.NEXT_CANDIDATE",
     ),
     Mutant(
         "a take-over before the lease has run out",
@@ -126,9 +127,9 @@ MUTANTS = [
     Mutant(
         "aborting deletes the document before the prefixes",
         "registry/recover.py",
-        "    if doomed:\n        await context.netbox.delete_many(doomed",
+        "    if to_delete:\n        await context.netbox.delete_many(to_delete",
         "    await writes.delete(context, registration, deadline)\n"
-        "    if doomed:\n        await context.netbox.delete_many(doomed",
+        "    if to_delete:\n        await context.netbox.delete_many(to_delete",
     ),
     Mutant(
         "releasing without the compare-and-set",
@@ -141,10 +142,10 @@ MUTANTS = [
     Mutant(
         "releasing deletes the document before the prefix",
         "registry/release.py",
-        "    if doomed:\n        await context.netbox.delete_many(doomed",
+        "    if to_delete:\n        await context.netbox.delete_many(to_delete",
         "    for registration in registrations:\n"
         "        await writes.delete(context, registration, deadline)\n"
-        "    if doomed:\n        await context.netbox.delete_many(doomed",
+        "    if to_delete:\n        await context.netbox.delete_many(to_delete",
     ),
     Mutant(
         "a service added to a registration that is being released",
@@ -182,14 +183,14 @@ MUTANTS = [
     Mutant(
         "a refused registration of a claimed address taken for success",
         "registry/create.py",
-        "                if await claims.pass_on(self.context, entry, self.deadline):\n"
-        "                    return Turn.NEXT_CANDIDATE",
+        "                if await claim.pass_on(self.context, entry, self.deadline):\n"
+        "                    return StepResult.NEXT_CANDIDATE",
         "                return _registered(live)",
         warm=True,
     ),
     Mutant(
         "handing over before the registration is live",
-        "registry/pool/keeping.py",
+        "registry/pool/worker.py",
         "elif holder is not None and holder.state is State.LIVE and self.context.netbox.available:",
         "elif holder is not None and self.context.netbox.available:",
         seed=200,
@@ -197,14 +198,14 @@ MUTANTS = [
     ),
     Mutant(
         "putting back what a creation has claimed that is under way",
-        "registry/pool/claims.py",
+        "registry/pool/claim.py",
         "holder is not None and (holder.state is not State.LIVE or same(holder.address, entry.address))",
         "holder is not None and holder.state is not State.CREATING and same(holder.address, entry.address)",
         warm=True,
     ),
     Mutant(
         "never putting back",
-        "registry/pool/keeping.py",
+        "registry/pool/worker.py",
         "report.put_back += await writes.pool_replace(self.context, entry, ready, deadline)",
         "pass",
         warm=True,
@@ -212,49 +213,49 @@ MUTANTS = [
     Mutant(
         "a release that does not know the pool",
         "registry/release.py",
-        "    entries = await claims.entries_of(context, registrations)",
+        "    entries = await claim.entries_of(context, registrations)",
         "    entries = {one.id: [] for one in registrations}",
         warm=True,
     ),
     Mutant(
         "draining without the state that says so",
-        "registry/pool/keeping.py",
+        "registry/pool/worker.py",
         "                await self._replace(entry, entry.changed(PoolState.DROPPING))\n        elif",
-        "                await ending.drop(self.context, [entry], self.context.deadline())\n        elif",
+        "                await drop.drop(self.context, [entry], self.context.deadline())\n        elif",
         warm=True,
     ),
     Mutant(
         "an entry dropped before its prefix",
-        "registry/pool/ending.py",
-        "    if doomed:\n",
-        "    for entry in going:\n        await writes.pool_delete(context, entry, deadline)\n    if doomed:\n",
+        "registry/pool/drop.py",
+        "    if to_delete:\n",
+        "    for entry in going:\n        await writes.pool_delete(context, entry, deadline)\n    if to_delete:\n",
         warm=True,
     ),
     Mutant(
         "a list whose reply was lost taken for one that was not made",
-        "registry/pool/filling.py",
+        "registry/pool/refill.py",
         "        if error.applied:\n",
         "        if False:\n",
         warm=True,
     ),
     Mutant(
         "no look-up of what the pool was making",
-        "registry/pool/ending.py",
+        "registry/pool/drop.py",
         "found = await context.netbox.find_by_uuid([one.id for one in entries], limit=deadline.call_limit())",
         "found = []",
         warm=True,
     ),
     Mutant(
         "giving up what the pool is making at this moment",
-        "registry/pool/ending.py",
+        "registry/pool/drop.py",
         "entry.lease_until + patience < now",
         "entry.lease_until - patience < now",
         warm=True,
     ),
     Mutant(
         "a cooldown that is over at once",
-        "registry/pool/ending.py",
-        "return entry.until is None or entry.until <= now",
+        "registry/pool/drop.py",
+        "return entry.cooldown_until is None or entry.cooldown_until <= now",
         "return True",
         warm=True,
     ),
@@ -313,7 +314,7 @@ MUTANTS = [
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of what the crash machine needs."""
     copy = tmp_path_factory.mktemp("mutants")
-    ignored = shutil.ignore_patterns("__pycache__", "static", "simulator")
+    ignored = shutil.ignore_patterns("__pycache__", "static")
     shutil.copytree(ROOT / "ipam_lib", copy / "ipam_lib", ignore=ignored)
     for folder in ("crash", "support"):
         shutil.copytree(ROOT / "tests" / folder, copy / "tests" / folder, ignore=ignored)
@@ -327,6 +328,11 @@ def run(tree: Path, mutant: Mutant) -> subprocess.CompletedProcess[str]:
     command += [f"--seed={mutant.seed}", *(["--latecomers"] if mutant.latecomers else [])]
     command += ["--warm"] if mutant.warm else []
     return subprocess.run(command, cwd=tree, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_the_text_that_a_mutant_replaces_is_there_once(mutant: Mutant) -> None:
+    assert (ROOT / "ipam_lib" / mutant.module).read_text().count(mutant.old) == 1, "adapt the mutant to the module"
 
 
 @pytest.mark.slow
