@@ -50,6 +50,34 @@ def _is_near(told: datetime | None, real: datetime | None) -> bool:
     return real - UNDER_WAY - SKEW <= told <= real + SKEW
 
 
+class ClusterDeletions:
+    """The deletions of the cluster that clients have sent: a service that a client registers while one is under way may
+    expire all the same. One that was not answered is under way for as long as a request lasts: its instance may go on
+    with it."""
+
+    def __init__(self, loop: VirtualLoop) -> None:
+        self._loop = loop
+        self._under_way: list[float] = []
+        """Until when each may be carried out."""
+
+    def send(self) -> Callable[[bool], None]:
+        """A client sends one. Call the result when the client stops to wait, with whether it was answered."""
+        place = len(self._under_way)
+        until = self._loop.time() + UNDER_WAY.total_seconds()
+        self._under_way.append(float("inf"))
+
+        def end(answered: bool) -> None:
+            self._under_way[place] = self._loop.time() if answered else until
+
+        return end
+
+    def mark(self) -> Callable[[], bool]:
+        """The result says whether none has been under way from now until then."""
+        sent = len(self._under_way)
+        quiet = all(until <= self._loop.time() for until in self._under_way)
+        return lambda: quiet and sent == len(self._under_way)
+
+
 class Truth:
     """See the module. It stands between the store and everybody who writes there."""
 

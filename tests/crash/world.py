@@ -32,7 +32,7 @@ from ipam_lib.netbox.base import Container
 from ipam_lib.registry import Context, Registry, RegistrySettings
 from ipam_lib.storage.base import Store
 from tests.crash.faults import CALM, FaultyNetBox, FaultyStore, Instance, Odds
-from tests.crash.truth import Truth, everything
+from tests.crash.truth import ClusterDeletions, Truth, everything
 from tests.support.plain_netbox import PlainNetBox, PlainZones
 from tests.support.virtual_loop import VirtualClock, VirtualLoop
 
@@ -149,8 +149,7 @@ class World:
         self._ids = 0
         self.over = False
         self.at_rest = False
-        self.cluster_deletions = 0
-        self.cluster_deletions_under_way = 0
+        self.cluster_deletions = ClusterDeletions(loop)
         self.released: dict[tuple[str, str], float] = {}
         self._watch_cooldowns()
         self.lanes = self._lanes()
@@ -317,7 +316,7 @@ class World:
     async def register(self, lane: Lane) -> None:
         """Ask until there is an answer that settles it, now and then several times at once."""
         for _ in range(self.random.choice((1, 1, 3, 8))):
-            before = self.cluster_deletions if not self.cluster_deletions_under_way else -1
+            undisturbed = self.cluster_deletions.mark()
             copies = self.random.choice((1, 1, 1, 2, 4))
             answers = await asyncio.gather(
                 *(self.call(lane, "POST", lambda registry: registry.register(lane.request())) for _ in range(copies))
@@ -326,13 +325,13 @@ class World:
             for error in (one for one in answers if isinstance(one, IPAMError)):
                 self._check_refusal(lane, error)
             if granted:
-                if len(granted) > 1 and before == self.cluster_deletions:
+                if len(granted) > 1 and undisturbed():
                     self.problem(f"twice: {lane.key.service_name}: one request, several addresses: {sorted(granted)}")
                 address = granted.pop()
                 if lane.granted is not None and not lane.may_expire and lane.granted != address:
                     self.problem(f"lost: {lane.key.service_name} had {lane.granted}, now {address}")
                 lane.granted = address
-                if before == self.cluster_deletions:
+                if undisturbed():
                     lane.may_expire = False
                 return
             await asyncio.sleep(self.random.choice((0.1, 5.0, 40.0)))
@@ -362,10 +361,9 @@ class World:
             if self.random.random() < 0.15:
                 for other in self.lanes:
                     other.may_expire = True
-                self.cluster_deletions += 1
-                self.cluster_deletions_under_way += 1
+                end = self.cluster_deletions.send()
                 answer = await self.call(lane, "DELETE cluster", lambda one: one.expire_cluster(CLUSTER))
-                self.cluster_deletions_under_way -= 1
+                end(answer is not None)
             else:
                 answer = await self.call(lane, "DELETE", lambda one: one.expire(lane.request()))
             if isinstance(answer, NotFound) or (answer is not None and not isinstance(answer, BaseException)):
