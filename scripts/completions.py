@@ -6,42 +6,31 @@ python -m scripts.completions    writes them anew
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
 from pathlib import Path
 
 import shtab
 
+from ipam_lib.cli.commands import COMMANDS
 from ipam_lib.cli.completion import SHELLS, script
-from ipam_lib.cli.parser import COMMANDS, build_parser
+from ipam_lib.cli.parser import build_parser
 
 # What the program may be called: as it is built, as the earlier service's command was, and as the man page is.
 NAME, OTHER_NAMES = "ipam.pyz", ("ipam-cli", "ipam")
 DIRECTORIES = {"--log-dir", "--data"}
 
 
-def _parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
-    yield parser
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            yield from action.choices.values()
-
-
-def parser_with_hints() -> argparse.ArgumentParser:
-    """The parser, with what shtab needs to know beyond it: which values are files, and which are subcommands."""
-    parser = build_parser(NAME)
-    for one in _parsers(parser):
-        for action in one._actions:
-            if action.type is Path:
-                kind = shtab.DIRECTORY if DIRECTORIES & set(action.option_strings) else shtab.FILE
-                action.complete = kind  # type: ignore[attr-defined]
-            if one.prog == f"{NAME} help" and action.dest == "command":
-                action.choices = list(COMMANDS)
-    return parser
+def hint(action: argparse.Action) -> None:
+    """Add to an argument what shtab cannot know: that its value is a file, a directory or a subcommand."""
+    if action.type is Path:
+        kind = shtab.DIRECTORY if DIRECTORIES & set(action.option_strings) else shtab.FILE
+        action.complete = kind  # type: ignore[attr-defined]
+    if action.metavar == "SUBCOMMAND":
+        action.choices = list(COMMANDS)
 
 
 def completion(shell: str) -> str:
     """The script for one of `SHELLS`, under every name of the program."""
-    text = shtab.complete(parser_with_hints(), shell).rstrip("\n") + "\n"
+    text = shtab.complete(build_parser(NAME, adapt=hint), shell).rstrip("\n") + "\n"
     others = " ".join(OTHER_NAMES)
     if shell == "fish":
         return text + "".join(f"complete -c {name} -w {NAME}\n" for name in OTHER_NAMES)

@@ -156,16 +156,9 @@ class _OneLine(argparse.HelpFormatter):
 
 def page() -> str:
     """The page. Raises ValueError when a text of the parser would be taken for a request of roff."""
-    parser = build_parser("ipam")
+    parser = build_parser("ipam", formatter=_OneLine, summaries=False)  # the description of a command says it again
     parser.epilog = None
     parser.description = None
-    parser.formatter_class = _OneLine
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for summary in action._choices_actions:
-                summary.help = None  # the description says it again
-            for one in action.choices.values():
-                one.formatter_class = _OneLine
     made = Manpage(parser, format="single-commands-section")
     made.section, made.date, made.manual = 1, DATE, "IPAM-API"
     made.source = f"ipam-api {__version__}"

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from ipam_lib.cli.parser import COMMANDS, build_parser, subparser
+from ipam_lib.cli.commands import COMMANDS, FORMAT, Argument
+from ipam_lib.cli.parser import build_parser, command_parser
 from tests.support.documents import pages
 from tests.support.processes import REPOSITORY
 
@@ -32,9 +33,7 @@ TYPES: dict[str, Callable[[Any], bool]] = {
 
 def usage(name: str) -> str:
     """The usage of a subcommand, broken between its options."""
-    parser = subparser(build_parser("ipam"), name)
-    assert parser is not None
-    parser.formatter_class = lambda prog: argparse.HelpFormatter(prog, width=100_000)
+    parser = command_parser(COMMANDS[name], "ipam", formatter=lambda prog: argparse.HelpFormatter(prog, width=100_000))
     lines = [f"usage: ipam {name}"]
     for word in re.findall(
         r"\[[^]]*\]|\([^)]*\)|--?[\w-]+ [A-Z]+|\S+", parser.format_usage().partition(f" {name} ")[2]
@@ -47,23 +46,18 @@ def usage(name: str) -> str:
 
 def commands_table() -> str:
     """The list of subcommands, with their options."""
-    parser = build_parser()
     rows = ["| Subcommand | What |", "|---|---|"]
-    for name, (summary, _) in COMMANDS.items():
-        found = subparser(parser, name)
-        assert found is not None
-        options = [
-            action.option_strings[0] if action.option_strings else _positional(action)
-            for action in found._actions
-            if action.dest not in {"help", "config"}
-        ]
-        shown = " ".join([f"[`{name}`](#{name})", *(f"`{option}`" for option in options)])
-        rows.append(f"| {shown} | {summary[0].upper()}{summary[1:]} |")
+    for name, command in COMMANDS.items():
+        shown = " ".join([f"[`{name}`](#{name})", *(f"`{_shown(one)}`" for one in command.arguments)])
+        rows.append(f"| {shown} | {command.help[0].upper()}{command.help[1:]} |")
     return "\n".join(rows) + "\n"
 
 
-def _positional(action: argparse.Action) -> str:
-    return f"[{action.metavar}]" if action.nargs == "?" else f"{action.metavar}"
+def _shown(argument: Argument) -> str:
+    if argument.flags[0].startswith("-"):
+        return argument.flags[0]
+    metavar = str(argument.options["metavar"])
+    return f"[{metavar}]" if argument.options.get("nargs") == "?" else metavar
 
 
 def with_generated_parts(text: str) -> str:
@@ -128,10 +122,7 @@ def test_the_generated_parts_are_current() -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_that_prints_data_has_its_fields_documented(name: str) -> None:
-    parser = subparser(build_parser(), name)
-    assert parser is not None
-    prints = any("--format" in action.option_strings for action in parser._actions)
-    assert bool(fields(sections()[name])) == prints
+    assert bool(fields(sections()[name])) == (FORMAT in COMMANDS[name].arguments)
 
 
 def test_what_is_to_be_typed_can_be() -> None:

@@ -13,28 +13,15 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 
-from ipam_lib.cli import parser_archives, parser_registrations, parser_setup
+from ipam_lib.cli.commands import COMMANDS
 from ipam_lib.cli.exit_codes import DONE, FAILED, CommandError
-from ipam_lib.cli.parser import build_parser, subparser
+from ipam_lib.cli.parser import build_parser, command_parser
 from ipam_lib.errors import ConfigError
 from ipam_lib.version import __version__
 
-Command = Callable[[argparse.Namespace], int]
+Target = Callable[[argparse.Namespace], int]
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
-
-# "module:function", as in an entry point; the function takes the parsed arguments and returns the exit status.
-TARGETS = {
-    "serve": "ipam:serve",
-    "demo": "ipam:demo",
-    "simulate-netbox": "ipam_lib.cli.simulate:run",
-    **parser_setup.TARGETS,
-    **parser_registrations.TARGETS,
-    **parser_archives.TARGETS,
-    "completion": "ipam_lib.cli.completion:run",
-    "version": "ipam_lib.cli.main:version",
-    "help": "ipam_lib.cli.main:show_help",
-}
 
 
 def program_name(argv0: str | None = None) -> str:
@@ -59,17 +46,16 @@ def show_help(arguments: argparse.Namespace) -> int:
     if arguments.command is None:
         parser.print_help()
         return DONE
-    wanted = subparser(parser, arguments.command)
-    if wanted is None:
+    if arguments.command not in COMMANDS:
         parser.error(f"no such subcommand: {arguments.command!r}")
-    wanted.print_help()
+    command_parser(COMMANDS[arguments.command], parser.prog).print_help()
     return DONE
 
 
-def load(target: str) -> Command:
+def load(target: str) -> Target:
     """The function that a `module:function` names."""
     module, _, function = target.partition(":")
-    command: Command = getattr(import_module(module), function)
+    command: Target = getattr(import_module(module), function)
     return command
 
 
@@ -89,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace, prog: str) -> int:
     try:
-        return load(TARGETS[arguments.subcommand])(arguments)
+        return load(COMMANDS[arguments.subcommand].target)(arguments)
     except ConfigError as error:
         for problem in error.problems:
             print(f"{prog}: {problem}", file=sys.stderr)

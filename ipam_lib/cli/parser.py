@@ -1,149 +1,77 @@
-"""The command line, as one parser. Standard library only: `version`, `help` and usage errors must start at once.
-
-The man page, the completions and the README's table of commands are made from it.
-"""
+"""The parser of the command line, made from the table of commands. Standard library only."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterable
+from typing import Any
 
-from ipam_lib.cli import parser_archives as archives
-from ipam_lib.cli import parser_registrations as registrations
-from ipam_lib.cli import parser_setup as setup
-from ipam_lib.cli.argtypes import COST_MODELS, milliseconds, nonempty, port, scale
-from ipam_lib.cli.completion import SHELLS
+from ipam_lib.cli.commands import COMMANDS, CONFIG, Argument, Command
 
 DESCRIPTION = "Hand out IP addresses to services in Kubernetes clusters, and keep NetBox in step."
 EPILOG = "Exit status: 0 done, 1 failed or not found (the reason is on standard error), 2 wrong usage."
 
-Add = Callable[[argparse.ArgumentParser], None]
+Formatter = Callable[[str], argparse.HelpFormatter]
 
 
-def _serve(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--host", type=nonempty, metavar="ADDRESS", help="address to listen on (overrides server.host)")
-    parser.add_argument("--port", type=port, metavar="PORT", help="port to listen on (overrides server.port)")
-    parser.add_argument(
-        "--log-dir", type=Path, metavar="PATH", help="directory of the log files (overrides logging.directory)"
+def build_parser(
+    prog: str = "ipam.pyz",
+    *,
+    formatter: Formatter = argparse.HelpFormatter,
+    summaries: bool = True,
+    adapt: Callable[[argparse.Action], None] | None = None,
+) -> argparse.ArgumentParser:
+    """The parser of the whole command line, for a program of this name.
+
+    It sets `subcommand` (a name, or None) and `config` (a Path, or absent).
+
+    - `formatter`: lays out the help of the program and of every command.
+    - `summaries`: whether the program's help says what each command does.
+    - `adapt`: called with every argument of every command.
+    """
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        allow_abbrev=False,
+        formatter_class=formatter,  # type: ignore[arg-type]
     )
-
-
-def _demo(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--port", type=port, default=3000, metavar="PORT", help="port to listen on (default: 3000)")
-    parser.add_argument(
-        "--data",
-        type=Path,
-        metavar="PATH",
-        help="directory kept between runs (default: ipam-api/demo in the user's data directory)",
-    )
-    parser.add_argument("--reset", action="store_true", help="forget what earlier runs registered, and start anew")
-
-
-def _simulate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--host",
-        type=nonempty,
-        default="127.0.0.1",
-        metavar="ADDRESS",
-        help="address to listen on (default: 127.0.0.1)",
-    )
-    parser.add_argument("--port", type=port, default=8000, metavar="PORT", help="port to listen on (default: 8000)")
-    parser.add_argument(
-        "--token", type=nonempty, metavar="TOKEN", help="token that clients must send (default: a new one, printed)"
-    )
-    content = parser.add_mutually_exclusive_group()
-    content.add_argument(
-        "--zones", type=Path, metavar="PATH", help="JSON file of zones and their prefixes (default: three sample zones)"
-    )
-    content.add_argument(
-        "--empty", action="store_true", help="begin as a new NetBox does, with nothing that IPAM-API needs"
-    )
-    parser.add_argument(
-        "--latency-ms", type=milliseconds, default=0.0, metavar="MS", help="delay of every answer, in ms (default: 0)"
-    )
-    parser.add_argument(
-        "--cost-model",
-        choices=COST_MODELS,
-        metavar="NAME",
-        help=f"take as long as a NetBox was measured to, by operation and number of children: {', '.join(COST_MODELS)}",
-    )
-    parser.add_argument(
-        "--time-scale",
-        type=scale,
-        default=1.0,
-        metavar="FACTOR",
-        help="what the durations of the cost model are multiplied with (default: 1)",
-    )
-    parser.add_argument(
-        "--state", type=Path, metavar="PATH", help="file that keeps the prefixes between runs (default: memory only)"
-    )
-
-
-def _completion(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "shell", choices=SHELLS, metavar="SHELL", help="bash, zsh or fish; bash: source <(ipam.pyz completion bash)"
-    )
-
-
-def _version(parser: argparse.ArgumentParser) -> None:
-    del parser
-
-
-def _help(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("command", nargs="?", metavar="SUBCOMMAND", help="the subcommand to explain")
-    parser.add_argument("--man", action="store_true", help="print the man page instead, as man(1) reads it")
-
-
-COMMANDS: dict[str, tuple[str, Add]] = {
-    "serve": ("run the service", _serve),
-    "demo": (
-        "run the service on an embedded database and a built-in NetBox simulator: no configuration, no network",
-        _demo,
-    ),
-    "simulate-netbox": (
-        "run only the NetBox simulator, to try a configuration against it",
-        _simulate,
-    ),
-    **setup.COMMANDS,
-    **registrations.COMMANDS,
-    **archives.COMMANDS,
-    "completion": ("print the script that completes this command line in a shell", _completion),
-    "version": ("print the version", _version),
-    "help": ("explain a subcommand", _help),
-}
-
-
-def _config(parser: argparse.ArgumentParser) -> None:
-    # SUPPRESS: the subcommand's parser must not overwrite what stood before the subcommand.
-    parser.add_argument(
-        "--config",
-        type=Path,
-        metavar="PATH",
-        default=argparse.SUPPRESS,
-        help="configuration file (default: $IPAM_CONFIG, ./config.json, /etc/ipam-api/config.json)",
-    )
-
-
-def build_parser(prog: str = "ipam.pyz") -> argparse.ArgumentParser:
-    """The parser of the whole command line; `command` is the subcommand, `config` a Path or absent."""
-    parser = argparse.ArgumentParser(prog=prog, description=DESCRIPTION, epilog=EPILOG, allow_abbrev=False)
-    _config(parser)
+    _add(parser, [CONFIG], adapt)
     parser.add_argument("--version", action="store_true", help="print the version and exit")
     commands = parser.add_subparsers(dest="subcommand", metavar="SUBCOMMAND", title="subcommands")
-    for name, (summary, add) in COMMANDS.items():
-        sub = commands.add_parser(
-            name, help=summary, description=summary[0].upper() + summary[1:] + ".", allow_abbrev=False
+    for command in COMMANDS.values():
+        summary = command.help if summaries else None
+        _add(
+            commands.add_parser(command.name, help=summary, **_options(command, formatter)),
+            [CONFIG, *command.arguments],
+            adapt,
         )
-        _config(sub)
-        add(sub)
     return parser
 
 
-def subparser(parser: argparse.ArgumentParser, name: str) -> argparse.ArgumentParser | None:
-    """The parser of one subcommand, or None when there is no such subcommand."""
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            found: argparse.ArgumentParser | None = action.choices.get(name)
-            return found
-    return None
+def command_parser(
+    command: Command, prog: str = "ipam.pyz", *, formatter: Formatter = argparse.HelpFormatter
+) -> argparse.ArgumentParser:
+    """The parser of one command alone. Its help and its usage are the same as in the whole parser."""
+    parser = argparse.ArgumentParser(prog=f"{prog} {command.name}", **_options(command, formatter))
+    _add(parser, [CONFIG, *command.arguments], None)
+    return parser
+
+
+def _options(command: Command, formatter: Formatter) -> dict[str, Any]:
+    description = f"{command.help[0].upper()}{command.help[1:]}."
+    return {"description": description, "allow_abbrev": False, "formatter_class": formatter}
+
+
+def _add(
+    parser: argparse.ArgumentParser,
+    arguments: Iterable[Argument],
+    adapt: Callable[[argparse.Action], None] | None,
+) -> None:
+    groups: dict[str, Callable[..., argparse.Action]] = {"": parser.add_argument}
+    for one in arguments:
+        if one.one_of not in groups:
+            groups[one.one_of] = parser.add_mutually_exclusive_group().add_argument
+        action = groups[one.one_of](*one.flags, **one.options)
+        if adapt is not None:
+            adapt(action)

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from ipam_lib.cli import main as cli
+from ipam_lib.cli.commands import COMMANDS
 from ipam_lib.cli.exit_codes import CommandError
-from ipam_lib.cli.parser import COMMANDS, build_parser, subparser
+from ipam_lib.cli.parser import build_parser
 from ipam_lib.errors import ConfigError
 from ipam_lib.version import __version__
 from tests.support.processes import REPOSITORY, run
@@ -73,11 +74,14 @@ def test_the_file_ipam_py_is_the_same_program(tmp_path: Path) -> None:
 
 
 def test_every_subcommand_has_a_target_and_help(capsys: pytest.CaptureFixture[str]) -> None:
-    assert COMMANDS.keys() == cli.TARGETS.keys()
-    for name, target in cli.TARGETS.items():
-        assert callable(cli.load(target))
+    for name, command in COMMANDS.items():
+        assert callable(cli.load(command.target))
         assert cli.main(["help", name]) == 0
         said = capsys.readouterr().out
+        with pytest.raises(SystemExit) as ended:
+            cli.main([name, "--help"])
+        assert ended.value.code == 0
+        assert capsys.readouterr().out == said
         assert said.startswith(f"usage: {cli.program_name()} {name}")
         assert "--config PATH" in said
 
@@ -150,11 +154,7 @@ def test_it_is_called_what_it_was_called_as(argv0: str, name: str) -> None:
     assert cli.program_name(argv0) == name
 
 
-def test_subparser_of_a_parser_without_subcommands() -> None:
-    assert subparser(argparse.ArgumentParser(), "serve") is None
-
-
-def _fails(error: BaseException) -> cli.Command:
+def _fails(error: BaseException) -> cli.Target:
     def command(arguments: argparse.Namespace) -> int:
         raise error
 

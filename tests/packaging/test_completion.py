@@ -11,8 +11,8 @@ import pytest
 import shtab
 
 from ipam_lib.cli import main as cli
+from ipam_lib.cli.commands import COMMANDS
 from ipam_lib.cli.completion import SHELLS, script
-from ipam_lib.cli.parser import COMMANDS
 from scripts import completions
 from tests.support.not_run import skip_loudly
 from tests.support.processes import REPOSITORY

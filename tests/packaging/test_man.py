@@ -8,11 +8,13 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ipam_lib.cli import main as cli
-from ipam_lib.cli.parser import COMMANDS, build_parser, subparser
+from ipam_lib.cli.commands import COMMANDS, CONFIG
+from ipam_lib.cli.parser import build_parser, command_parser
 from ipam_lib.config import settings_rows
 from scripts import man
 from tests.support.not_run import skip_loudly
@@ -68,19 +70,15 @@ def test_every_subcommand_stands_there_with_every_option_and_its_help() -> None:
     _, *parts = re.split(r"^   ipam ([\w-]+)$", rendered(man.PAGE.read_text("utf-8")), flags=re.MULTILINE)
     told = dict(zip(parts[::2], parts[1::2], strict=True))
     assert list(told) == list(COMMANDS)
-    for name in COMMANDS:
-        parser = subparser(build_parser("ipam"), name)
-        assert parser is not None
-        assert parser.description is not None
-        assert parser.description in told[name]
-        for action in parser._actions:
-            assert action.help is not None
-            shown = " ".join(told[name].split())
-            if isinstance(action, argparse._HelpAction):
-                continue
-            assert " ".join((action.help % vars(action)).split()) in shown, (name, action)
-            for option in action.option_strings:
-                assert option in shown
+    for name, command in COMMANDS.items():
+        description = command_parser(command, "ipam").description
+        assert description is not None
+        assert description in told[name]
+        shown = " ".join(told[name].split())
+        for argument in (CONFIG, *command.arguments):
+            assert " ".join(argument.help.split()) in shown, (name, argument.flags)
+            for flag in argument.flags:
+                assert flag in shown or not flag.startswith("-")
 
 
 def test_every_setting_stands_there() -> None:
@@ -102,8 +100,8 @@ def test_text_that_looks_like_a_request_of_roff_is_refused(monkeypatch: pytest.M
     monkeypatch.setitem(man.EXAMPLES, "Innocent:", "ipam help\n.so /etc/passwd\n'so /etc/passwd")
     assert "\n\\&.so /etc/passwd\n\\(aqso /etc/passwd\n" in man.page()
 
-    def parser(prog: str) -> argparse.ArgumentParser:
-        made = build_parser(prog)
+    def parser(prog: str, **options: Any) -> argparse.ArgumentParser:
+        made = build_parser(prog, **options)
         made.add_argument("--evil", help=".so /etc/passwd")
         return made
 

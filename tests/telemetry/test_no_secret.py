@@ -20,7 +20,7 @@ from urllib.parse import quote, quote_plus
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from ipam_lib.cli.main import TARGETS
+from ipam_lib.cli.commands import COMMANDS
 from ipam_lib.config import Settings
 from tests.support.certificates import self_signed
 from tests.support.processes import Process, run, running, until
@@ -392,7 +392,7 @@ def test_everything_was_tried(site: Site) -> None:
     for part in ("released 83.118.168", "expires for", "NetBox call failed", "POST / 503", "storage is unreachable"):
         assert part in spoken, part
     commands = {ast.literal_eval(name.rpartition(" ")[0])[0] for name, _ in site.outputs.texts if name.startswith("(")}
-    assert commands >= TARGETS.keys() - SHOWING | {"show-secret"}
+    assert commands >= COMMANDS.keys() - SHOWING | {"show-secret"}
     metrics = site.outputs.text("answer 200 to GET /metrics")
     asked = {
         (sample.labels["route"], sample.labels["method"])
