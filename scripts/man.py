@@ -1,6 +1,6 @@
 """The man page, made from the parser (by argparse-manpage), the table of settings, and the sections below.
 
-python -m scripts.man    writes man/ipam.1 anew
+python -m scripts.man    writes man/ipam.1 again
 """
 
 from __future__ import annotations
@@ -22,76 +22,77 @@ PAGE: Final = Path(__file__).parents[1] / "man" / "ipam.1"
 DATE: Final = "November 24, 2026"
 
 DESCRIPTION = """\
-IPAM-API hands out IP addresses to services in Kubernetes clusters, remembers who holds them, and keeps NetBox in step.
-Operators ask it for an address over HTTP; it takes the next free one out of the zone's container prefixes, or exactly
-the one that was asked for, and gives it back when the services on it have expired.
+IPAM-API gives IP addresses to services in Kubernetes clusters. It keeps one registration for each address and one
+prefix for each registration in NetBox. Clients ask for an address over HTTP. IPAM-API answers with the next free
+address of a zone, or with the address that the request names. When the last service on an address has expired,
+IPAM-API releases the address.
 
-One file is the service and everything that its administrator needs. It is called *ipam.pyz* as it is built; a link or
-copy of any other name, such as *ipam* or *ipam-cli*, does the same. Results go to standard output and nothing else
-does; questions, warnings and progress go to standard error. Where *--format json* is an option, what it prints is for
-scripts.
+One file contains the service and all commands of its administrator. The build calls it *ipam.pyz*; a link or copy with
+another name, such as *ipam* or *ipam-cli*, does the same. Results go to standard output, and nothing else does.
+Questions, warnings and progress go to standard error. With *--format json* the output is for scripts.
 """
 
 ENVIRONMENT = {
-    "IPAM_CONFIG": "The configuration file, where *--config* is not given.",
-    "CREDENTIALS_DIRECTORY": "Set by systemd: where files named by a *_path setting are looked for, by their last "
-    "name, when they are not where the setting says, or not to be read there.",
-    "SHIV_ROOT": "Where *ipam.pyz* unpacks itself, once per version.",
+    "IPAM_CONFIG": "The configuration file, if *--config* is not given.",
+    "CREDENTIALS_DIRECTORY": "Set by systemd. If the program cannot read the file of a *_path setting, it looks here "
+    "for a file of the same name.",
+    "SHIV_ROOT": "The directory into which *ipam.pyz* unpacks itself, once for each version.",
     "CACHE_DIRECTORY": "The same, set by systemd.",
-    "XDG_CACHE_HOME": "The same for users, in its directory ipam-api; without it, ~/.cache/ipam-api.",
-    "TMPDIR": "Where it unpacks itself when none of those can be written, before /var/tmp and /tmp.",
-    "NOTIFY_SOCKET": "Set by systemd: *serve* tells there that it is ready, reloading, stopping and alive.",
-    "WATCHDOG_USEC": "Set by systemd: how often it wants to be told so.",
-    "LISTEN_FDS": "Set by systemd: *serve* takes connections from the sockets that it was passed.",
-    "JOURNAL_STREAM": "Set by systemd: where standard error is the journal, lines carry their priority and no time.",
-    "NO_COLOR": "When set, nothing is coloured.",
+    "XDG_CACHE_HOME": "The same for users, in its subdirectory ipam-api; without it, ~/.cache/ipam-api.",
+    "TMPDIR": "The directory into which it unpacks itself if none of these is writable, before /var/tmp and /tmp.",
+    "NOTIFY_SOCKET": "Set by systemd. *serve* reports there that it is ready, reloading, stopping and alive.",
+    "WATCHDOG_USEC": "Set by systemd: how often *serve* must report that it is alive.",
+    "LISTEN_FDS": "Set by systemd. *serve* accepts connections from the sockets that systemd passed.",
+    "JOURNAL_STREAM": "Set by systemd. If standard error is the journal, lines have their priority and no time.",
+    "NO_COLOR": "If set, the output has no colours.",
 }
 
 FILES = {
-    "/etc/ipam-api/config.json": "The configuration, where neither *--config* nor $IPAM_CONFIG names one, and the "
+    "/etc/ipam-api/config.json": "The configuration, if neither *--config* nor $IPAM_CONFIG names one and the "
     "working directory has no config.json.",
     "/var/log/ipam-api/ipam-api.log, /var/log/ipam-api/http.log": "Under systemd, the logs of the service and of its "
-    "requests: JSON, one object a line, rotated. Elsewhere they are in logging.directory.",
-    "/var/lib/ipam-api": "Under systemd, the working directory: where a file of the embedded database belongs.",
-    "/etc/ipam-api/*.secret, /etc/ipam-api/secrets.json": "The tokens, the password and the keys, as the *_path "
-    "settings name them. They may be root's alone: the unit passes them on by LoadCredential=.",
+    "requests: one JSON object on each line, rotated. Elsewhere they are in logging.directory.",
+    "/var/lib/ipam-api": "Under systemd, the working directory, and the place for the file of the embedded database.",
+    "/etc/ipam-api/*.secret, /etc/ipam-api/secrets.json": "The tokens, the password and the keys that the *_path "
+    "settings name. They may be readable for root only: the unit passes them on with LoadCredential=.",
     "/etc/systemd/system/ipam-api.service, ipam-api.socket, ipam-api-backup.service, ipam-api-backup.timer": "The "
     "units.",
-    "/var/lib/ipam-api-backup": "Under systemd, the backups of every night; the last 14 stay.",
+    "/var/lib/ipam-api-backup": "Under systemd, the backups of every night. The last 14 are kept.",
     "/var/cache/ipam-api": "Under systemd, the unpacked program.",
 }
 
 SIGNALS = {
-    "SIGTERM, SIGINT": "*serve* takes no new connections, finishes what is in flight (within 15 seconds), and ends. A "
-    "second one ends it at once. Other commands end and leave a consistent state.",
-    "SIGHUP": "*serve* reads again the NetBox token, the bearer token, the keys, the certificate, and the zones from "
-    "NetBox. Where one file cannot be used, the former ones stay in force, all of them, and the log says why. Settings "
-    "that take a restart are named in the log. Files that systemd passed by LoadCredential= are copies from the start "
-    "of the service: they take a restart too.",
+    "SIGTERM, SIGINT": "*serve* accepts no new connections, completes the running requests (within 15 seconds), and "
+    "ends. A second signal ends it immediately. Other commands end and leave a consistent state.",
+    "SIGHUP": "*serve* reads the NetBox token, the bearer token, the keys, the certificate, and the zones from NetBox "
+    "again. If one file is wrong, all old values stay in use, and the log gives the reason. The log names changed "
+    "settings that need a restart. Files that systemd passed with LoadCredential= are copies from the start of the "
+    "service: they need a restart too.",
 }
 
 EXIT_STATUS = {
     "0": "Done.",
-    "1": "Failed or not found; standard error says why, and what to do.",
+    "1": "Failed or not found. Standard error has the reason and what to do.",
     "2": "Wrong usage.",
 }
 
 EXAMPLES = {
-    "Look at it, with nothing to set up:": "ipam demo",
-    "Is everything right, and what is not?": "ipam check-config --config /etc/ipam-api/config.json",
+    "Run a demo that needs no configuration:": "ipam demo",
+    "Check the configuration and everything that it names:": "ipam check-config --config /etc/ipam-api/config.json",
     "Create what NetBox lacks, with an administrator's token:": "ipam netbox-setup --zone inet --zone hnet "
     "--token-file admin.secret",
     "Run the service:": "ipam serve --config /etc/ipam-api/config.json",
-    "Who has addresses in a zone, for people and for scripts:": "ipam list-addresses --zone inet\n"
+    "List the registrations of a zone, as text and for scripts:": "ipam list-addresses --zone inet\n"
     "ipam list-addresses --zone inet --format json",
-    "Set a secret that stands in no list of processes:": "ipam replace-secret --yes --zone inet --address 192.0.2.10 "
-    "< new.secret",
-    "A cluster is gone for good:": "ipam delete-cluster --cluster-id 0f3c7805-6b1d-4387-b8c4-b8c5d0e9b878 --dry-run\n"
+    "Replace a secret without showing it in the process list:": "ipam replace-secret --yes --zone inet "
+    "--address 192.0.2.10 < new.secret",
+    "Expire all services of a deleted cluster:": "ipam delete-cluster "
+    "--cluster-id 0f3c7805-6b1d-4387-b8c4-b8c5d0e9b878 --dry-run\n"
     "ipam delete-cluster --cluster-id 0f3c7805-6b1d-4387-b8c4-b8c5d0e9b878 --yes",
     "Compare with NetBox, and repair:": "ipam reconcile\nipam reconcile --fix --rounds 3",
-    "Back up, and restore, also from one kind of storage into the other:": "ipam mongo-backup --out backup.archive.gz\n"
+    "Back up and restore, also from one kind of database to the other:": "ipam mongo-backup --out backup.archive.gz\n"
     "ipam mongo-restore --in backup.archive.gz --drop",
-    "Bring every secret under the new key, which encryption_secrets.path names by now:": "ipam "
+    "Encrypt every secret with the new keys, which encryption_secrets.path names already:": "ipam "
     "rotate-key --new-secrets /etc/ipam-api/secrets.json --dry-run\n"
     "ipam rotate-key --new-secrets /etc/ipam-api/secrets.json",
     "Completion, in ~/.bashrc, ~/.zshrc or ~/.config/fish/config.fish:": "source <(ipam completion bash)\n"
@@ -132,8 +133,8 @@ def configuration() -> str:
     """The settings, from their one table."""
     head = (
         "The configuration is one JSON object, whose sections hold the settings below: netbox.url is "
-        '{"netbox": {"url": ...}}. Relative paths in it are relative to the file. Unknown names are a warning; what is '
-        "missing or wrong is listed, all of it at once."
+        '{"netbox": {"url": ...}}. A relative path is relative to the file. An unknown name is a warning. A missing or '
+        "wrong setting is an error; all errors are listed at once."
     )
     entries = []
     for row in settings_rows():
@@ -162,7 +163,7 @@ def page() -> str:
     made = Manpage(parser, format="single-commands-section")
     made.section, made.date, made.manual = 1, DATE, "IPAM-API"
     made.source = f"ipam-api {__version__}"
-    made.description = "hand out IP addresses to services in Kubernetes clusters, and keep NetBox in step"
+    made.description = "give IP addresses to services in Kubernetes clusters, recorded in NetBox"
     for heading, content in (
         ("description", paragraphs(DESCRIPTION)),
         ("configuration", configuration()),
