@@ -45,6 +45,7 @@ from ipam_lib.schemas import (
     parse_history,
     parse_listing,
 )
+from ipam_lib.serializers import registration_json, tenure_json, zone_json
 from ipam_lib.telemetry import logs
 from ipam_lib.telemetry.logging_setup import run_logging
 from ipam_lib.telemetry.metrics import CONTENT_TYPE
@@ -76,7 +77,6 @@ from ipam_lib.web.reload import Reloader
 from ipam_lib.web.request_body import LARGEST_BODY, leave_expectation
 from ipam_lib.web.responses import json_response, list_response
 from ipam_lib.web.secret_throttle import SECRET_THROTTLE, SecretThrottle, throttled
-from ipam_lib.web.serializers import registration_json, tenure_json, zone_json
 from ipam_lib.web.spec import (
     DATA,
     SERVICE,

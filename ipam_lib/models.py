@@ -12,11 +12,17 @@ import hashlib
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 IPFamily = Literal["ipv4", "ipv6"]
 
 PENDING = "pending:"
+
+UUID_PATTERN: Final = "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+"""A UUID of a cluster or a namespace, in either case (RFC 9562, section 4)."""
+
+SECRET_LENGTHS: Final = (8, 64)
+"""The shortest and the longest secret of a registration, in Unicode code points."""
 
 
 class State(StrEnum):

@@ -13,7 +13,7 @@ from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.errors import BSONError
 
 from ipam_lib.archive.errors import ArchiveError
-from ipam_lib.telemetry.logs import printable
+from ipam_lib.text import printable
 
 MAGIC: Final = (0x8199E26D).to_bytes(4, "little")
 TERMINATOR: Final = b"\xff\xff\xff\xff"

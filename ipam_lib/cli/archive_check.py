@@ -17,7 +17,7 @@ from ipam_lib.cli.terminal import Progress
 from ipam_lib.crypto import Cipher, SecretUnreadable
 from ipam_lib.models import PENDING, Registration
 from ipam_lib.storage.bulk_copy import CollectionKind, CopyableStore, UnfitDocument, paged
-from ipam_lib.telemetry.logs import printable
+from ipam_lib.text import printable
 
 
 @dataclass(slots=True)

@@ -14,7 +14,7 @@ from typing import BinaryIO, Final
 
 from ipam_lib.cli import terminal
 from ipam_lib.cli.exit_codes import CommandError, UsageError
-from ipam_lib.telemetry.logs import printable
+from ipam_lib.text import printable
 
 STANDARD: Final = Path("-")
 """What a path is called that stands for standard input or output."""

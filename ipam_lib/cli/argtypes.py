@@ -8,9 +8,9 @@ import re
 from datetime import datetime, timedelta
 from typing import Final
 
-_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+from ipam_lib.models import UUID_PATTERN
+
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
-SECRET_LENGTHS = (8, 64)
 
 COST_MODELS: Final = ("netbox-4.6",)
 """What `simulate-netbox --cost-model` takes: whose durations the simulator knows (`netbox.simulator.costs`)."""
@@ -81,7 +81,7 @@ def address(text: str) -> str:
 
 def uuid(text: str) -> str:
     """A UUID, in either case, as it was written. Raises ArgumentTypeError."""
-    if _UUID.fullmatch(text) is None:
+    if re.fullmatch(UUID_PATTERN, text) is None:
         raise argparse.ArgumentTypeError(
             f"{text!r} is no UUID: expected something like 0f3c7805-6b1d-4387-b8c4-b8c5d0e9b878"
         )

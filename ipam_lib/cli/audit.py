@@ -23,8 +23,8 @@ from ipam_lib.config import Settings
 from ipam_lib.file_owner import chown_to_parent
 from ipam_lib.models import Registration
 from ipam_lib.telemetry.json_lines import JSONFormatter
-from ipam_lib.telemetry.logs import printable
 from ipam_lib.telemetry.pipeline import APP_FILE
+from ipam_lib.text import printable
 
 log = logging.getLogger(__name__)
 

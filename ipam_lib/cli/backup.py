@@ -18,7 +18,7 @@ from ipam_lib.cli.runtime import load_settings, opened_store
 from ipam_lib.cli.runtime import run as run_work
 from ipam_lib.config import Settings
 from ipam_lib.storage.bulk_copy import OLDEST_SERVER, CollectionKind, Contents, Snapshot
-from ipam_lib.telemetry.logs import printable
+from ipam_lib.text import plural, printable
 from ipam_lib.version import __version__
 
 
@@ -59,7 +59,7 @@ class _BackedUp:
 
     def text(self) -> str:
         registrations = self._counts[Namespace(self._contents.database, self._contents.collection)]
-        return f"{registrations} registration{'s' * (registrations != 1)} ({self._size} bytes)"
+        return f"{plural(registrations, 'registration')} ({self._size} bytes)"
 
 
 class _Counting:

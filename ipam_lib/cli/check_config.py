@@ -22,8 +22,8 @@ from ipam_lib.errors import ConfigError
 from ipam_lib.findings import Finding, Status, error, warning
 from ipam_lib.netbox.probe import NetBoxProbe
 from ipam_lib.telemetry import logs
-from ipam_lib.telemetry.logs import printable
 from ipam_lib.telemetry.splunk_probe import probe as probe_splunk
+from ipam_lib.text import plural, printable
 
 STATUSES: Final[tuple[Status, ...]] = ("ok", "warning", "error")
 _COLOURS: Final[Mapping[Status, terminal.Colour]] = {"ok": "green", "warning": "yellow", "error": "red"}
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
         found = asyncio.run(_look(config, as_text=as_text))
     counted = Counter(one.status for one in found)
     if as_text:
-        print(f"\n{counted['ok']} ok, {_count(counted['warning'], 'warning')}, {_count(counted['error'], 'error')}")
+        print(f"\n{counted['ok']} ok, {plural(counted['warning'], 'warning')}, {plural(counted['error'], 'error')}")
     else:
         summary = {status: counted[status] for status in STATUSES}
         terminal.print_json({"config": source, "checks": [_json(one) for one in found], "summary": summary})
@@ -132,7 +132,3 @@ def _json(finding: Finding) -> dict[str, Any]:
         "message": finding.message,
         "advice": finding.advice or None,
     }
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' * (number != 1)}"

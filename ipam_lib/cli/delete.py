@@ -15,7 +15,8 @@ from ipam_lib.cli.runtime import family, found_on, load_settings, opened_registr
 from ipam_lib.cli.show import cases, pages
 from ipam_lib.config import Settings
 from ipam_lib.models import ClusterExpired, Filter, Registration, Request, Service, ServiceKey, State
-from ipam_lib.telemetry.logs import printable
+from ipam_lib.serializers import service_key_json
+from ipam_lib.text import plural, printable
 
 SHOWN_WHEN_ASKED = 20
 MOST_SECONDS = 3600.0
@@ -54,7 +55,7 @@ def delete_service(arguments: argparse.Namespace) -> int:
             trail.record(
                 "delete-service: a service was set to expire now",
                 **audit.place(registration),
-                **output.key_json(service),
+                **service_key_json(service.key),
             )
     return _deleted(registration, service, dry_run=arguments.dry_run, as_json=arguments.format == "json")
 
@@ -80,13 +81,13 @@ def _deleted(registration: Registration, service: Service, *, dry_run: bool, as_
                 "dry_run": dry_run,
                 "zone": registration.zone,
                 "address": registration.address,
-                "service": output.key_json(service),
+                "service": service_key_json(service.key),
                 "other_services": others,
             }
         )
         return DONE
     what = "would expire now" if dry_run else "expires now"
-    left = f"{_count(others)} left on it" if others else "the address is given back by the next cleanup"
+    left = f"{plural(others, 'service')} left on it" if others else "the address is given back by the next cleanup"
     print(f"{output.service_line(service)} on {printable(registration.address)} {what}; {left}")
     return DONE
 
@@ -105,7 +106,7 @@ def delete_cluster(arguments: argparse.Namespace) -> int:
     if not arguments.dry_run and outcome.expired:
         if terminal.can_ask() and not arguments.yes:
             _preview(found)
-        question = f"Let {_count(outcome.expired)} of cluster {arguments.cluster_id} expire now?"
+        question = f"Let {plural(outcome.expired, 'service')} of cluster {arguments.cluster_id} expire now?"
         terminal.confirm(question, yes=arguments.yes)
         with audit.trail(settings, required=False) as trail:
             outcome = run(_expire_cluster(settings, arguments.cluster_id))
@@ -127,7 +128,7 @@ async def _of_cluster(settings: Settings, cluster_id: str) -> list[Holding]:
             async for page in pages(store, wanted):
                 for one in page:
                     found += [(one, service) for service in one.services if service.key.cluster_id in ids]
-                shown.show(f"{_count(len(found))} found")
+                shown.show(f"{plural(len(found), 'service')} found")
     return found
 
 
@@ -138,7 +139,9 @@ async def _expire_cluster(settings: Settings, cluster_id: str) -> ClusterExpired
             return await registry.expire_cluster(
                 cluster_id,
                 deadline=time.monotonic() + MOST_SECONDS,
-                told=lambda so_far: shown.show(f"{_count(so_far.expired)} expired, {so_far.denied} denied that"),
+                told=lambda so_far: shown.show(
+                    f"{plural(so_far.expired, 'service')} expired, {so_far.denied} denied that"
+                ),
             )
 
 
@@ -181,10 +184,10 @@ def _cluster_deleted(found: Sequence[Holding], outcome: ClusterExpired, argument
         return DONE
     if arguments.dry_run:
         terminal.print_table(HEADINGS, _rows(found, ("would expire", "denied: would stay")))
-        print(f"{_count(outcome.expired)} would expire now, {outcome.denied} denied that and would stay")
+        print(f"{plural(outcome.expired, 'service')} would expire now, {outcome.denied} denied that and would stay")
         return DONE
     cluster = f"of cluster {arguments.cluster_id}"
-    print(f"{_count(outcome.expired)} {cluster} set to expire now; {outcome.denied} denied that, and stay")
+    print(f"{plural(outcome.expired, 'service')} {cluster} set to expire now; {outcome.denied} denied that, and stay")
     if denied := [one for one in found if one[1].deny_external_cleanup]:
         terminal.print_table(HEADINGS, _rows(denied, ("expires", "denied: stays")))
     return DONE
@@ -194,10 +197,6 @@ def _holding_json(registration: Registration, service: Service) -> dict[str, Any
     return {
         "zone": registration.zone,
         "address": registration.address,
-        **output.key_json(service),
+        **service_key_json(service.key),
         "outcome": "denied" if service.deny_external_cleanup else "expired",
     }
-
-
-def _count(number: int) -> str:
-    return f"{number} service{'s' * (number != 1)}"

@@ -14,8 +14,8 @@ from ipam_lib.config import Settings
 from ipam_lib.models import Tenure
 from ipam_lib.registry import Registry
 from ipam_lib.registry.history import held_between
-from ipam_lib.telemetry.logs import printable
-from ipam_lib.web.serializers import tenure_json
+from ipam_lib.serializers import tenure_json
+from ipam_lib.text import printable
 
 PAGE = 500
 HEADINGS = ("FROM", "UNTIL", "ZONE", "SERVICE", "NAMESPACE", "CLUSTER")

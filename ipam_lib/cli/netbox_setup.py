@@ -20,7 +20,7 @@ from ipam_lib.cli.runtime import run as run_work
 from ipam_lib.config import Settings, read_secret
 from ipam_lib.netbox.client import NetBoxSettings
 from ipam_lib.netbox.setup import Item, NetBoxSetup
-from ipam_lib.telemetry.logs import printable
+from ipam_lib.text import plural, printable
 
 HEADINGS: Final = ("WHAT", "NAME", "TO DO", "DETAIL")
 _KINDS: Final = {"choice_set": "choice set", "custom_field": "custom field", "tag": "tag"}
@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     if changes and not arguments.dry_run:
         if terminal.can_ask() and not as_text:
             terminal.print_table(HEADINGS, [_row(item) for item in plan], sys.stderr)
-        terminal.confirm(f"Write {changes} change{'s' * (changes != 1)} to {netbox.url}?", yes=arguments.yes)
+        terminal.confirm(f"Write {plural(changes, 'change')} to {netbox.url}?", yes=arguments.yes)
         items = _apply(settings, netbox, plan, as_text=as_text)
     if as_text:
         _conclude(items, dry_run=arguments.dry_run)

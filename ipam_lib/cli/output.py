@@ -1,54 +1,16 @@
-"""Registrations as commands print them. The shapes of the JSON are documented in docs/commands.md, and stay: fields may
-be added, never renamed or retyped."""
+"""Registrations as text, as the commands print them. `ipam_lib.serializers` makes their JSON."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, TextIO
+from typing import TextIO
 
-from ipam_lib.cli.terminal import json_time, local_time, paint
+from ipam_lib.cli.terminal import local_time, paint
 from ipam_lib.models import Registration, Service
-from ipam_lib.telemetry.logs import printable
+from ipam_lib.text import plural, printable
 
 NEVER = "-"
-
-
-def registration_json(one: Registration) -> dict[str, Any]:
-    """A registration, without its secret."""
-    return {**place_json(one), "services": [service_json(service) for service in one.services]}
-
-
-def place_json(one: Registration) -> dict[str, Any]:
-    """A registration, without its secret and its services."""
-    return {
-        "id": one.id,
-        "zone": one.zone,
-        "address": one.address,
-        "ip_family": one.ip_family,
-        "netbox_id": one.netbox_id,
-        "state": one.state.value,
-        "duplicate": one.duplicate,
-    }
-
-
-def key_json(service: Service) -> dict[str, Any]:
-    """Which service it is."""
-    return {
-        "service_name": service.key.service_name,
-        "namespace_id": service.key.namespace_id,
-        "cluster_id": service.key.cluster_id,
-    }
-
-
-def service_json(service: Service) -> dict[str, Any]:
-    """A service on a registration."""
-    return {
-        **key_json(service),
-        "retention_period_days": service.retention_period_days,
-        "deny_external_cleanup": service.deny_external_cleanup,
-        "expires_at": json_time(service.expires_at),
-    }
 
 
 def expiration(service: Service, now: datetime, stream: TextIO | None = None) -> str:
@@ -74,12 +36,11 @@ SERVICE_HEADINGS = ("SERVICE", "NAMESPACE", "CLUSTER", "RETENTION", "CLUSTER EXP
 
 def service_row(service: Service, now: datetime) -> Sequence[str]:
     """A service as a row under SERVICE_HEADINGS."""
-    days = service.retention_period_days
     return (
         printable(service.key.service_name),
         printable(service.key.namespace_id),
         printable(service.key.cluster_id),
-        f"{days} day{'s' * (days != 1)}",
+        plural(service.retention_period_days, "day"),
         "denied" if service.deny_external_cleanup else "allowed",
         expiration(service, now),
     )

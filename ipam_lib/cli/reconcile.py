@@ -20,7 +20,7 @@ from ipam_lib.cli.runtime import run as run_work
 from ipam_lib.config import Settings
 from ipam_lib.registry import DriftResult, Registry
 from ipam_lib.registry.drift import REPAIRED, SIGHTINGS, DriftKind
-from ipam_lib.telemetry.logs import printable
+from ipam_lib.text import json_time, printable
 
 HEADINGS = ("DRIFT", "ZONE", "ADDRESS", "REGISTRATION", "PREFIX", "OUTCOME")
 
@@ -164,7 +164,7 @@ def _explain(last: Round, pause: float) -> None:
 def _round_json(this: Round) -> dict[str, Any]:
     return {
         "round": this.number,
-        "started_at": terminal.json_time(this.started_at),
+        "started_at": json_time(this.started_at),
         "drifts": this.drifts,
         "summary": {
             kind.name.lower(): {"found": count, "repaired": this.repaired[kind]}

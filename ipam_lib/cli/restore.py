@@ -21,7 +21,7 @@ from ipam_lib.config import Settings
 from ipam_lib.errors import StoreConflict
 from ipam_lib.storage.base import DuplicateReport
 from ipam_lib.storage.bulk_copy import CollectionKind, Contents
-from ipam_lib.telemetry.logs import printable
+from ipam_lib.text import plural, printable
 
 HEADINGS = ("COLLECTION", "BEFORE", "IN THE ARCHIVE")
 HEADINGS_BEFORE = ("COLLECTION", "NOW", "IN THE ARCHIVE")
@@ -111,10 +111,10 @@ def _warn(plan: _Plan, arguments: argparse.Namespace) -> None:
     if before.unfinished:
         terminal.say("an earlier restore was cut off half-way: this one takes its place")
     if checked.strange:
-        terminal.warn(f"{_count(checked.strange, 'document')} without a zone or an address: the service lets them be")
+        terminal.warn(f"{plural(checked.strange, 'document')} without a zone or an address: the service lets them be")
     if checked.unreadable:
         terminal.warn(
-            f"{_count(checked.unreadable, 'secret')} cannot be read with the keys of encryption_secrets.path: the"
+            f"{plural(checked.unreadable, 'secret')} cannot be read with the keys of encryption_secrets.path: the"
             " services that own them would be refused; configure the keys that they were sealed with"
         )
 
@@ -125,9 +125,9 @@ def _ask(plan: _Plan, arguments: argparse.Namespace) -> None:
         return
     terminal.print_table(HEADINGS_BEFORE, _rows(plan), sys.stderr)
     number = plan.checked.counts[CollectionKind.REGISTRATIONS]
-    question = f"Restore {_count(number, 'registration')} into {plan.before.place}"
+    question = f"Restore {plural(number, 'registration')} into {plan.before.place}"
     if lost := sum(plan.before.count(part) for part in plan.lost):
-        question += f", and lose the {_count(lost, 'document')} that {'is' if lost == 1 else 'are'} there"
+        question += f", and lose the {plural(lost, 'document')} that {'is' if lost == 1 else 'are'} there"
     terminal.say("No instance of the service may be running on it.")
     terminal.confirm(f"{question}?")
 
@@ -172,13 +172,13 @@ def _report(plan: _Plan, duplicates: Sequence[DuplicateReport], arguments: argpa
         )
         return DONE
     would = "would be " * arguments.dry_run
-    number = _count(checked.counts[CollectionKind.REGISTRATIONS], "registration")
+    number = plural(checked.counts[CollectionKind.REGISTRATIONS], "registration")
     print(f"{number} {would}restored into {printable(before.place)}")
     terminal.print_table(HEADINGS_BEFORE if arguments.dry_run else HEADINGS, _rows(plan))
     if others := len(checked.selection.others):
-        print(f"{_count(others, 'other collection')} of the archive {would}left out")
+        print(f"{plural(others, 'other collection')} of the archive {would}left out")
     if duplicates:
-        print(f"{_count(len(duplicates), 'address')} held more than once: the first registration of each counts")
+        print(f"{plural(len(duplicates), 'address')} held more than once: the first registration of each counts")
     if not arguments.dry_run:
         terminal.say("NetBox was not asked: reconcile shows where it differs by now.")
     return DONE
@@ -189,8 +189,3 @@ def _rows(plan: _Plan) -> list[tuple[str, str, str]]:
         (f"{plan.before.collection}{part}", str(plan.before.count(part)), str(plan.checked.counts[part]))
         for part in plan.parts
     ]
-
-
-def _count(number: int, what: str) -> str:
-    plural = "es" if what.endswith("s") else "s"
-    return f"{number} {what}{plural * (number != 1)}"

@@ -17,7 +17,7 @@ from ipam_lib.cli.runtime import run as run_work
 from ipam_lib.config import EncryptionSection, Settings, read_keys
 from ipam_lib.crypto import Cipher, KeySet
 from ipam_lib.registry import RotateReport
-from ipam_lib.telemetry.logs import printable
+from ipam_lib.text import plural, printable
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -103,9 +103,9 @@ def _refuse_wrong_keys(before: RotateReport, previous: KeySet | None) -> None:
         first = before.unreadable[0]
         known = "the new key" if previous is None else "the new key and the one before"
         raise CommandError(
-            f"{_count(len(before.unreadable))} cannot be read with {known} (such as that of {printable(first.address)},"
-            f" id {first.id}), {readable} can: nothing was changed. Does encryption_secrets.previous_path name the keys"
-            " that they were stored under?"
+            f"{plural(len(before.unreadable), 'secret')} cannot be read with {known} (such as that of"
+            f" {printable(first.address)}, id {first.id}), {readable} can: nothing was changed."
+            " Does encryption_secrets.previous_path name the keys that they were stored under?"
         )
 
 
@@ -135,14 +135,19 @@ def _json(report: RotateReport, *, dry_run: bool) -> dict[str, Any]:
 
 def _print(report: RotateReport, arguments: argparse.Namespace, *, offline: bool) -> None:
     would = "would be " if arguments.dry_run else ""
-    print(f"{_count(report.rotated)} {would}rotated, {report.lifted} of them out of the earlier service's scheme")
-    print(f"{_count(report.current)} {'is' if report.current == 1 else 'are'} under the new key already")
+    print(
+        f"{plural(report.rotated, 'secret')} {would}rotated,"
+        f" {report.lifted} of them out of the earlier service's scheme"
+    )
+    print(f"{plural(report.current, 'secret')} {'is' if report.current == 1 else 'are'} under the new key already")
     if report.empty:
         print(f"{report.empty} registrations have no secret")
     if report.pending:
-        print(f"{_count(len(report.pending))} of creations that are under way: run this again in a minute")
+        print(f"{plural(len(report.pending), 'secret')} of creations that are under way: run this again in a minute")
     if report.unreadable:
-        print(terminal.paint(f"{_count(len(report.unreadable))} cannot be read, and stay as they are:", "red"))
+        print(
+            terminal.paint(f"{plural(len(report.unreadable), 'secret')} cannot be read, and stay as they are:", "red")
+        )
         rows = [(one.id, printable(one.zone), printable(one.address), one.problem) for one in report.unreadable]
         terminal.print_table(("ID", "ZONE", "ADDRESS", "PROBLEM"), rows)
         terminal.say("replace-secret gives an address a new one. Until then, keep the old keys.")
@@ -153,7 +158,3 @@ def _print(report: RotateReport, arguments: argparse.Namespace, *, offline: bool
             if offline
             else "Now take encryption_secrets.previous_path, if it is there, out of the configuration, and restart."
         )
-
-
-def _count(number: int) -> str:
-    return f"{number} secret{'s' * (number != 1)}"

@@ -23,6 +23,7 @@ from ipam_lib.storage.base import Store
 from ipam_lib.storage.bulk_copy import CopyableStore
 from ipam_lib.telemetry import logs, redaction
 from ipam_lib.telemetry.logging_setup import secrets_of
+from ipam_lib.text import printable
 
 T = TypeVar("T")
 
@@ -51,9 +52,9 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         raise CommandError(f"{error.message} ({SEE_CHECK_CONFIG})") from None
     except NetBoxError as error:
         detail = f": {error.detail}" if error.detail else ""
-        raise CommandError(f"{error.message}{logs.printable(detail)} ({SEE_CHECK_CONFIG})") from None
+        raise CommandError(f"{error.message}{printable(detail)} ({SEE_CHECK_CONFIG})") from None
     except IPAMError as error:
-        raise CommandError(logs.printable(error.message)) from None
+        raise CommandError(printable(error.message)) from None
 
 
 @asynccontextmanager

@@ -9,13 +9,13 @@ from typing import Any
 
 from ipam_lib.addresses import spellings
 from ipam_lib.cli import audit, output, terminal
-from ipam_lib.cli.argtypes import SECRET_LENGTHS
 from ipam_lib.cli.exit_codes import DONE, FAILED, CommandError, UsageError
 from ipam_lib.cli.runtime import found_on, load_settings, opened_registry, run
 from ipam_lib.config import Settings
 from ipam_lib.crypto import PREFIX, Cipher, SecretUnreadable
-from ipam_lib.models import Registration, State
-from ipam_lib.telemetry.logs import printable
+from ipam_lib.models import SECRET_LENGTHS, Registration, State
+from ipam_lib.serializers import registration_head_json, registration_json
+from ipam_lib.text import plural, printable
 
 
 def show(arguments: argparse.Namespace) -> int:
@@ -68,7 +68,7 @@ def _print(found: Sequence[Registration], secrets: Sequence[str | None]) -> None
 def _json(registration: Registration, secret: str | None) -> dict[str, Any]:
     scheme = "aes-siv" if registration.secret.startswith(PREFIX) else "legacy-ctr"
     return {
-        **output.place_json(registration),
+        **registration_head_json(registration),
         "secret": secret,
         "scheme": scheme if registration.secret else None,
     }
@@ -110,23 +110,19 @@ def _replaced(live: Registration, found: Sequence[Registration], arguments: argp
         if other.id != live.id:
             terminal.warn(f"{other.address} is registered more than once; the secret of {other.id} was left as it is")
     if arguments.format == "json":
-        terminal.print_json({"dry_run": arguments.dry_run, "registration": output.registration_json(live)})
+        terminal.print_json({"dry_run": arguments.dry_run, "registration": registration_json(live)})
         return DONE
     what = "would be replaced" if arguments.dry_run else "was replaced"
     place = f"{printable(live.address)} in zone {printable(live.zone)}"
-    print(f"the secret of {place} {what}, for {_services(len(live.services))}")
+    print(f"the secret of {place} {what}, for {plural(len(live.services), 'service')}")
     return DONE
 
 
 def _preview(live: Registration) -> None:
     terminal.say(output.heading(live, sys.stderr))
-    terminal.say(f"Whoever uses it needs the new secret from then on ({_services(len(live.services))}):")
+    terminal.say(f"Whoever uses it needs the new secret from then on ({plural(len(live.services), 'service')}):")
     for service in live.services:
         terminal.say(f"  {output.service_line(service)}")
-
-
-def _services(count: int) -> str:
-    return f"{count} service{'s' * (count != 1)}"
 
 
 def _new_secret(given: str | None) -> str:

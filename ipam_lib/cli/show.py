@@ -14,8 +14,9 @@ from ipam_lib.cli.json_array import JSONArray
 from ipam_lib.cli.runtime import found_on, load_settings, opened_store, run
 from ipam_lib.config import Settings
 from ipam_lib.models import Filter, Registration
+from ipam_lib.serializers import registration_json
 from ipam_lib.storage.base import Store
-from ipam_lib.telemetry.logs import printable
+from ipam_lib.text import plural, printable
 
 PAGE = 500
 LIST_HEADINGS = ("ADDRESS", "ZONE", "EXPIRES", "SERVICES (CLUSTER)")
@@ -25,7 +26,7 @@ def show_services(arguments: argparse.Namespace) -> int:
     """Show the services on an address. Raises CommandError when nothing is registered there, ConfigError."""
     found = run(found_on(load_settings(arguments), arguments.zone, arguments.address))
     if arguments.format == "json":
-        terminal.print_json({"registrations": [output.registration_json(one) for one in found]})
+        terminal.print_json({"registrations": [registration_json(one) for one in found]})
         return DONE
     now = datetime.now(UTC)
     for number, registration in enumerate(found):
@@ -68,7 +69,7 @@ async def _list_json(found: AsyncIterator[list[Registration]]) -> None:
     with JSONArray("registrations") as array:
         async for page in found:
             for registration in page:
-                array.add(output.registration_json(registration))
+                array.add(registration_json(registration))
             count += len(page)
         array.end(count=count)
 
@@ -81,7 +82,7 @@ async def _list_text(found: AsyncIterator[list[Registration]]) -> None:
             print(line)
         count += len(page)
     if terminal.has_terminal(sys.stdout):
-        terminal.say(f"{count} registration{'s' * (count != 1)}")
+        terminal.say(f"{plural(count, 'registration')}")
 
 
 def _row(one: Registration) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal, TextIO
 
 from ipam_lib.cli.exit_codes import CommandError, UsageError
-from ipam_lib.telemetry.logs import printable
+from ipam_lib.text import printable
 
 Colour = Literal["red", "green", "yellow", "bold"]
 
@@ -63,11 +63,6 @@ def local_time(moment: datetime) -> str:
     except (OverflowError, OSError, ValueError):  # at the end of time there is no local zone
         local = moment.astimezone(UTC)
     return local.isoformat(sep=" ", timespec="seconds")
-
-
-def json_time(moment: datetime | None) -> str | None:
-    """A moment for JSON: RFC 3339 in UTC with milliseconds, `2026-11-25T00:50:49.291Z`."""
-    return None if moment is None else f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
 
 
 # -- tables --------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from ipam_lib.crypto import KeySet, Secret
 from ipam_lib.errors import ConfigError
+from ipam_lib.text import json_problem
 
 SYSTEM_CONFIG = Path("/etc/ipam-api/config.json")
 _LARGEST_SECRET = 64 * 1024
@@ -123,9 +124,7 @@ def read_config(path: Path) -> tuple[dict[str, Any], list[str]]:
     try:
         content = json.loads(text, object_pairs_hook=take, parse_constant=refuse)
     except json.JSONDecodeError as error:
-        where = f"line {error.lineno}, column {error.colno}"
-        reason = error.msg[:1].lower() + error.msg[1:].removesuffix(" at").rstrip(": ")
-        raise ConfigError([f"{path} is not valid JSON: {reason} at {where}"]) from None
+        raise ConfigError([f"{path} is not valid JSON: {json_problem(error)}"]) from None
     except RecursionError:
         raise ConfigError([f"{path} is nested too deeply"]) from None
     except ValueError:

@@ -16,24 +16,12 @@ from urllib.parse import urlsplit
 
 from ipam_lib.config.secret_files import PathResolver
 from ipam_lib.crypto import Secret
+from ipam_lib.text import json_type
 
 # NetBox allows lower-case letters, digits and single underscores in the name of a custom field.
 _FIELD_NAME = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*", re.ASCII)
 _OWN_FIELDS = ("k8s_uuid", "k8s_zone")
 _HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,251}[A-Za-z0-9_.])?", re.ASCII)
-
-
-def type_name(value: object) -> str:
-    """What JSON calls the type of this value, with its article."""
-    names = {
-        str: "a string",
-        bool: "a boolean",
-        int: "an integer",
-        float: "a fraction",
-        list: "a list",
-        dict: "an object",
-    }
-    return names.get(type(value), "null")
 
 
 class SettingType(ABC):
@@ -60,7 +48,7 @@ class Text(SettingType):
 
     def read(self, value: object, paths: PathResolver) -> Any:
         if not isinstance(value, str):
-            raise ValueError(f"must be a string, not {type_name(value)}")  # noqa: TRY004
+            raise ValueError(f"must be a string, not {json_type(value)}")  # noqa: TRY004
         if not value.strip():
             raise ValueError("must not be empty")
         if not value.isprintable():  # nor line breaks, NUL or lone surrogates
@@ -79,7 +67,8 @@ class Integer(SettingType):
 
     def read(self, value: object, paths: PathResolver) -> int:
         if type(value) is not int or not self._low <= value <= self._high:
-            what = "" if type(value) is int else f", not {type_name(value)}"
+            kind = "a fraction" if type(value) is float else json_type(value)
+            what = "" if type(value) is int else f", not {kind}"
             raise ValueError(f"must be an integer from {self._low} to {self._high}{what}")
         return value
 
@@ -94,7 +83,7 @@ class Seconds(SettingType):
     def read(self, value: object, paths: PathResolver) -> float:
         if type(value) not in (int, float):
             raise ValueError(
-                f"must be a number of seconds from {self._low:g} to {self._high:g}, not {type_name(value)}"
+                f"must be a number of seconds from {self._low:g} to {self._high:g}, not {json_type(value)}"
             )
         assert isinstance(value, (int, float))
         if not self._low <= value <= self._high:
@@ -112,7 +101,7 @@ class Switch(SettingType):
 
     def read(self, value: object, paths: PathResolver) -> bool:
         if not isinstance(value, bool):
-            raise ValueError(f"must be true or false, not {type_name(value)}")  # noqa: TRY004
+            raise ValueError(f"must be true or false, not {json_type(value)}")  # noqa: TRY004
         return value
 
 

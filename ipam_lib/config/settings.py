@@ -25,8 +25,9 @@ from ipam_lib.config.sections import (
     SplunkSection,
     settings_of,
 )
-from ipam_lib.config.setting_types import ExistingFile, KeyFile, SecretFile, SQLitePath, StorageKind, type_name
+from ipam_lib.config.setting_types import ExistingFile, KeyFile, SecretFile, SQLitePath, StorageKind
 from ipam_lib.errors import ConfigError
+from ipam_lib.text import json_type
 
 STORAGE = Setting(
     StorageKind(),
@@ -188,7 +189,7 @@ class _Reader:
     def _section(self, name: str, section: type[Any], given: object, *, skipped: bool) -> Any:
         """One section, or None when it is skipped or something is wrong with it."""
         if not isinstance(given, dict):
-            self._problem(name, f"must be an object, not {type_name(given)}")
+            self._problem(name, f"must be an object, not {json_type(given)}")
             return None
         settings = settings_of(section)
         for key in given:

@@ -13,7 +13,7 @@ aiohttp-apispec makes of their metadata. One instance of each is kept, since bui
 """
 
 from ipam_lib.schemas.history_query import HistorySchema, history_parameters, parse_history
-from ipam_lib.schemas.json_body import json_type, parse_json
+from ipam_lib.schemas.json_body import parse_json
 from ipam_lib.schemas.list_query import (
     AddressesFoundSchema,
     AddressesSchema,
@@ -54,7 +54,6 @@ __all__ = [
     "ZonesSchema",
     "bad_request",
     "history_parameters",
-    "json_type",
     "listing_parameters",
     "parse_address",
     "parse_cluster",

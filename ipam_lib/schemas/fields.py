@@ -14,9 +14,10 @@ from marshmallow import Schema, ValidationError, fields, missing
 from marshmallow.constants import EXCLUDE
 
 from ipam_lib.addresses import HOST_LENGTH, host_address
-from ipam_lib.schemas.json_body import json_type
+from ipam_lib.models import UUID_PATTERN
+from ipam_lib.text import json_type
 
-_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_UUID = re.compile(UUID_PATTERN)
 _MESSAGES: dict[str, str | list[Any] | dict[Any, Any]] = {"required": "is missing", "null": "must not be null"}
 
 

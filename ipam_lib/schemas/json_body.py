@@ -8,16 +8,10 @@ from collections import Counter
 from typing import Any, NoReturn
 
 from ipam_lib.errors import BadRequest
+from ipam_lib.text import json_problem
 
 # Far beyond any real body, and far below where a recursive reader of the value (who masks it for the log) would fail.
 DEEPEST = 64
-
-_TYPES = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", int: "a number", float: "a number"}
-
-
-def json_type(value: object) -> str:
-    """What JSON calls a value of this type, with its article: `an object`, `a number`, `null`."""
-    return _TYPES.get(type(value), "null")
 
 
 def parse_json(raw: bytes) -> object:
@@ -38,9 +32,7 @@ def parse_json(raw: bytes) -> object:
     try:
         value: object = _DECODER.decode(text)
     except json.JSONDecodeError as error:
-        # The library's words say what it expected, never what stands there.
-        reason = error.msg[:1].lower() + error.msg[1:].removesuffix(" at").rstrip(": ")
-        raise BadRequest(f"the body is not valid JSON: {reason} at line {error.lineno}, column {error.colno}") from None
+        raise BadRequest(f"the body is not valid JSON: {json_problem(error)}") from None
     except RecursionError:
         raise BadRequest(_TOO_DEEP) from None
     except ValueError:

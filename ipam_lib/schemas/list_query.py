@@ -75,6 +75,10 @@ class ServiceReadSchema(Schema):
 class RegistrationSchema(Schema):
     """A registration, without its secret."""
 
+    id = fields.String(
+        required=True,
+        metadata={"description": "The `k8s_uuid` of its prefix in NetBox.", "example": "6b04df5c89ee3b54e38fc946"},
+    )
     address = fields.String(required=True, metadata={"description": "With its mask.", "example": "83.118.168.10/32"})
     zone = fields.String(required=True, metadata={"example": "inet"})
     ip_family = fields.String(required=True, metadata={"enum": list(HOST_LENGTH), "example": "ipv4"})
@@ -83,6 +87,10 @@ class RegistrationSchema(Schema):
     )
     netbox_id = fields.Integer(
         required=True, allow_none=True, metadata={"description": "The prefix in NetBox.", "example": 4711}
+    )
+    duplicate = fields.Boolean(
+        required=True,
+        metadata={"description": "Whether another registration holds the same address and counts.", "example": False},
     )
     services = fields.List(fields.Nested(ServiceReadSchema), required=True)
 

@@ -8,10 +8,10 @@ from typing import Any
 from marshmallow import Schema, ValidationError, fields, post_load
 
 from ipam_lib.errors import BadRequest
-from ipam_lib.models import Request, ServiceKey
+from ipam_lib.models import SECRET_LENGTHS, Request, ServiceKey
 from ipam_lib.schemas.fields import Days, Family, Flag, HostAddress, Name, StrictSchema, Text, UUIDText
-from ipam_lib.schemas.json_body import json_type
 from ipam_lib.schemas.quick import QuickLoader
+from ipam_lib.text import json_type
 
 _SHOWN = 3  # how many of the problems the message of the answer repeats
 _CLUSTER_ID = "0f3c7805-6b1d-4387-b8c4-b8c5d0e9b878"
@@ -64,7 +64,8 @@ class _RequestSchema(StrictSchema):
         1, 100, metadata={"description": "A choice of NetBox's choice set `k8s_zone_choices`.", "example": "inet"}
     )
     secret = Text(
-        8, 64, metadata={"description": "Whoever knows it may share and change the address.", "example": "SuperSecret"}
+        *SECRET_LENGTHS,
+        metadata={"description": "Whoever knows it may share and change the address.", "example": "SuperSecret"},
     )
     service = fields.Nested(
         ServiceSchema,
@@ -99,8 +100,7 @@ class RegisterSchema(_RequestSchema):
     """The body of POST: register an address for a service, or update it. Loads to a `models.Request`."""
 
     new_secret = Text(
-        8,
-        64,
+        *SECRET_LENGTHS,
         optional=True,
         metadata={
             "description": "Replaces the secret, while the service is the only one on the address. Empty means the "

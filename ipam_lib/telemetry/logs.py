@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import sys
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -19,20 +18,12 @@ from functools import lru_cache
 from typing import Any, TextIO
 
 from ipam_lib.telemetry.redaction import STANDARD, freeze_and_redact
+from ipam_lib.text import printable
 
 HTTP = "ipam_lib.http"
 
 # Set for the length of one request, and inherited by every task that works for it.
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
-
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-
-
-def printable(text: str) -> str:
-    """`text` on one line, without anything that a terminal would obey."""
-    if text.isprintable():  # as nearly all are
-        return text
-    return _UNPRINTABLE.sub(lambda match: f"\\x{ord(match.group()):02x}", text)
 
 
 def extras(record: logging.LogRecord) -> dict[str, Any]:

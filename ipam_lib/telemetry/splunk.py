@@ -25,7 +25,8 @@ import aiohttp
 
 from ipam_lib.clock import Clock, SystemClock
 from ipam_lib.telemetry.json_lines import dump, json_line
-from ipam_lib.telemetry.logs import HTTP, printable
+from ipam_lib.telemetry.logs import HTTP
+from ipam_lib.text import printable
 
 log = logging.getLogger(__name__)
 

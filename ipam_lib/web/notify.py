@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mutab
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-from ipam_lib.telemetry.logs import printable
+from ipam_lib.text import printable
 
 log = logging.getLogger(__name__)
 

@@ -178,7 +178,7 @@ async def test_a_bug_outside_of_every_handler_is_500_in_our_shape(
     def broken(request: object, answer: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("ipam_lib.web.middlewares.dress", broken)
+    monkeypatch.setattr("ipam_lib.web.middlewares.add_common_headers", broken)
     status, content, answer = await running.call("GET", "/healthz")
     assert status == 500
     assert content["request_id"] == answer.headers["X-Request-ID"]

@@ -121,6 +121,8 @@ async def test_a_registration_as_it_is_shown(reading: Reading) -> None:
         "zone": "inet",
         "ip_family": "ipv4",
         "state": "live",
+        "id": "6b0000000000000000000001",
+        "duplicate": False,
         "netbox_id": 1,
         "services": [
             {
@@ -140,7 +142,7 @@ async def test_a_registration_as_it_is_shown(reading: Reading) -> None:
         ],
     }
     second = {"address": "83.118.168.2/32", "zone": "inet", "ip_family": "ipv4", "state": "releasing"}
-    second |= {"netbox_id": None, "services": []}
+    second |= {"id": "6b0000000000000000000002", "duplicate": False, "netbox_id": None, "services": []}
     assert await reading.get("/v2/addresses") == (200, {"addresses": [first, second], "cursor": None})
     assert await reading.get("/v2/addresses/83.118.168.1") == (200, {"addresses": [first]})
 
@@ -397,7 +399,7 @@ async def test_a_storage_that_is_away_is_503(reading: Reading, path: str) -> Non
 
 @pytest.mark.parametrize("path", PATHS)
 async def test_nothing_is_read_before_the_storage_is_prepared(reading: Reading, path: str) -> None:
-    reading.running.parts.prepared = False
+    reading.running.services.prepared = False
     status, content = await reading.get(path)
     assert (status, content) == (503, {"message": "the storage is not ready yet; try again"})
 

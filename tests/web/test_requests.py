@@ -198,7 +198,7 @@ async def test_a_time_out_inside_is_a_bug_too_and_not_aiohttps_504(running: Serv
 
 
 async def test_before_the_storage_is_prepared_nothing_is_registered(running: Service) -> None:
-    running.parts.prepared = False
+    running.services.prepared = False
     for method, path, body in (
         ("POST", "/", BODY),
         ("DELETE", "/", BODY),

@@ -85,7 +85,7 @@ async def test_the_longest_page_of_registrations(running: Service) -> None:
     services = tuple(service(f"web-{n}", cluster=SERVICE["cluster_id"], expires_at=NOW) for n in range(30))
     for number in range(MOST):
         address = f"10.0.{number >> 8}.{number & 255}/32"
-        await running.parts.store.insert(registration(number, secret=SEALED, address=address, services=services))
+        await running.services.store.insert(registration(number, secret=SEALED, address=address, services=services))
     with busiest_turn() as busiest:
         status, content, _ = await running.call("GET", f"/v2/addresses?limit={MOST}", headers=BEARER)
     assert status == 200, content
@@ -95,7 +95,7 @@ async def test_the_longest_page_of_registrations(running: Service) -> None:
 
 async def test_the_longest_page_of_a_history(running: Service) -> None:
     services = tuple(service(f"web-{n}", cluster=SERVICE["cluster_id"]) for n in range(MOST))
-    await running.parts.store.insert(registration(1, secret=SEALED, address="10.0.0.1/32", services=services))
+    await running.services.store.insert(registration(1, secret=SEALED, address="10.0.0.1/32", services=services))
     with busiest_turn() as busiest:
         status, content, _ = await running.call("GET", f"/v2/addresses/10.0.0.1/history?limit={MOST}", headers=BEARER)
     assert status == 200, content
@@ -107,7 +107,7 @@ async def test_a_cluster_of_very_many_registrations(running: Service) -> None:
     one = service("web", cluster=SERVICE["cluster_id"])
     for number in range(1000):
         address = f"10.0.{number >> 8}.{number & 255}/32"
-        await running.parts.store.insert(registration(number, secret=SEALED, address=address, services=(one,)))
+        await running.services.store.insert(registration(number, secret=SEALED, address=address, services=(one,)))
     body = {"cluster_id": SERVICE["cluster_id"]}
     with busiest_turn() as busiest:
         status, content, _ = await running.call("DELETE", "/v2/cluster", body, headers=BEARER)

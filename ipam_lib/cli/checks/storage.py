@@ -12,7 +12,7 @@ from ipam_lib.errors import ConfigError, StorageUnavailable
 from ipam_lib.findings import Finding, error, ok, warning
 from ipam_lib.models import Filter
 from ipam_lib.storage.base import Store
-from ipam_lib.telemetry.logs import printable
+from ipam_lib.text import printable
 
 LOOKED_AT: Final = 500
 
