@@ -8,7 +8,7 @@ from ipam_lib.crypto import SecretUnreadable
 from ipam_lib.errors import NotFound
 from ipam_lib.models import Registration, State
 from ipam_lib.registry import writes
-from ipam_lib.registry.context import Context, Deadline
+from ipam_lib.registry.context import Backoff, Context, Deadline
 
 
 async def replace_secret(
@@ -20,7 +20,8 @@ async def replace_secret(
 
     Raises NotFound, Unavailable.
     """
-    for attempt in range(10_000):
+    backoff = Backoff(deadline)
+    while True:
         found = await context.store.find_address(zone=zone, addresses=addresses)
         live = [one for one in found if one.state is State.LIVE]
         if not live:
@@ -32,8 +33,7 @@ async def replace_secret(
         changed = registration.changed(secret=sealed)
         if await writes.replace(context, registration, changed, deadline):
             return changed
-        await context.pause(attempt, deadline)
-    raise AssertionError("unreachable")
+        await backoff.pause()
 
 
 def readable_secret(context: Context, registration: Registration) -> str | None:

@@ -65,16 +65,6 @@ class Context:
         """The deadline at this value of the clock's `monotonic()`; one longest request from now when not given."""
         return Deadline(self, self.clock.monotonic() + self.settings.longest_request if at is None else at)
 
-    async def pause(self, attempt: int, deadline: Deadline) -> None:
-        """Wait a jittered, growing moment (10 ms, 16 ms ... 250 ms) before looking again.
-
-        Raises Unavailable when the deadline leaves no time for another look.
-        """
-        seconds = min(0.01 * 1.6 ** min(attempt, 8), 0.25) * (0.5 + self.random.random())
-        if deadline.left() < seconds + 0.25:
-            raise Unavailable(TOO_SLOW)
-        await self.clock.sleep(seconds)
-
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
@@ -115,3 +105,24 @@ class Deadline:
         if self.left() < limit or (lease_until is not None and lease_until - now < timedelta(seconds=limit)):
             raise Unavailable(TOO_SLOW)
         return limit
+
+
+@dataclass(slots=True)
+class Backoff:
+    """The pauses between the attempts of one request: 10 ms, 16 ms, 26 ms, up to 250 ms, each with jitter. With
+    `attempt`, the first pause is as long as the pause after that many attempts."""
+
+    deadline: Deadline
+    attempt: int = 0
+
+    async def pause(self) -> None:
+        """Wait before the next attempt.
+
+        Raises Unavailable if the deadline leaves no time for another attempt.
+        """
+        context = self.deadline.context
+        seconds = min(0.01 * 1.6 ** min(self.attempt, 8), 0.25) * (0.5 + context.random.random())
+        if self.deadline.left() < seconds + 0.25:
+            raise Unavailable(TOO_SLOW)
+        self.attempt += 1
+        await context.clock.sleep(seconds)

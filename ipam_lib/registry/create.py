@@ -27,7 +27,7 @@ from ipam_lib.errors import (
 from ipam_lib.models import PoolEntry, Registered, Registration, State
 from ipam_lib.netbox.base import Container, Prefix
 from ipam_lib.registry import history, recover, release, writes
-from ipam_lib.registry.context import Context, Deadline
+from ipam_lib.registry.context import Backoff, Context, Deadline
 from ipam_lib.registry.log_fields import registration_fields, service_names
 from ipam_lib.registry.pool import claim
 
@@ -71,14 +71,13 @@ class Creation:
         """
         if self.context.settings.pools and (taken := await self._from_pool()) is not StepResult.NEXT_CANDIDATE:
             return taken
-        attempt = 0
+        backoff = Backoff(self.deadline)
         for container in containers:
             while (prefix := await self._create(container, None)) is not None:
                 result = await self._go_live(prefix)
                 if result is not StepResult.NEXT_CANDIDATE:
                     return result
-                await self.context.pause(attempt, self.deadline)
-                attempt += 1
+                await backoff.pause()
         await self._delete(self.made.values())
         if (taken := await self._from_pool()) is not StepResult.NEXT_CANDIDATE:
             return taken
@@ -104,7 +103,8 @@ class Creation:
         Raises AddressTaken, AddressHeld, Unavailable.
         """
         stubborn: set[int] = set()
-        for attempt in range(10_000):
+        backoff = Backoff(self.deadline)
+        while True:
             if self.pooled and (entry := await claim.claim_exactly(self.context, self.own, self.deadline)) is not None:
                 return await self._go_live_from_pool(entry)
             mine, others = await self._look_before_creating(container)
@@ -117,8 +117,7 @@ class Creation:
                 await self._delete(self.made.values())
                 raise AddressTaken(self.own.address, others[0].prefix)
             if not stubborn:
-                await self.context.pause(attempt, self.deadline)
-        raise AssertionError("unreachable")
+                await backoff.pause()
 
     async def adopt(self) -> Registered | StepResult:
         """After a take-over: finish with what the previous holder created, if it fits the request. NEXT_CANDIDATE when
@@ -149,8 +148,10 @@ class Creation:
     async def _create(self, container: Container, address: str | None) -> Prefix | None:
         """One prefix in NetBox under the document's id, the next free one or exactly `address`; None when the container
         has none left, or is gone. A reply that was lost is looked for before anything is sent again."""
-        for sending in range(SENDINGS):
+        backoff, sent = Backoff(self.deadline, attempt=3), 0
+        while True:
             limit = self.deadline.leased_call_limit(self.own)
+            sent += 1
             try:
                 if address is None:
                     prefix = await self.context.netbox.create_next(container, uuid=self.own.id, limit=limit)
@@ -172,10 +173,9 @@ class Creation:
                     if fresh:
                         self.maybe_created = False
                         return fresh[0]
-                if error.timed_out or sending == SENDINGS - 1:
+                if error.timed_out or sent == SENDINGS:
                     raise
-            await self.context.pause(sending + 3, self.deadline)
-        raise AssertionError("unreachable")
+            await backoff.pause()
 
     async def _create_exactly(self, container: Container) -> Prefix | None:
         """The requested address in NetBox; None when somebody was faster: the next look tells who."""
@@ -218,7 +218,8 @@ class Creation:
         if others and not await self._address_is_free(prefix):
             return StepResult.NEXT_CANDIDATE
         await self._delete(others)
-        for attempt in range(10_000):
+        backoff = Backoff(self.deadline)
+        while True:
             live = self._live(prefix.prefix, prefix.id)
             try:
                 if await writes.replace(self.context, self.own, live, self.deadline):
@@ -228,13 +229,13 @@ class Creation:
                     return StepResult.NEXT_CANDIDATE
             else:
                 return await self._lost_lease(prefix)
-            await self.context.pause(attempt, self.deadline)
-        raise AssertionError("unreachable")
+            await backoff.pause()
 
     async def _go_live_from_pool(self, entry: PoolEntry) -> Registered | StepResult:
         """Make the registration live with what it claimed from the pool. NetBox is told afterwards (see `pool`)."""
         await self._delete(self.made.values())
-        for attempt in range(10_000):
+        backoff = Backoff(self.deadline)
+        while True:
             live = self._live(entry.address, entry.netbox_id)
             try:
                 if await writes.replace(self.context, self.own, live, self.deadline):
@@ -244,8 +245,7 @@ class Creation:
                     return StepResult.NEXT_CANDIDATE
             else:
                 return StepResult.REREAD
-            await self.context.pause(attempt, self.deadline)
-        raise AssertionError("unreachable")
+            await backoff.pause()
 
     def _live(self, address: str, netbox_id: int | None) -> Registration:
         """The registration as it is to be from now on."""
@@ -295,28 +295,28 @@ class Creation:
         """Let a live registration name the prefix that NetBox says is its own; where it is no longer live, or has
         another by now, the prefix must not stay under its id."""
         current: Registration | None = holder
-        for attempt in range(10_000):
+        backoff = Backoff(self.deadline)
+        while True:
             if current is None or current.state is not State.LIVE or current.netbox_id != holder.netbox_id:
                 if current is None or current.netbox_id != prefix.id:
                     await self._delete([prefix])
                 return
             if await writes.replace(self.context, current, current.changed(netbox_id=prefix.id), self.deadline):
                 return
-            await self.context.pause(attempt, self.deadline)
+            await backoff.pause()
             current = await self.context.store.get(holder.id)
-        raise AssertionError("unreachable")
 
     async def _lost_lease(self, prefix: Prefix) -> StepResult:
         """The document is no longer this holder's: its lease had run out. If whoever has it now does not take this
         prefix, delete it."""
-        for attempt in range(10_000):
+        backoff = Backoff(self.deadline)
+        while True:
             current = await self.context.store.get(self.own.id)
             if current is None or current.state is not State.CREATING:
                 if current is None or current.netbox_id != prefix.id:
                     await self._delete([prefix])
                 return StepResult.REREAD
-            await self.context.pause(attempt, self.deadline)
-        raise AssertionError("unreachable")
+            await backoff.pause()
 
     async def _change(self, *, netbox_id: int | None) -> None:
         """Compare-and-set on the own document. Raises Unavailable when it is no longer this holder's."""

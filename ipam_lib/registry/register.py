@@ -17,7 +17,7 @@ from ipam_lib.errors import (
 from ipam_lib.models import Registered, Registration, Request, Service, State, placeholder
 from ipam_lib.netbox.base import Container
 from ipam_lib.registry import recover, release, services, writes
-from ipam_lib.registry.context import Context, Deadline
+from ipam_lib.registry.context import Backoff, Context, Deadline
 from ipam_lib.registry.create import Creation, StepResult
 
 
@@ -30,12 +30,12 @@ async def register(context: Context, request: Request, deadline: Deadline) -> Re
     Raises UnknownZone, NoContainers, AddressOutsideZone, WrongSecret, SecretShared, AddressTaken, ZoneFull,
     StillInFlight, Unavailable.
     """
-    for attempt in range(10_000):
+    backoff = Backoff(deadline)
+    while True:
         outcome = await _attempt(context, request, deadline)
         if isinstance(outcome, Registered):
             return outcome
-        await context.pause(attempt, deadline)
-    raise AssertionError("unreachable")
+        await backoff.pause()
 
 
 async def _attempt(context: Context, request: Request, deadline: Deadline) -> Registered | StepResult:
@@ -158,11 +158,10 @@ async def _wait(context: Context, creating: Registration, deadline: Deadline) ->
 
     Raises StillInFlight when the deadline comes first.
     """
-    attempt = 0
+    backoff = Backoff(deadline)
     lease_was_over = _lease_is_over(context, creating)
     while deadline.left() > 1:
-        await context.pause(attempt, deadline)
-        attempt += 1
+        await backoff.pause()
         current = await context.store.get(creating.id)
         if current is None or current.revision != creating.revision:
             return

@@ -16,7 +16,7 @@ from ipam_lib.crypto import PREFIX, Cipher, SecretUnreadable
 from ipam_lib.models import Filter, Registration, State
 from ipam_lib.registry import writes
 from ipam_lib.registry.concurrency import gather_bounded
-from ipam_lib.registry.context import Context
+from ipam_lib.registry.context import Backoff, Context
 
 WRITERS = 16
 PAGE = 500
@@ -132,7 +132,8 @@ class _Rotation:
         """One record, read again for as long as others change it."""
         deadline = self.context.deadline()
         current: Registration | None = registration
-        for attempt in range(10_000):
+        backoff = Backoff(deadline)
+        while True:
             if current is None:
                 return _Left.GONE
             if not current.secret:
@@ -148,9 +149,8 @@ class _Rotation:
             changed = current.changed(secret=self.context.cipher.seal(secret))
             if self.dry_run or await writes.replace(self.context, current, changed, deadline):
                 return _Left.LIFTED if lifted else _Left.ROTATED
-            await self.context.pause(attempt, deadline)
+            await backoff.pause()
             current = await self.context.store.get(registration.id)
-        raise AssertionError("unreachable")
 
     def _read(self, registration: Registration) -> str | Unreadable:
         try:

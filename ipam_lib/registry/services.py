@@ -12,7 +12,7 @@ from ipam_lib.errors import AnotherSecret, NotFound, SecretShared, WrongSecret
 from ipam_lib.models import ClusterExpired, Registered, Registration, Request, Service, State
 from ipam_lib.registry import writes
 from ipam_lib.registry.concurrency import gather_bounded
-from ipam_lib.registry.context import Context, Deadline
+from ipam_lib.registry.context import Backoff, Context, Deadline
 from ipam_lib.registry.log_fields import registration_fields, service_names
 
 log = logging.getLogger(__name__)
@@ -130,7 +130,8 @@ async def expire(context: Context, request: Request, deadline: Deadline) -> str:
     Raises NotFound when there is no such registration, or no such service on it: AnotherSecret where the address is
     registered, but not under this secret.
     """
-    for attempt in range(10_000):
+    backoff = Backoff(deadline)
+    while True:
         registration = await _to_expire(context, request)
         service = registration.service(request.key)
         if service is None:
@@ -150,8 +151,7 @@ async def expire(context: Context, request: Request, deadline: Deadline) -> str:
             more = registration_fields(registration, [request.key], expires_at=expires_at.isoformat())
             log.info(text, registration.address, registration.zone, service_names([request.key]), days, extra=more)
             return registration.address
-        await context.pause(attempt, deadline)
-    raise AssertionError("unreachable")
+        await backoff.pause()
 
 
 async def expire_cluster(
@@ -186,7 +186,8 @@ async def _expire_cluster_on(
 ) -> tuple[int, int]:
     """Expire the cluster's services on one registration; how many expire now, and how many deny it."""
     current: Registration | None = registration
-    for attempt in range(10_000):
+    backoff = Backoff(deadline)
+    while True:
         if current is None or current.state is not State.LIVE:
             return 0, 0
         now = context.clock.now()
@@ -202,6 +203,5 @@ async def _expire_cluster_on(
                     text, current.address, current.zone, service_names(gone), extra=registration_fields(current, gone)
                 )
             return len(willing), len(theirs) - len(willing)
-        await context.pause(attempt, deadline)
+        await backoff.pause()
         current = await context.store.get(current.id)
-    raise AssertionError("unreachable")

@@ -1,12 +1,17 @@
-"""Writes to storage whose reply may be lost: read the document back before deciding what happened.
+"""Writes to the storage whose reply may be lost. After a lost reply, the document is read to see what happened.
 
-Each of these is one compare-and-set (or an insert under a fresh id), so sending it again is safe: should the first one
-still arrive, the second is refused, and the document then reads as it was meant to.
+Each write is one compare-and-set, or an insert under a new id. So it is safe to send it again: if the first one arrives
+late, the storage refuses the second one, and the document that is read back is the wanted one.
+
+Every function raises Unavailable if the deadline has passed (nothing is written then), and StorageUnavailable if it
+cannot find out whether the write happened.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import TypeVar
 
 from ipam_lib.errors import StorageUnavailable, StoreConflict, Unavailable
 from ipam_lib.models import PoolEntry, Registration, Tenure
@@ -14,139 +19,113 @@ from ipam_lib.registry.context import TOO_SLOW, Context, Deadline
 
 ATTEMPTS = 3
 
+Document = TypeVar("Document", Registration, PoolEntry)
+Result = TypeVar("Result")
+
 
 async def insert(context: Context, registration: Registration, deadline: Deadline) -> bool:
-    """Insert; False when zone and address are taken.
+    """Insert a registration. False if its zone and address are taken."""
 
-    Raises StorageUnavailable when it cannot be told whether it happened.
-    """
-    _check(deadline)
-    for attempt in range(ATTEMPTS):
+    async def write() -> bool:
         try:
             await context.store.insert(registration)
-            return True
         except StoreConflict:
-            return attempt > 0 and await context.store.get(registration.id) == registration
-        except StorageUnavailable as error:
-            if error.applied and await context.store.get(registration.id) == registration:
-                return True
-            await _before_another_attempt(context, attempt, deadline, error)
-    raise AssertionError("unreachable")
+            return False
+        return True
+
+    async def read_back() -> bool | None:
+        return await context.store.get(registration.id) == registration or None
+
+    return await _write(context, deadline, write, read_back)
 
 
 async def replace(context: Context, old: Registration, new: Registration, deadline: Deadline) -> bool:
-    """Compare-and-set; False when the document is no longer `old`.
+    """Replace `old` by `new` with a compare-and-set. False if the document is no longer `old`.
 
-    Raises StoreConflict when the new address is taken, StorageUnavailable when it cannot be told whether it happened.
+    Raises StoreConflict if the new address is taken.
     """
-    _check(deadline)
-    for attempt in range(ATTEMPTS):
-        try:
-            done = await context.store.replace(old, new)
-            return done or (attempt > 0 and await context.store.get(old.id) == new)
-        except StorageUnavailable as error:
-            if error.applied:
-                current = await context.store.get(old.id)
-                if current == new:
-                    return True
-                if current is None or current.revision != old.revision:
-                    return False
-            await _before_another_attempt(context, attempt, deadline, error)
-    raise AssertionError("unreachable")
+
+    async def read_back() -> bool | None:
+        return _was_replaced(await context.store.get(old.id), old, new)
+
+    return await _write(context, deadline, partial(context.store.replace, old, new), read_back)
 
 
 async def delete(context: Context, old: Registration, deadline: Deadline) -> bool:
-    """Remove the document if it still is `old`; False when it is not, or is gone already.
-
-    Raises StorageUnavailable when it cannot be told whether it happened.
-    """
-    _check(deadline)
-    for attempt in range(ATTEMPTS):
-        try:
-            return await context.store.delete(old)
-        except StorageUnavailable as error:
-            await _before_another_attempt(context, attempt, deadline, error)
-    raise AssertionError("unreachable")
+    """Delete the document if it still is `old`. False if it is not, or is already deleted."""
+    return await _write(context, deadline, partial(context.store.delete, old))
 
 
 async def pool_claim(context: Context, own: Registration, deadline: Deadline) -> PoolEntry | None:
-    """The lowest ready address of the registration's zone and family, claimed by it; None when there is none. Should a
-    claim that seemed lost arrive later, its entry goes back when the registration has another address, or is gone.
+    """Claim the lowest ready address of the registration's zone and family. None if there is none.
 
-    Raises StorageUnavailable when it cannot be told whether it happened.
+    If a claim that seemed lost arrives later, the pool worker puts its entry back when the registration is deleted or
+    has another address.
     """
-    _check(deadline)
-    for attempt in range(ATTEMPTS):
-        try:
-            return await context.store.pool_claim(zone=own.zone, ip_family=own.ip_family, registration_id=own.id)
-        except StorageUnavailable as error:
-            if error.applied and (claimed := await context.store.pool_find_by([own.id])):
-                return claimed[0]
-            await _before_another_attempt(context, attempt, deadline, error)
-    raise AssertionError("unreachable")
+
+    async def read_back() -> PoolEntry | None:
+        return next(iter(await context.store.pool_find_by([own.id])), None)
+
+    claim = partial(context.store.pool_claim, zone=own.zone, ip_family=own.ip_family, registration_id=own.id)
+    return await _write(context, deadline, claim, read_back)
 
 
 async def pool_replace(context: Context, old: PoolEntry, new: PoolEntry, deadline: Deadline) -> bool:
-    """Compare-and-set of a pool entry; False when it is no longer `old`.
+    """Replace the pool entry `old` by `new` with a compare-and-set. False if the entry is no longer `old`.
 
-    Raises StoreConflict when the new address is in the pool, StorageUnavailable when it cannot be told whether it
-    happened.
+    Raises StoreConflict if the new address is already in the pool.
     """
-    _check(deadline)
-    for attempt in range(ATTEMPTS):
-        try:
-            done = await context.store.pool_replace(old, new)
-            return done or (attempt > 0 and await context.store.pool_get_many([old.id]) == [new])
-        except StorageUnavailable as error:
-            if error.applied:
-                current = await context.store.pool_get_many([old.id])
-                if current == [new]:
-                    return True
-                if not current or current[0].revision != old.revision:
-                    return False
-            await _before_another_attempt(context, attempt, deadline, error)
-    raise AssertionError("unreachable")
+
+    async def read_back() -> bool | None:
+        return _was_replaced(next(iter(await context.store.pool_get_many([old.id])), None), old, new)
+
+    return await _write(context, deadline, partial(context.store.pool_replace, old, new), read_back)
 
 
 async def pool_delete(context: Context, old: PoolEntry, deadline: Deadline) -> bool:
-    """Remove a pool entry if it still is `old`; False when it is not, or is gone already.
-
-    Raises StorageUnavailable when it cannot be told whether it happened.
-    """
-    _check(deadline)
-    for attempt in range(ATTEMPTS):
-        try:
-            return await context.store.pool_delete(old)
-        except StorageUnavailable as error:
-            await _before_another_attempt(context, attempt, deadline, error)
-    raise AssertionError("unreachable")
+    """Delete a pool entry if it still is `old`. False if it is not, or is already deleted."""
+    return await _write(context, deadline, partial(context.store.pool_delete, old))
 
 
 async def history_insert(context: Context, tenures: Sequence[Tenure], deadline: Deadline) -> None:
-    """Write to the history; what is there already stays as it is.
-
-    Raises StorageUnavailable when it cannot be told whether it happened.
-    """
-    _check(deadline)
-    for attempt in range(ATTEMPTS):
-        try:
-            return await context.store.history_insert(tenures)
-        except StorageUnavailable as error:
-            await _before_another_attempt(context, attempt, deadline, error)
-    raise AssertionError("unreachable")
+    """Insert tenures into the history. A tenure that is already there stays unchanged."""
+    await _write(context, deadline, partial(context.store.history_insert, tenures))
 
 
-def _check(deadline: Deadline) -> None:
-    """Who was suspended past his deadline writes nothing: his caller has gone, and may have asked for the opposite
-    since."""
+async def _unknown() -> None:
+    """For writes that are sent again without a look: the second one has the same result."""
+
+
+async def _write(
+    context: Context,
+    deadline: Deadline,
+    write: Callable[[], Awaitable[Result]],
+    read_back: Callable[[], Awaitable[Result | None]] = _unknown,
+) -> Result:
+    """Send a write up to three times, until its reply arrives. `read_back` finds out what an earlier one did; None if
+    it cannot tell, or if nothing happened."""
+    # A process that was suspended past the deadline must not write: its client has gone, and may have asked for the
+    # opposite since.
     if deadline.left() <= 0:
         raise Unavailable(TOO_SLOW)
+    sent = 0
+    while True:
+        sent += 1
+        try:
+            result = await write()
+            if result or sent == 1 or (earlier := await read_back()) is None:
+                return result
+            return earlier
+        except StorageUnavailable as error:
+            if error.applied and (earlier := await read_back()) is not None:
+                return earlier
+            if sent == ATTEMPTS or deadline.left() <= 1:
+                raise
+        await context.clock.sleep(0.05 * 2.0 ** (sent - 1) * (0.5 + context.random.random()))
 
 
-async def _before_another_attempt(
-    context: Context, attempt: int, deadline: Deadline, error: StorageUnavailable
-) -> None:
-    """Wait a moment, or raise `error` when attempts or time have run out."""
-    if attempt == ATTEMPTS - 1 or deadline.left() <= 1:
-        raise error
-    await context.clock.sleep(0.05 * 2**attempt * (0.5 + context.random.random()))
+def _was_replaced(current: Document | None, old: Document, new: Document) -> bool | None:
+    """Whether a compare-and-set happened, from the document that stands there now. None: `old` still stands there."""
+    if current == new:
+        return True
+    return False if current is None or current.revision != old.revision else None
