@@ -280,7 +280,9 @@ class World:
             error = None if task.cancelled() else task.exception()
             if error is not None and not isinstance(error, IPAMError):
                 self.problem(f"worker failed: {error!r}")
-            await asyncio.sleep(interval * (0.9 + 0.2 * self.random.random()))
+            # At the end there is hardly anything to do, for a long time.
+            seconds = max(interval, 20.0) if self.over else interval
+            await asyncio.sleep(seconds * (0.9 + 0.2 * self.random.random()))
 
     def problem(self, text: str) -> None:
         """Something that must not be."""

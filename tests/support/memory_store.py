@@ -30,6 +30,15 @@ class MemoryDatabase:
     pool: dict[str, Document] = field(default_factory=dict)
     history: dict[str, Document] = field(default_factory=dict)
     unique: bool = False
+    _parsed: dict[str, tuple[Document, Registration]] = field(default_factory=dict)
+
+    def read(self, document: Document) -> Registration:
+        """A stored document as a registration. A document is replaced and never changed, so it is read once."""
+        source, registration = self._parsed.get(document["_id"], (None, None))
+        if source is not document or registration is None:
+            registration = to_registration(document, raw_document=copy.deepcopy(document))
+            self._parsed[document["_id"]] = document, registration
+        return registration
 
     def holder(self, document: Document) -> str | None:
         """The id of another document on the same zone and address, if that is not allowed."""
@@ -94,7 +103,7 @@ class MemoryStore(MemoryPool, MemoryHistory, Store):
     async def get(self, registration_id: str) -> Registration | None:
         self._check()
         document = self.database.registrations.get(registration_id)
-        return None if document is None else _read(document)
+        return None if document is None else self.database.read(document)
 
     async def find_service(
         self, *, secrets: Sequence[str], zone: str, ip_family: IPFamily, service: ServiceKey
@@ -211,8 +220,10 @@ class MemoryStore(MemoryPool, MemoryHistory, Store):
             if len(found) == limit or (after is not None and one <= after):
                 continue
             known = document.get("state") in _KNOWN_STATES
-            if fits(to_registration(document if known else document | {"state": None})) and (known or any_state):
-                found.append(_read(document))
+            if known and fits(read := self.database.read(document)):
+                found.append(read)
+            elif not known and any_state and fits(to_registration(document | {"state": None})):
+                found.append(self.database.read(document))
         return found
 
     def _put(self, document: Document) -> None:
@@ -223,7 +234,7 @@ class MemoryStore(MemoryPool, MemoryHistory, Store):
     def _is_current(self, old: Registration) -> Document | None:
         """The stored document, if it still is `old`'s."""
         stored = self.database.registrations.get(old.id)
-        if stored is None or to_registration(stored).revision != old.revision:
+        if stored is None or self.database.read(stored).revision != old.revision:
             return None
         if self._coexist and (stored.get("services"), stored.get("secret")) != witnessed(old):
             return None
@@ -231,10 +242,6 @@ class MemoryStore(MemoryPool, MemoryHistory, Store):
 
 
 _KNOWN_STATES = {None, *State}
-
-
-def _read(document: Document) -> Registration:
-    return to_registration(document, raw_document=copy.deepcopy(document))
 
 
 def _place(document: Document) -> tuple[Any, ...]:

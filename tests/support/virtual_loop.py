@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import selectors
 from collections.abc import Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -21,7 +22,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     """See the module."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(_RarelyAsked())
         # A loop takes timers this close together for one; the real clock's is lost in the rounding of a few months.
         self._clock_resolution = 1e-7
         self._virtual_now = 0.0
@@ -41,6 +42,21 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         if timers and not timers[0]._cancelled:
             return float(timers[0]._when)
         return min((timer._when for timer in timers if not timer._cancelled), default=self._virtual_now)
+
+
+class _RarelyAsked(selectors.DefaultSelector):
+    """To ask the system for input takes longer than most turns of the loop; where a turn would not wait for it anyway,
+    every sixteenth does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._passed = 0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self._passed += 1
+        if timeout is not None and timeout <= 0 and self._passed % 16:
+            return []
+        return super().select(timeout)
 
 
 class VirtualClock:
