@@ -376,7 +376,7 @@ def create_app(
     app[METRICS] = services.metrics
     services.metrics.add_callback_gauge(
         "http_requests_in_flight",
-        "Requests being answered, and work that goes on after its answer",
+        "Running requests, and tasks of requests that have not ended",
         lambda: app[INFLIGHT].count,
     )
     app[CLOCK] = services.clock
@@ -418,7 +418,7 @@ async def serve_settings(
     async with run_logging(settings) as pipeline:
         services = assemble(settings)
         services.metrics.add_callback_counter(
-            "log_dropped_lines", "Log lines that were lost, by where", "where", lambda: pipeline.dropped
+            "log_dropped_lines", "Log lines that were dropped, by place", "where", lambda: pipeline.dropped
         )
         app = create_app(services, bearer=settings.auth.token, request_timeout_seconds=listen.request_timeout_seconds)
         certificate = Certificate(listen.tls_cert, listen.tls_key) if listen.tls_cert else None

@@ -97,12 +97,12 @@ def assemble(settings: Settings, clock: Clock | None = None) -> Services:
     )
     metrics.add_callback_gauge(
         "netbox_breaker_state",
-        "0: NetBox is asked; 1: one request tries whether it is back; 2: it is not asked for a while",
+        "0 closed: requests are sent; 1 half-open: one request tests NetBox; 2 open: no requests are sent for a while",
         lambda: BREAKER_STATES.index(netbox.breaker.state),
     )
     metrics.add_callback_gauge(
         "zones_age_seconds",
-        "Seconds since the zones were loaded from NetBox; -1 before",
+        "Seconds since the zones were loaded from NetBox; -1 before the first load",
         lambda: -1.0 if zones.age_seconds is None else zones.age_seconds,
     )
     context = make_context(settings, store, netbox, zones, clock)

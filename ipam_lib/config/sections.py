@@ -73,11 +73,11 @@ class ServerSection:
     host: str = setting(Text(), "Address to listen on.", default="0.0.0.0")
     port: int = setting(Integer(0, 65535), "Port to listen on; 0 lets the system choose.", default=3000)
     reuse_port: bool = setting(
-        Switch(), "Let several processes listen on the port, and share the connections.", default=False
+        Switch(), "Several processes may listen on the port and share the connections.", default=False
     )
     request_timeout_seconds: float = setting(
         Seconds(1, 300),
-        "Within this every request is answered. Admission webhooks give up after 30 seconds at most.",
+        "Time limit of every request. Admission webhooks give up after 30 seconds at most.",
         default=25.0,
     )
     tls_cert: Path | None = setting(
@@ -94,10 +94,10 @@ class MongoDBSection:
 
     uri: Secret | None = setting(
         ConnectionString(),
-        "A whole connection string, for replica sets and TLS; wins over host and port. User and password may be in it, "
-        "or in the next two.",
+        "Connection string, for replica sets and TLS; replaces host and port. User and password may be in it, or in "
+        "the next two settings.",
     )
-    username: str | None = setting(Text(), "User, known to the database `admin`; leave it out for no authentication.")
+    username: str | None = setting(Text(), "User in the database `admin`. Without it there is no authentication.")
     password_path: Path | None = setting(
         SecretFile("password", token=False), "File with the user's password.", required="with `mongodb.username`"
     )
@@ -140,32 +140,32 @@ class NetBoxSection:
     url: str = setting(Url("/api/", "https://netbox.example.com"), "Address of NetBox.", required=ALWAYS)
     token_path: Path = setting(SecretFile("token"), "File with the API token (v1 or v2).", required=ALWAYS)
     constraint_tag: str | None = setting(
-        Text(), "Name of a tag to put on every prefix created; the rights of the token may be limited to it."
+        Text(), "Name of a tag for every created prefix. The rights of the token may be limited to this tag."
     )
     timeout_seconds: float = setting(
         Seconds(0.1, 120),
-        "The longest that one call to NetBox may take; less than half of `server.request_timeout_seconds`.",
+        "Time limit of one call to NetBox; less than half of `server.request_timeout_seconds`.",
         default=10.0,
     )
     ca_file: Path | None = setting(
-        ExistingFile(), "Certificates (PEM) to trust for NetBox, instead of the system's own."
+        ExistingFile(), "Certificates (PEM) to trust for NetBox, instead of the system's certificates."
     )
     refresh_seconds: float = setting(
-        Seconds(1, 86400), "How often zones and containers are read from NetBox anew.", default=600.0
+        Seconds(1, 86400), "Interval at which zones and containers are read from NetBox.", default=600.0
     )
     custom_fields: Mapping[str, Any] = setting(
-        FieldValues(), 'Custom fields to set on every prefix created, such as `{"domain": "na"}`.', default={}
+        FieldValues(), 'Custom fields to set on every created prefix, such as `{"domain": "na"}`.', default={}
     )
     inherit_custom_fields: tuple[str, ...] = setting(
         FieldNames(),
-        'Custom fields to copy from the container to every prefix created, such as `["infra"]`.',
+        'Custom fields to copy from the container to every created prefix, such as `["infra"]`.',
         default=(),
     )
     warm_addresses: int | Mapping[str, int] = setting(
         PerZone(10_000),
-        "Addresses of each zone and family to keep created in NetBox ahead of demand, `reserved`: registering then"
-        ' needs no call to NetBox. A number for all zones, or one for each, such as `{"inet": 50}`. The same on all'
-        " instances.",
+        "Number of addresses of each zone and family that are created in NetBox in advance, with the status"
+        " `reserved`. A new registration then needs no call to NetBox. A number for all zones, or an object such as"
+        ' `{"inet": 50}`. Use the same value on all instances.',
         default=0,
     )
     token: Secret = file_content(required=True)
@@ -184,7 +184,7 @@ class SplunkSection:
     token_path: Path | None = setting(
         SecretFile("token"), "File with the collector's token.", required="with `splunk.enable`"
     )
-    index: str | None = setting(Text(), "Index; the token's own when left out.")
+    index: str | None = setting(Text(), "Index. Default: the index of the token.")
     source: str = setting(Text(), "Source of the events.", default="vitistack:ipam-api")
     sourcetype_app: str = setting(Text(), "Source type of the application's log.", default="ipam-api:app")
     sourcetype_http: str = setting(Text(), "Source type of the log of requests.", default="ipam-api:http")
@@ -197,17 +197,16 @@ class EncryptionSection:
 
     path: Path = setting(
         KeyFile("keys"),
-        'File with the keys: `{"enc_key": "...", "enc_iv": "..."}`, of 16, 24 or 32 and of 16 bytes.',
+        'File with the keys: `{"enc_key": "...", "enc_iv": "..."}`. `enc_key` has 16, 24 or 32 bytes, `enc_iv` has 16.',
         required=ALWAYS,
     )
     scheme: Scheme = setting(
         OneOf("aes-siv", "legacy-ctr"),
-        "How secrets are written; both are always read. `legacy-ctr` only while the earlier service runs beside this.",
+        "Encryption of written secrets; both are always readable. Use `legacy-ctr` only while the earlier service runs"
+        " too.",
         default="aes-siv",
     )
-    previous_path: Path | None = setting(
-        KeyFile("previous"), "File with the keys from before a rotation, as long as secrets are stored under them."
-    )
+    previous_path: Path | None = setting(KeyFile("previous"), "File with the old keys, during a rotation of the keys.")
     keys: KeySet = file_content(required=True)
     previous: KeySet | None = file_content()
 
@@ -222,7 +221,7 @@ class AuthSection:
 
     token_path: Path | None = setting(
         SecretFile("token"),
-        "File with the bearer token of the read paths and of `DELETE /v2/cluster`; without it they are 404.",
+        "File with the bearer token of the read paths and of `DELETE /v2/cluster`. Without it these paths answer 404.",
     )
     token: Secret | None = file_content()
 
@@ -232,12 +231,12 @@ class CleanupSection:
     """The worker that gives expired addresses back."""
 
     interval_seconds: float = setting(
-        Seconds(1, 86400), "How often expired services and addresses are removed.", default=30.0
+        Seconds(1, 86400), "Interval at which expired services and addresses are removed.", default=30.0
     )
     cooldown_minutes: int = setting(
         Integer(0, 43_200),
-        "How long a released address is not handed out again, so that stale DNS and ARP entries lead nobody to a"
-        " stranger; until then it is `reserved` in NetBox. The same on all instances.",
+        "Time for which a released address is not registered again, because DNS and ARP caches may still point to it."
+        " Until then it is `reserved` in NetBox. Use the same value on all instances.",
         default=0,
     )
 
@@ -248,7 +247,7 @@ class HistorySection:
 
     retention_days: int = setting(
         Integer(0, 36_500),
-        "How long it is kept who held an address, after that has ended; 0 keeps nothing. The same on all instances.",
+        "Time for which the history of an address is kept; 0 keeps none. Use the same value on all instances.",
         default=365,
     )
 
@@ -258,11 +257,11 @@ class LoggingSection:
     """The log files."""
 
     directory: Path = setting(
-        NewPath(), "Directory of the log files. The default is in the working directory.", default=Path("logs")
+        NewPath(), "Directory of the log files. The default is relative to the working directory.", default=Path("logs")
     )
     level: str = setting(
         OneOf("debug", "info", "warning", "error", "critical"),
-        "The least important messages that are logged.",
+        "Least important level of messages that are logged.",
         default="info",
     )
 

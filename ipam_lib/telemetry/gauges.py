@@ -11,7 +11,7 @@ from ipam_lib.models import PoolState, State
 from ipam_lib.registry import Statistics
 
 _PLACE = ("zone", "ip_family")
-_AGE = "; as old as ipam_statistics_age_seconds says"
+_AGE = "; counted ipam_statistics_age_seconds ago"
 
 
 class StatisticsGauges(Collector):
@@ -37,18 +37,16 @@ class StatisticsGauges(Collector):
     def _families(self, shown: Statistics | None) -> list[Metric]:
         age = GaugeMetricFamily(
             "ipam_statistics_age_seconds",
-            "Seconds since registrations, services, zones and pool were counted for these metrics; -1 before",
+            "Seconds since the last count of registrations, services, zones and pool; -1 before the first count",
             value=-1.0 if shown is None else max(0.0, self._monotonic() - shown.counted_at),
         )
         return [age, *_usage(shown), *_zones(shown), _pool(shown), _pool_wanted(shown)]
 
 
 def _usage(shown: Statistics | None) -> Iterable[Metric]:
-    registrations = GaugeMetricFamily(
-        "ipam_registrations", f"Registrations, by where they stand in their life{_AGE}", labels=(*_PLACE, "state")
-    )
+    registrations = GaugeMetricFamily("ipam_registrations", f"Registrations, by state{_AGE}", labels=(*_PLACE, "state"))
     services = GaugeMetricFamily("ipam_services", f"Services on registrations{_AGE}", labels=_PLACE)
-    expiring = GaugeMetricFamily("ipam_expiring_services", f"Services that have an expiration{_AGE}", labels=_PLACE)
+    expiring = GaugeMetricFamily("ipam_expiring_services", f"Services with an expiration{_AGE}", labels=_PLACE)
     for place, usage in sorted(shown.usage.items()) if shown else ():
         # Those that there are none of as well, so that an alert can tell none from unknown.
         for state in {**dict.fromkeys((one.value for one in State), 0), **usage.states}:
@@ -62,10 +60,12 @@ def _zones(shown: Statistics | None) -> Iterable[Metric]:
     size = GaugeMetricFamily(
         "ipam_zone_size_addresses", f"Addresses in the zone's container prefixes{_AGE}", labels=_PLACE
     )
-    used = GaugeMetricFamily("ipam_zone_used_addresses", "Of those, registered", labels=_PLACE)
-    reserved = GaugeMetricFamily("ipam_zone_reserved_addresses", "Of those, held by the pool", labels=_PLACE)
+    used = GaugeMetricFamily("ipam_zone_used_addresses", "Addresses that are registered", labels=_PLACE)
+    reserved = GaugeMetricFamily("ipam_zone_reserved_addresses", "Addresses that the pool holds", labels=_PLACE)
     free = GaugeMetricFamily(
-        "ipam_zone_free_addresses", "The rest; what others hold in NetBox counts as free", labels=_PLACE
+        "ipam_zone_free_addresses",
+        "Size minus used and reserved; addresses that other systems use in NetBox count as free",
+        labels=_PLACE,
     )
     for zone in shown.zones if shown else ():
         for use in zone.families:

@@ -87,28 +87,34 @@ class Metrics:
         self._storage = _Calls(
             self._counter(
                 "storage_calls",
-                "Operations of the storage; ok, conflict (somebody else was first), error, cancelled",
+                "Operations of the storage; ok, conflict (another write was first), error, cancelled",
                 "operation",
                 "result",
             ),
             self._histogram("storage_call_seconds", "Time that storage took", "operation"),
         )
-        self._registered = self._counter("registered_addresses", "Addresses handed out", "zone", "ip_family")
-        self._rounds = self._counter(
-            "worker_rounds", "Rounds of what is done in the background; ok, error", "worker", "result"
-        )
+        self._registered = self._counter("registered_addresses", "Addresses registered", "zone", "ip_family")
+        self._rounds = self._counter("worker_rounds", "Rounds of the background workers; ok, error", "worker", "result")
         self._last_success = Gauge(
             "ipam_worker_last_success_timestamp_seconds",
-            "When a round of it last went well (Unix time)",
+            "End of the last successful round (Unix time)",
             ["worker"],
             registry=self._all,
         )
-        self._expired = self._counter("cleanup_expired_services", "Services removed because they had expired")
-        self._released = self._counter("cleanup_released_addresses", "Addresses given back")
-        self._release_failures = self._counter("cleanup_failures", "Registrations left for the next round of cleanup")
-        self._aborted = self._counter("recover_aborted_registrations", "Unfinished registrations undone")
-        self._recover_failures = self._counter("recover_failures", "Registrations left for the next recovery")
-        self._pool = self._counter("pool_addresses", "What became of addresses in the pool", "outcome")
+        self._expired = self._counter("cleanup_expired_services", "Expired services that cleanup removed")
+        self._released = self._counter("cleanup_released_addresses", "Addresses that cleanup released")
+        self._release_failures = self._counter(
+            "cleanup_failures", "Registrations that cleanup failed on; the next round tries again"
+        )
+        self._aborted = self._counter("recover_aborted_registrations", "Unfinished registrations that recovery undid")
+        self._recover_failures = self._counter(
+            "recover_failures", "Registrations that recovery failed on; the next round tries again"
+        )
+        self._pool = self._counter(
+            "pool_addresses",
+            "Addresses that the pool worker processed; made, handed_over, put_back, dropped",
+            "outcome",
+        )
         Gauge("ipam_build_info", "Version", ["version"], registry=self._all).labels(__version__).set(1)
         ProcessCollector(registry=self._all)
 
