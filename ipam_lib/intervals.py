@@ -7,7 +7,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, MutableSequence
 from typing import Final
 
-_BITS_OF_AN_ARRAY: Final = 64
+BITS_OF_AN_ARRAY: Final = 64
+"""Up to so many bits, an `array` holds the integers."""
 
 
 class IntervalSet:
@@ -29,7 +30,7 @@ class IntervalSet:
             else:
                 firsts.append(first)
                 lasts.append(last)
-        small = bits <= _BITS_OF_AN_ARRAY
+        small = bits <= BITS_OF_AN_ARRAY
         self._firsts: MutableSequence[int] = array("Q", firsts) if small else firsts
         self._lasts: MutableSequence[int] = array("Q", lasts) if small else lasts
         self._total = sum(last - first + 1 for first, last in zip(firsts, lasts, strict=True))

@@ -3,8 +3,8 @@
 The picture may err towards "taken" only, since a choice of a taken address is a conflict on the network, and a free one
 that is passed over costs nothing:
 
-- an own creation is entered before the request is sent (`reserve`), and taken out only when it is known that nothing
-  came of it (`withdraw`);
+- an own creation is entered before the request is sent (`reserve`), and taken out only when it is known what came of it
+  (`created`, `end`);
 - an own release is entered when NetBox has carried out the deletion (`released`);
 - what changed since a moment is only ever added (`enter`): what others deleted shows at the next full load;
 - a full load (`Loading`) replaces the picture only as a whole, and what this instance created or released while the
@@ -14,17 +14,19 @@ that is passed over costs nothing:
 from __future__ import annotations
 
 import ipaddress
+from array import array
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, MutableSequence
+from dataclasses import dataclass
 from itertools import chain
 
 from ipam_lib.addresses import HOST_LENGTH, network
-from ipam_lib.intervals import IntervalSet
+from ipam_lib.intervals import BITS_OF_AN_ARRAY, IntervalSet
 from ipam_lib.netbox.base import Container
 
-MAX_INTERVALS = 2_000_000
-"""The most rows of one container that are kept: some 100 MB. A container with more has no picture."""
+MAX_ROWS = 2_000_000
+"""The most rows of one container that are kept: some 150 MB. A container with more has no picture."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,98 +58,139 @@ class SpaceUse:
         return self.size - self.prefixes - self.ip_addresses
 
 
-@dataclass(slots=True)
-class _Layers:
-    """The picture itself. `hosts`: prefixes of one address; `blocks`: wider prefixes; `addresses`: IP addresses and IP
-    ranges; `taken`: all of them together. `duplicates`: how many more host prefixes than one stand on an address.
-    Numbers count from the first address of the container."""
+class HostRows:
+    """The child prefixes of one address: numbers and NetBox ids, ascending by number. NetBox may have several on one
+    address. A row takes 16 bytes up to 64 `bits`."""
 
-    hosts: IntervalSet
-    blocks: IntervalSet
-    addresses: IntervalSet
-    taken: IntervalSet
-    duplicates: Counter[int] = field(default_factory=Counter)
+    def __init__(self, bits: int, rows: Iterable[tuple[int, int]] = ()) -> None:
+        """`rows`: number and NetBox id of each."""
+        ordered = sorted(set(rows))
+        numbers, ids = [number for number, _ in ordered], [netbox_id for _, netbox_id in ordered]
+        self._numbers: MutableSequence[int] = array("Q", numbers) if bits <= BITS_OF_AN_ARRAY else numbers
+        self._ids: MutableSequence[int] = array("Q", ids)
 
-    def enter_host(self, number: int) -> None:
-        self.hosts.add(number, number)
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __contains__(self, number: int) -> bool:
+        index = bisect_left(self._numbers, number)
+        return index < len(self._numbers) and self._numbers[index] == number
+
+    def add(self, number: int, netbox_id: int) -> None:
+        """Add a row; one that is there already stays."""
+        if self._find(number, netbox_id) is None:
+            index = bisect_left(self._numbers, number)
+            self._numbers.insert(index, number)
+            self._ids.insert(index, netbox_id)
+
+    def discard(self, number: int, netbox_id: int) -> None:
+        """Remove a row, if it is there."""
+        if (index := self._find(number, netbox_id)) is not None:
+            del self._numbers[index]
+            del self._ids[index]
+
+    def intervals(self) -> Iterator[tuple[int, int]]:
+        """Each number as an interval."""
+        return zip(self._numbers, self._numbers, strict=True)
+
+    def _find(self, number: int, netbox_id: int) -> int | None:
+        index = bisect_left(self._numbers, number)
+        while index < len(self._numbers) and self._numbers[index] == number:
+            if self._ids[index] == netbox_id:
+                return index
+            index += 1
+        return None
+
+
+class _Picture:
+    """What is taken. `hosts`: prefixes of one address; `blocks`: wider prefixes; `addresses`: IP addresses and IP
+    ranges; `prefixes`: what hosts and blocks cover; `taken`: all of it, and the creations under way. Numbers count from
+    the first address of the container."""
+
+    def __init__(
+        self,
+        bits: int,
+        hosts: Iterable[tuple[int, int]],
+        blocks: Iterable[tuple[int, int]],
+        addresses: Iterable[tuple[int, int]],
+        in_flight: Iterable[int],
+    ) -> None:
+        self.hosts = HostRows(bits, hosts)
+        self.blocks = IntervalSet(bits, blocks)
+        self.addresses = IntervalSet(bits, addresses)
+        self.prefixes = IntervalSet(bits, chain(self.hosts.intervals(), self.blocks))
+        self.taken = IntervalSet(bits, chain(self.prefixes, self.addresses, ((one, one) for one in in_flight)))
+
+    def add_host(self, number: int, netbox_id: int) -> None:
+        self.hosts.add(number, netbox_id)
+        self.prefixes.add(number, number)
         self.taken.add(number, number)
 
-    def remove_host(self, number: int) -> None:
-        if self.duplicates[number] > 0:
-            self.duplicates[number] -= 1
-            return
-        self.hosts.remove(number, number)
-        if number not in self.blocks and number not in self.addresses:
+    def add_block(self, first: int, last: int) -> None:
+        for space in (self.blocks, self.prefixes, self.taken):
+            space.add(first, last)
+
+    def add_addresses(self, first: int, last: int) -> None:
+        for space in (self.addresses, self.taken):
+            space.add(first, last)
+
+    def remove_host(self, number: int, netbox_id: int, *, in_flight: bool) -> None:
+        self.hosts.discard(number, netbox_id)
+        if number not in self.hosts and number not in self.blocks:
+            self.prefixes.remove(number, number)
+        self.remove_in_flight(number, in_flight=in_flight)
+
+    def remove_in_flight(self, number: int, *, in_flight: bool) -> None:
+        if not in_flight and number not in self.prefixes and number not in self.addresses:
             self.taken.remove(number, number)
 
 
 class Loading:
     """A full load under way: pages of prefixes (ascending NetBox ids) and of IP addresses and ranges come in, and what
-    this instance does meanwhile is noted. `Occupancy.replace` ends it."""
+    this instance creates and releases meanwhile is noted. `Occupancy.replace` ends it."""
 
     def __init__(self, occupancy: Occupancy) -> None:
         self._occupancy = occupancy
-        self.rows = 0
         self.prefix_rows = 0
-        self._hosts: list[int] = []
+        self._hosts: list[tuple[int, int]] = []
         self._blocks: list[tuple[int, int]] = []
         self._addresses: list[tuple[int, int]] = []
-        self._read_up_to = 0
-        self._entered: set[int] = set(occupancy.in_flight)
-        self._released_ids: set[int] = set()
-        self._released_after_reading: list[int] = []
+        self._created: dict[int, int] = {}
+        self._released: dict[int, int] = {}
 
     @property
     def too_large(self) -> bool:
         """Whether there are more rows than a picture holds."""
-        return self.rows > MAX_INTERVALS
+        return self.prefix_rows + len(self._addresses) > MAX_ROWS
 
     def add_prefixes(self, rows: Iterable[Taken]) -> None:
-        """A page of child prefixes, all ids higher than those of the page before."""
+        """A page of child prefixes."""
         for row in rows:
             self.prefix_rows += 1
-            self.rows += 1
-            self._read_up_to = max(self._read_up_to, row.netbox_id)
-            if row.netbox_id in self._released_ids or (clipped := self._occupancy.clip(row)) is None:
+            if (clipped := self._occupancy.clip(row)) is None:
                 continue
             if clipped[0] == clipped[1]:
-                self._hosts.append(clipped[0])
+                self._hosts.append((clipped[0], row.netbox_id))
             else:
                 self._blocks.append(clipped)
 
     def add_addresses(self, rows: Iterable[Taken]) -> None:
-        """A page of IP addresses or IP ranges."""
-        for row in rows:
-            self.rows += 1
-            if (clipped := self._occupancy.clip(row)) is not None:
-                self._addresses.append(clipped)
+        """A page of IP addresses or of IP ranges."""
+        self._addresses += [one for row in rows if (one := self._occupancy.clip(row)) is not None]
 
-    def note_entered(self, number: int) -> None:
-        self._entered.add(number)
+    def note_created(self, netbox_id: int, number: int) -> None:
+        self._created[netbox_id] = number
 
     def note_released(self, netbox_id: int, number: int) -> None:
-        self._entered.discard(number)
-        if netbox_id <= self._read_up_to:
-            self._released_after_reading.append(number)
-        self._released_ids.add(netbox_id)
+        self._created.pop(netbox_id, None)
+        self._released[netbox_id] = number
 
-    def note_withdrawn(self, number: int) -> None:
-        self._entered.discard(number)
-
-    def layers(self) -> _Layers:
-        """The new picture."""
-        bits = self._occupancy.bits
-        hosts = IntervalSet(bits, ((one, one) for one in self._hosts))
-        blocks = IntervalSet(bits, self._blocks)
-        addresses = IntervalSet(bits, self._addresses)
-        counted = Counter(self._hosts)
-        duplicates = Counter({number: times - 1 for number, times in counted.items() if times > 1})
-        layers = _Layers(hosts, blocks, addresses, IntervalSet(bits, chain(hosts, blocks, addresses)), duplicates)
-        for number in self._released_after_reading:
-            layers.remove_host(number)
-        for number in self._entered:
-            layers.enter_host(number)
-        return layers
+    def picture(self, in_flight: Iterable[int]) -> _Picture:
+        """The new picture: what was read, and on top of it what this instance did meanwhile. NetBox never uses an id
+        twice, so a released id is gone, whenever its page was read."""
+        rows = ((number, netbox_id) for number, netbox_id in self._hosts if netbox_id not in self._released)
+        created = ((number, netbox_id) for netbox_id, number in self._created.items())
+        return _Picture(self._occupancy.bits, chain(rows, created), self._blocks, self._addresses, in_flight)
 
 
 class Occupancy:
@@ -160,15 +203,15 @@ class Occupancy:
         self.base = int(net.network_address)
         self.bits = net.max_prefixlen - net.prefixlen
         self._last = net.num_addresses - 1
-        self._layers: _Layers | None = None
+        self._picture: _Picture | None = None
         self._loading: Loading | None = None
-        self.in_flight: set[int] = set()
-        """Addresses of creations that are under way, as numbers."""
+        # Addresses of creations that are under way, as numbers, and how many creations of each.
+        self._in_flight: Counter[int] = Counter()
 
     @property
     def loaded(self) -> bool:
         """Whether there is a picture."""
-        return self._layers is not None
+        return self._picture is not None
 
     def load(self) -> Loading:
         """Begin a full load; one that was begun before and not ended is dropped."""
@@ -179,11 +222,11 @@ class Occupancy:
         """Make the load, which was read whole, the picture. One that was dropped meanwhile changes nothing."""
         if loading is self._loading:
             self._loading = None
-            self._layers = loading.layers()
+            self._picture = loading.picture(self._in_flight)
 
     def forget(self) -> None:
         """Have no picture any more: it may be wrong towards "free"."""
-        self._layers = None
+        self._picture = None
         self._loading = None
 
     def clip(self, row: Taken) -> tuple[int, int] | None:
@@ -194,30 +237,29 @@ class Occupancy:
     def enter_prefixes(self, rows: Iterable[Taken]) -> None:
         """Child prefixes that were created or changed since the load."""
         for row in rows:
-            if self._layers is None or (clipped := self.clip(row)) is None:
+            if self._picture is None or (clipped := self.clip(row)) is None:
                 continue
-            if clipped[0] != clipped[1]:
-                self._layers.blocks.add(*clipped)
+            if clipped[0] == clipped[1]:
+                self._picture.add_host(clipped[0], row.netbox_id)
             else:
-                self._layers.hosts.add(*clipped)
-            self._layers.taken.add(*clipped)
+                self._picture.add_block(*clipped)
 
     def enter_addresses(self, rows: Iterable[Taken]) -> None:
         """IP addresses and IP ranges that were created or changed since the load."""
         for row in rows:
-            if self._layers is not None and (clipped := self.clip(row)) is not None:
-                self._layers.addresses.add(*clipped)
-                self._layers.taken.add(*clipped)
+            if self._picture is not None and (clipped := self.clip(row)) is not None:
+                self._picture.add_addresses(*clipped)
 
-    # -- choosing ----------------------------------------------------------------------------------------------------
+    # -- choosing, and what becomes of it ----------------------------------------------------------------------------
 
     def reserve(self, *, skip: int = 0) -> str | None:
-        """The lowest free address, with its mask, entered as taken; None when there is none, or no picture. `skip`:
-        pass over so many free ones before it (fewer where there are fewer), so that instances which collide part."""
-        if self._layers is None:
+        """The lowest free address, with its mask, entered as a creation under way; None when there is none, or no
+        picture. `skip`: pass over so many free addresses before it (fewer where there are fewer), so that instances
+        that collided choose apart."""
+        if self._picture is None:
             return None
         number = None
-        for first, last in self._layers.taken.gaps(0, self._last):
+        for first, last in self._picture.taken.gaps(0, self._last):
             number = min(first + skip, last)
             if first + skip <= last:
                 break
@@ -228,82 +270,66 @@ class Occupancy:
         return self._text(number)
 
     def reserve_exactly(self, address: str) -> None:
-        """Enter an address that a request names."""
+        """Enter an address that a request names as a creation under way."""
         self._enter(self._number(address))
 
-    def settle(self, address: str) -> None:
-        """The creation of a reserved address is in NetBox: it is not under way any more."""
-        self.in_flight.discard(self._number(address))
-
-    def withdraw(self, address: str) -> None:
-        """Surely nothing came of the creation of a reserved address."""
+    def created(self, netbox_id: int, address: str) -> None:
+        """NetBox has created a host prefix for this instance, at an address that NetBox chose or that is reserved."""
         number = self._number(address)
-        if number not in self.in_flight:
-            return
-        self.in_flight.discard(number)
         if self._loading is not None:
-            self._loading.note_withdrawn(number)
-        if self._layers is not None:
-            self._layers.remove_host(number)
+            self._loading.note_created(netbox_id, number)
+        if self._picture is not None:
+            self._picture.add_host(number, netbox_id)
 
-    def created(self, address: str) -> None:
-        """NetBox has created the host prefix `address` for this instance, whichever of the two chose it."""
+    def end(self, address: str) -> None:
+        """The creation of a reserved address has ended: `created` was told where it may have come to something, or
+        surely nothing came of it."""
         number = self._number(address)
-        self._enter(number)
-        self.in_flight.discard(number)
+        self._in_flight -= Counter((number,))
+        if self._picture is not None:
+            self._picture.remove_in_flight(number, in_flight=number in self._in_flight)
 
     def released(self, netbox_id: int, address: str) -> None:
-        """NetBox has deleted a host prefix of this service."""
+        """NetBox has deleted a host prefix."""
         number = self._number(address)
-        if number in self.in_flight:
-            return
         if self._loading is not None:
             self._loading.note_released(netbox_id, number)
-        if self._layers is not None and number in self._layers.hosts:
-            self._layers.remove_host(number)
+        if self._picture is not None:
+            self._picture.remove_host(number, netbox_id, in_flight=number in self._in_flight)
 
     def netbox_next(self) -> str | None:
         """The address that NetBox's own search comes to: the lowest that no child prefix covers. None when there is
         none, or no picture."""
-        if self._layers is None:
+        if self._picture is None:
             return None
-        for first, last in self._layers.hosts.gaps(0, self._last):
-            for number, _ in self._layers.blocks.gaps(first, last):
-                return self._text(number)
-        return None
+        return next((self._text(first) for first, _ in self._picture.prefixes.gaps(0, self._last)), None)
 
     def is_free(self, address: str) -> bool:
         """Whether nothing that the picture knows of takes the address. False without a picture."""
-        return self._layers is not None and self._number(address) not in self._layers.taken
+        return self._picture is not None and self._number(address) not in self._picture.taken
 
     @property
     def fragments(self) -> int:
-        """How many runs of taken addresses there are: what NetBox's own search grows with."""
-        return 0 if self._layers is None else len(self._layers.taken)
+        """How many runs of addresses child prefixes take: NetBox's own search grows with their number."""
+        return 0 if self._picture is None else len(self._picture.prefixes)
 
     @property
     def full(self) -> bool:
         """Whether the picture knows of no free address."""
-        return self._layers is not None and self._layers.taken.total > self._last
+        return self._picture is not None and self._picture.taken.total > self._last
 
     def use(self) -> SpaceUse | None:
         """How the container is used; None without a picture."""
-        if self._layers is None:
+        if self._picture is None:
             return None
-        prefixes = sum(last - first + 1 for first, last in self._union(self._layers.hosts, self._layers.blocks))
-        return SpaceUse(self._last + 1, prefixes, self._layers.taken.total - prefixes)
-
-    def _union(self, *sets: IntervalSet) -> Iterator[tuple[int, int]]:
-        return iter(IntervalSet(self.bits, chain(*sets)))
+        covered = self._picture.prefixes.total
+        under_way = sum(number not in self._picture.prefixes for number in self._in_flight)
+        return SpaceUse(self._last + 1, covered + under_way, self._picture.taken.total - covered - under_way)
 
     def _enter(self, number: int) -> None:
-        if not 0 <= number <= self._last:
-            return
-        self.in_flight.add(number)
-        if self._loading is not None:
-            self._loading.note_entered(number)
-        if self._layers is not None:
-            self._layers.enter_host(number)
+        self._in_flight[number] += 1
+        if self._picture is not None:
+            self._picture.taken.add(number, number)
 
     def _number(self, address: str) -> int:
         return int(network(address).network_address) - self.base
