@@ -15,11 +15,13 @@ from __future__ import annotations
 
 import ipaddress
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, MutableSequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import chain
+from typing import Literal
 
 from ipam_lib.addresses import HOST_LENGTH, network
 from ipam_lib.intervals import BITS_OF_AN_ARRAY, IntervalSet
@@ -29,19 +31,29 @@ MAX_ROWS = 2_000_000
 """The most rows of one container that are kept: some 150 MB. A container with more has no picture."""
 
 
+Kind = Literal["prefix", "IP address", "IP range"]
+
+
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """Addresses from `first` to `last`, both inclusive, as integers. `netbox_id`: of the prefix, IP address or IP
-    range."""
+class Occupant:
+    """An object in NetBox that takes addresses from `first` to `last`, both inclusive, as integers.
+
+    `text`: how NetBox writes it (`83.118.168.1/24`). `updated`: when it was last changed, by NetBox's clock.
+    """
 
     netbox_id: int
     first: int
     last: int
+    kind: Kind = "prefix"
+    text: str = ""
+    updated: datetime | None = None
 
-    @property
-    def is_host(self) -> bool:
-        """Whether it is a single address."""
-        return self.first == self.last
+    def __str__(self) -> str:
+        return f"{self.kind} {self.text} (NetBox id {self.netbox_id})"
+
+    def covers(self, address: str) -> bool:
+        """Whether it takes this address."""
+        return self.first <= int(network(address).network_address) <= self.last
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +100,12 @@ class HostRows:
         if (index := self._find(number, netbox_id)) is not None:
             del self._numbers[index]
             del self._ids[index]
+
+    def others(self, number: int, netbox_id: int) -> bool:
+        """Whether a row of another id stands on this number."""
+        return bisect_right(self._numbers, number) - bisect_left(self._numbers, number) > (
+            self._find(number, netbox_id) is not None
+        )
 
     def intervals(self) -> Iterator[tuple[int, int]]:
         """Each number as an interval."""
@@ -163,7 +181,7 @@ class Loading:
         """Whether there are more rows than a picture holds."""
         return self.prefix_rows + len(self._addresses) > MAX_ROWS
 
-    def add_prefixes(self, rows: Iterable[Taken]) -> None:
+    def add_prefixes(self, rows: Iterable[Occupant]) -> None:
         """A page of child prefixes."""
         for row in rows:
             self.prefix_rows += 1
@@ -174,7 +192,7 @@ class Loading:
             else:
                 self._blocks.append(clipped)
 
-    def add_addresses(self, rows: Iterable[Taken]) -> None:
+    def add_addresses(self, rows: Iterable[Occupant]) -> None:
         """A page of IP addresses or of IP ranges."""
         self._addresses += [one for row in rows if (one := self._occupancy.clip(row)) is not None]
 
@@ -229,12 +247,12 @@ class Occupancy:
         self._picture = None
         self._loading = None
 
-    def clip(self, row: Taken) -> tuple[int, int] | None:
+    def clip(self, row: Occupant) -> tuple[int, int] | None:
         """The part of it that lies inside the container, as numbers; None when none does."""
         first, last = max(row.first - self.base, 0), min(row.last - self.base, self._last)
         return (first, last) if first <= last else None
 
-    def enter_prefixes(self, rows: Iterable[Taken]) -> None:
+    def enter_prefixes(self, rows: Iterable[Occupant]) -> None:
         """Child prefixes that were created or changed since the load."""
         for row in rows:
             if self._picture is None or (clipped := self.clip(row)) is None:
@@ -244,7 +262,7 @@ class Occupancy:
             else:
                 self._picture.add_block(*clipped)
 
-    def enter_addresses(self, rows: Iterable[Taken]) -> None:
+    def enter_addresses(self, rows: Iterable[Occupant]) -> None:
         """IP addresses and IP ranges that were created or changed since the load."""
         for row in rows:
             if self._picture is not None and (clipped := self.clip(row)) is not None:
@@ -297,12 +315,23 @@ class Occupancy:
         if self._picture is not None:
             self._picture.remove_host(number, netbox_id, in_flight=number in self._in_flight)
 
-    def netbox_next(self) -> str | None:
-        """The address that NetBox's own search comes to: the lowest that no child prefix covers. None when there is
-        none, or no picture."""
+    def netbox_next(self, count: int) -> list[str]:
+        """The addresses that NetBox's own search comes to: the lowest that no child prefix covers, at most `count`.
+        None of them without a picture."""
+        found: list[str] = []
+        for first, last in self._picture.prefixes.gaps(0, self._last) if self._picture else ():
+            found += map(self._text, range(first, min(last + 1, first + count - len(found))))
+            if len(found) == count:
+                break
+        return found
+
+    def shared(self, address: str, netbox_id: int) -> bool:
+        """Whether anything but the prefix of this id takes the address, as far as the picture knows."""
         if self._picture is None:
-            return None
-        return next((self._text(first) for first, _ in self._picture.prefixes.gaps(0, self._last)), None)
+            return False
+        number = self._number(address)
+        picture = self._picture
+        return picture.hosts.others(number, netbox_id) or number in picture.blocks or number in picture.addresses
 
     def is_free(self, address: str) -> bool:
         """Whether nothing that the picture knows of takes the address. False without a picture."""

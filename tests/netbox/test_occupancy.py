@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from ipam_lib.netbox.base import Container
-from ipam_lib.netbox.occupancy import HostRows, Occupancy, Taken
+from ipam_lib.netbox.occupancy import HostRows, Occupancy, Occupant
 
 NET = ipaddress.ip_network("192.0.2.16/29")
 BASE = int(NET.network_address)
@@ -20,13 +20,13 @@ def container(prefix: str = "192.0.2.16/29") -> Container:
     return Container(7, prefix, "ipv4" if "." in prefix else "ipv6", "inet")
 
 
-def taken(netbox_id: int, first: str, last: str | None = None) -> Taken:
+def taken(netbox_id: int, first: str, last: str | None = None) -> Occupant:
     number = int(ipaddress.ip_address(first))
-    return Taken(netbox_id, number, int(ipaddress.ip_address(last)) if last else number)
+    return Occupant(netbox_id, number, int(ipaddress.ip_address(last)) if last else number)
 
 
 def loaded(
-    prefix: str = "192.0.2.16/29", prefixes: list[Taken] | None = None, others: list[Taken] | None = None
+    prefix: str = "192.0.2.16/29", prefixes: list[Occupant] | None = None, others: list[Occupant] | None = None
 ) -> Occupancy:
     picture = Occupancy(container(prefix))
     load = picture.load()
@@ -38,7 +38,7 @@ def loaded(
 
 def test_without_a_picture_nothing_is_chosen_or_called_free() -> None:
     picture = Occupancy(container())
-    assert (picture.loaded, picture.reserve(), picture.use(), picture.netbox_next()) == (False, None, None, None)
+    assert (picture.loaded, picture.reserve(), picture.use(), picture.netbox_next(2)) == (False, None, None, [])
     assert not picture.is_free(HOSTS[0])
     assert not picture.full
 
@@ -48,7 +48,8 @@ def test_the_lowest_free_address_passes_over_everything_that_takes_one() -> None
         prefixes=[taken(1, "192.0.2.16"), taken(2, "192.0.2.20", "192.0.2.21")],
         others=[taken(3, "192.0.2.17"), taken(4, "192.0.2.22", "192.0.2.40"), taken(5, "192.0.2.0", "192.0.2.15")],
     )
-    assert picture.netbox_next() == "192.0.2.17/32", "NetBox's own search looks at prefixes only"
+    # NetBox's own search looks at prefixes only.
+    assert picture.netbox_next(4) == ["192.0.2.17/32", "192.0.2.18/32", "192.0.2.19/32", "192.0.2.22/32"]
     use = picture.use()
     assert use is not None
     assert (use.size, use.prefixes, use.ip_addresses, use.free) == (8, 3, 3, 2)
@@ -73,7 +74,7 @@ def test_two_prefixes_on_one_address_take_it_until_both_are_gone() -> None:
 
 
 @pytest.mark.parametrize("others", [[], [taken(9, "192.0.2.16")]])
-def test_a_released_address_that_is_also_an_ip_address_stays_taken(others: list[Taken]) -> None:
+def test_a_released_address_that_is_also_an_ip_address_stays_taken(others: list[Occupant]) -> None:
     picture = loaded(prefixes=[taken(1, "192.0.2.16")], others=others)
     picture.released(1, HOSTS[0])
     assert picture.is_free(HOSTS[0]) == (not others)
@@ -154,6 +155,9 @@ class PictureMachine(RuleBasedStateMachine):
         self.truth[self.fresh] = number
         return self.fresh
 
+    def rows(self, netbox_ids: list[int]) -> list[Occupant]:
+        return [Occupant(one, BASE + self.truth[one], BASE + self.truth[one]) for one in netbox_ids]
+
     @rule(number=st.integers(0, 7))
     def others_create(self, number: int) -> None:
         self.unseen.append(self._new(number))
@@ -167,7 +171,9 @@ class PictureMachine(RuleBasedStateMachine):
 
     @rule()
     def look(self) -> None:
-        self.picture.enter_prefixes(Taken(one, BASE + self.truth[one], BASE + self.truth[one]) for one in self.unseen)
+        self.picture.enter_prefixes(
+            Occupant(one, BASE + self.truth[one], BASE + self.truth[one]) for one in self.unseen
+        )
         if self.picture.loaded and self.load is None:
             self.unseen = []
 
@@ -188,7 +194,7 @@ class PictureMachine(RuleBasedStateMachine):
             self.picture.forget()
             return
         if page:
-            self.load.add_prefixes(Taken(one, BASE + self.truth[one], BASE + self.truth[one]) for one in page)
+            self.load.add_prefixes(self.rows(page))
             self.page_from = page[-1]
         else:
             self.picture.replace(self.load)
