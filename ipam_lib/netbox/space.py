@@ -81,8 +81,8 @@ class _ContainerSpace:
 
     `tried_at`: the monotonic time of the last full load; `loaded_at`: the wall clock's when the one that made the
     picture began. `since`: the stamp from which on a look reads. `hidden`: how many child prefixes the token cannot
-    see. `problem`: why there is no picture.
-    `unanswered`: addresses of creations whose reply was lost, and when (monotonic). `next_look` has not begun to read, `running_look` has.
+    see. `problem`: why there is no picture. `unanswered`: addresses of creations whose reply was lost, and when
+    (monotonic). `next_look` has not begun to read, `running_look` has.
     """
 
     occupancy: Occupancy
@@ -116,8 +116,8 @@ class Choice:
 
 class AddressSpace:
     """The pictures of all containers. `policy`: what IP addresses and IP ranges count for (`netbox.ip_addresses`).
-    `refresh_seconds`: the time between two full loads of a container, up to a tenth more as jitter. `limit`: the
-    longest that a look may take, in seconds."""
+    `refresh_seconds`: the time between two full loads of a container. `limit`: the longest that a look may take, in
+    seconds."""
 
     def __init__(
         self,
@@ -274,11 +274,11 @@ class AddressSpace:
         reads = [
             read(
                 "prefixes",
-                self._reader.child_prefixes(container, since=since, limit=self._limit),
+                self._reader.child_prefixes(container, since=since, limit=limit),
                 space.occupancy.enter_prefixes,
             ),
             *(
-                read(name, listing(container, since=since, limit=self._limit), space.occupancy.enter_addresses)
+                read(name, listing(container, since=since, limit=limit), space.occupancy.enter_addresses)
                 for name, listing in self._address_listings()
             ),
         ]

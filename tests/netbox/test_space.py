@@ -1,0 +1,342 @@
+"""The address space: loads, looks and choices over a NetBox that the test moves between two awaits."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import random
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+import pytest
+
+from ipam_lib.errors import ContainerFull, NetBoxRejected, NetBoxUnavailable
+from ipam_lib.netbox.base import Container, Prefix
+from ipam_lib.netbox.occupancy import Kind, Occupant
+from ipam_lib.netbox.space import AddressSpace, ContainerState, IPAddressPolicy
+from tests.support.clock import FakeClock
+
+SMALL = Container(7, "192.0.2.0/29", "ipv4", "inet")
+HOSTS = [f"{one}/32" for one in ipaddress.ip_network(SMALL.prefix)]
+
+
+def occupant(netbox_id: int, text: str, updated: datetime, kind: Kind = "prefix") -> Occupant:
+    first, _, last = text.partition("-")
+    ends = [int(ipaddress.ip_interface(one).ip) for one in (first, last or first)]
+    if kind == "prefix":
+        net = ipaddress.ip_network(text)
+        ends = [int(net.network_address), int(net.broadcast_address)]
+    return Occupant(netbox_id, ends[0], ends[1], kind, text, updated)
+
+
+@dataclass
+class FakeReader:
+    """Implements `SpaceReader` over lists, a page of two rows at a time. `hidden`: child prefixes that the token cannot
+    see. `refused`: kinds that the token may not view. `pause`: awaited before each page."""
+
+    clock: FakeClock
+    rows: list[Occupant] = field(default_factory=list)
+    hidden: int = 0
+    utilized: bool = False
+    refused: set[str] = field(default_factory=set)
+    broken: bool = False
+    reads: list[tuple[str, datetime | None]] = field(default_factory=list)
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    netbox_ahead: timedelta = timedelta()
+    fresh: int = 0
+
+    def __post_init__(self) -> None:
+        self.gate.set()
+
+    def put(self, text: str, kind: Kind = "prefix") -> Prefix:
+        self.fresh += 1
+        self.rows.append(occupant(self.fresh, text, self.clock.now() + self.netbox_ahead, kind))
+        return Prefix(self.fresh, text, uuid=f"{self.fresh:024x}")
+
+    def drop(self, prefix: Prefix) -> None:
+        self.rows = [one for one in self.rows if one.netbox_id != prefix.id]
+
+    async def container_state(self, container: Container, *, limit: float) -> ContainerState:
+        if self.broken:
+            raise NetBoxUnavailable(detail="broken")
+        return ContainerState(self.hidden + sum(one.kind == "prefix" for one in self.rows), self.utilized)
+
+    async def covering(self, container: Container, address: str, *, limit: float) -> list[Prefix]:
+        return [Prefix(one.netbox_id, one.text) for one in self.rows if one.kind == "prefix" and one.covers(address)]
+
+    def child_prefixes(
+        self, container: Container, *, since: datetime | None = None, limit: float
+    ) -> AsyncIterator[list[Occupant]]:
+        return self._pages("prefix", since)
+
+    def ip_addresses(
+        self, container: Container, *, within: str | None = None, since: datetime | None = None, limit: float
+    ) -> AsyncIterator[list[Occupant]]:
+        return self._pages("IP address", since, within)
+
+    def ip_ranges(
+        self, container: Container, *, since: datetime | None = None, limit: float
+    ) -> AsyncIterator[list[Occupant]]:
+        return self._pages("IP range", since)
+
+    async def _pages(
+        self, kind: str, since: datetime | None, within: str | None = None
+    ) -> AsyncIterator[list[Occupant]]:
+        self.reads.append((kind, since))
+        if kind in self.refused:
+            raise NetBoxRejected("NetBox refused the request", detail=f"may not view {kind}")
+        after = 0
+        while True:
+            await self.gate.wait()
+            if self.broken:
+                raise NetBoxUnavailable(detail="broken")
+            page = [
+                one
+                for one in self.rows
+                if one.kind == kind
+                and one.netbox_id > after
+                and (since is None or (one.updated is not None and one.updated >= since))
+                and (within is None or one.covers(within))
+            ][:2]
+            if not page:
+                return
+            yield page
+            after = page[-1].netbox_id
+
+
+@dataclass
+class Site:
+    """A reader, and a space over it."""
+
+    clock: FakeClock
+    reader: FakeReader
+    space: AddressSpace
+
+    async def choose(self, count: int = 1) -> Sequence[str]:
+        chosen = self.space.choose(SMALL, count)
+        assert chosen is not None
+        return chosen.addresses
+
+
+def make(policy: IPAddressPolicy = "avoid") -> Site:
+    clock = FakeClock(auto=False)
+    reader = FakeReader(clock)
+    return Site(clock, reader, AddressSpace(reader, clock=clock, rng=random.Random(1), policy=policy))
+
+
+@pytest.fixture
+def site() -> Site:
+    return make()
+
+
+async def test_before_the_first_load_netbox_chooses(site: Site) -> None:
+    assert site.space.choose(SMALL, 1) is None
+    assert site.space.use(SMALL) is None
+    site.reader.put(HOSTS[0], "IP address")
+    made = site.reader.put(HOSTS[0])
+    site.space.created(SMALL, made)
+    found = await site.space.conflict(SMALL, made, limit=5)
+    assert str(found) == "IP address 192.0.2.0/32 (NetBox id 1)", "what NetBox chose is looked at all the same"
+    assert [kind for kind, _ in site.reader.reads] == ["IP address", "IP range"], "and no listing was read for it"
+
+
+async def test_the_gateway_and_a_range_are_passed_over(site: Site) -> None:
+    site.reader.put("192.0.2.1/24", "IP address")
+    site.reader.put("192.0.2.3/29-192.0.2.5/29", "IP range")
+    site.reader.put(HOSTS[0])
+    await site.space.load(SMALL)
+    choice = site.space.choose(SMALL, 3)
+    assert choice is not None
+    assert (choice.addresses, choice.by_netbox) == ([HOSTS[2], HOSTS[6], HOSTS[7]], False)
+    with pytest.raises(ContainerFull, match="as far as is known"):
+        site.space.choose(SMALL, 1)
+
+
+async def test_where_nothing_but_prefixes_is_in_the_way_netbox_may_be_asked(site: Site) -> None:
+    site.reader.put(HOSTS[0])
+    site.reader.put("192.0.2.6/32", "IP address")
+    await site.space.load(SMALL)
+    first = site.space.choose(SMALL, 2)
+    assert first is not None
+    assert (first.addresses, first.by_netbox) == ([HOSTS[1], HOSTS[2]], True)
+    second = site.space.choose(SMALL, 1)
+    assert second is not None
+    assert (second.addresses, second.by_netbox) == ([HOSTS[3]], False), "NetBox does not know yet of the first two"
+
+
+async def test_a_choice_that_does_not_fit_reserves_nothing(site: Site) -> None:
+    site.reader.put("192.0.2.0/30")
+    await site.space.load(SMALL)
+    with pytest.raises(ContainerFull):
+        site.space.choose(SMALL, 5)
+    assert await site.choose(4) == HOSTS[4:]
+
+
+async def test_a_container_marked_as_utilized_is_full(site: Site) -> None:
+    site.reader.utilized = True
+    await site.space.load(SMALL)
+    with pytest.raises(ContainerFull, match="marked as utilized"):
+        site.space.choose(SMALL, 1)
+
+
+async def test_a_token_that_cannot_see_everything_leaves_the_choice_to_netbox(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.reader.put(HOSTS[0])
+    site.reader.hidden = 2
+    await site.space.load(SMALL)
+    assert site.space.choose(SMALL, 1) is None
+    assert site.space.problems == {SMALL.prefix: "the token cannot see 2 of its 3 child prefixes; NetBox chooses"}
+    assert "the token cannot see 2 of its 3 child prefixes" in caplog.text
+    site.reader.hidden = 0
+    await site.space.load(SMALL)
+    assert (site.space.problems, await site.choose()) == ({}, [HOSTS[1]])
+
+
+@pytest.mark.parametrize("policy", ["avoid", "refuse", "ignore"])
+async def test_without_the_right_to_view_ip_addresses_prefixes_alone_count(policy: IPAddressPolicy) -> None:
+    site = make(policy)
+    site.reader.refused = {"IP address", "IP range"}
+    site.reader.put(HOSTS[0], "IP address")
+    await site.space.load(SMALL)
+    assert await site.choose() == [HOSTS[0]]
+    assert set(site.space.refused) == (set() if policy == "ignore" else {"IP addresses", "IP ranges"})
+    site.reader.refused = set()
+    await site.space.load(SMALL)
+    assert site.space.refused == {}
+
+
+async def test_a_load_that_breaks_leaves_the_picture_that_there_was(site: Site) -> None:
+    site.reader.put(HOSTS[0])
+    await site.space.load(SMALL)
+    site.reader.put(HOSTS[1])
+    site.reader.put(HOSTS[2])
+    site.reader.gate.clear()
+    loading = asyncio.create_task(site.space.load(SMALL))
+    await site.clock.settle()
+    site.reader.broken = True
+    site.reader.gate.set()
+    await loading
+    assert site.space.problems == {SMALL.prefix: "it could not be read: broken"}
+    assert await site.choose() == [HOSTS[1]], "half a listing is not taken for the whole, the former picture stays"
+
+
+async def test_an_address_entered_a_moment_before_is_seen_by_the_look(site: Site) -> None:
+    await site.space.load(SMALL)
+    taken_since = site.reader.put(HOSTS[0], "IP address")
+    [chosen] = await site.choose()
+    look = site.space.begin_look(SMALL)
+    made = site.reader.put(chosen)
+    site.space.created(SMALL, made, look)
+    site.space.end(SMALL, [chosen])
+    found = await site.space.conflict(SMALL, made, limit=5)
+    assert found is not None
+    assert (found.kind, found.netbox_id) == ("IP address", taken_since.id)
+    site.reader.drop(made)
+    site.space.released([made])
+    assert await site.choose() == [HOSTS[1]], "what the look found is in the picture"
+
+
+@pytest.mark.parametrize("ahead", [-3600, -60, 0, 60, 3600])
+async def test_clocks_that_differ_hide_nothing_from_a_look(site: Site, ahead: int) -> None:
+    site.reader.netbox_ahead = timedelta(seconds=ahead)
+    site.reader.put(HOSTS[7])
+    site.clock.advance(100)
+    await site.space.load(SMALL)
+    site.clock.advance(1)
+    for host in HOSTS[:3]:
+        site.reader.put(host)
+        await site.space.begin_look(SMALL)
+        site.clock.advance(400)
+    assert await site.choose() == [HOSTS[3]]
+    assert site.reader.reads[-3][1] is not None, "a look does not read everything"
+
+
+async def test_looks_are_shared_and_see_what_came_before_they_were_asked_for(site: Site) -> None:
+    await site.space.load(SMALL)
+    site.reader.reads.clear()
+    site.reader.gate.clear()
+    first = site.space.begin_look(SMALL)
+    await site.clock.settle()
+    others = {site.space.begin_look(SMALL) for _ in range(10)}
+    assert len(others) == 1
+    assert first not in others, "the first one reads already: it may have passed what came since"
+    site.reader.gate.set()
+    await asyncio.gather(first, *others)
+    assert len(site.reader.reads) == 2 * 3
+
+
+async def test_a_look_that_fails_keeps_the_registration_from_going_live(site: Site) -> None:
+    await site.space.load(SMALL)
+    [chosen] = await site.choose()
+    made = site.reader.put(chosen)
+    site.reader.broken = True
+    site.space.created(SMALL, made, site.space.begin_look(SMALL))
+    with pytest.raises(NetBoxUnavailable):
+        await site.space.conflict(SMALL, made, limit=5)
+
+
+async def test_what_is_taken_by_mistake_of_the_picture_is_no_conflict(site: Site) -> None:
+    deleted = site.reader.put(HOSTS[0], "IP address")
+    await site.space.load(SMALL)
+    site.reader.drop(deleted)
+    made = site.reader.put(HOSTS[0])
+    site.space.created(SMALL, made)
+    assert await site.space.conflict(SMALL, made, limit=5) is None
+
+
+async def test_a_full_container_is_read_again_before_it_is_called_full(site: Site) -> None:
+    gone = [site.reader.put(host) for host in HOSTS]
+    await site.space.load(SMALL)
+    site.clock.advance(11)
+    for one in gone[2:4]:
+        site.reader.drop(one)
+    with pytest.raises(ContainerFull):
+        site.space.choose(SMALL, 1)
+    assert await site.space.reload(SMALL)
+    assert await site.choose() == [HOSTS[2]]
+    assert not await site.space.reload(SMALL), "not again within ten seconds"
+
+
+async def test_collisions_spread_the_choices_of_instances(site: Site) -> None:
+    await site.space.load(SMALL)
+    for _ in range(3):
+        site.space.collided(SMALL)
+    chosen = {(await site.choose())[0] for _ in range(4)}
+    assert len(chosen) == 4
+    assert chosen != set(HOSTS[:4])
+
+
+async def test_the_reply_to_a_creation_that_was_lost_keeps_its_address_until_a_later_listing(site: Site) -> None:
+    await site.space.load(SMALL)
+    [chosen] = await site.choose()
+    site.space.unanswered(SMALL, [chosen])
+    site.clock.advance(60)
+    await site.space.load(SMALL)
+    assert await site.choose() == [HOSTS[1]], "NetBox may carry it out yet"
+    site.clock.advance(121)
+    await site.space.load(SMALL)
+    assert await site.choose() == [HOSTS[0]]
+
+
+async def test_the_worker_loads_each_container_when_it_is_due(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    other = replace(SMALL, id=8, prefix="198.51.100.0/29")
+    containers = [SMALL, other]
+    worker = asyncio.create_task(site.space.run(lambda: containers))
+    await site.clock.run(2)
+    assert site.reader.reads.count(("prefix", None)) == 2
+    await site.clock.run(500)
+    assert site.reader.reads.count(("prefix", None)) == 2
+    await site.clock.run(170)
+    assert site.reader.reads.count(("prefix", None)) == 4
+    site.reader.broken = True
+    containers.pop()
+    await site.clock.run(700)
+    assert site.space.use(other) is None, "a container that is gone has no picture"
+    site.reader.broken = False
+    await site.clock.run(31)
+    assert site.space.problems == {}
+    worker.cancel()
