@@ -5,13 +5,16 @@ A table rather than a class for each: most of them are only ever looked up by na
 
 from __future__ import annotations
 
+from netbox_simulator.hosts import ends, range_display, range_size
 from netbox_simulator.kinds import (
     ADDRESS,
+    ADDRESS_STATUSES,
     CHOICE_SET,
     CUSTOM_FIELD,
     PERMISSION,
+    RANGE,
+    RANGE_STATUSES,
     ROLE,
-    STATUSES,
     TAG,
     TENANT,
     TOKEN,
@@ -32,6 +35,10 @@ _TYPES = {
     "boolean": "Boolean (true/false)",
     "select": "Selection",
 }
+ADDRESS_ROLES = {
+    **{name: name.capitalize() for name in ("loopback", "secondary", "anycast")},
+    **{name: name.upper() for name in ("vip", "vrrp", "hsrp", "glbp", "carp")},
+}
 _DATA_TYPES = {"integer": "integer", "boolean": "boolean"}
 
 
@@ -51,7 +58,7 @@ def _zero(name: str) -> Field:
 
 
 def _family(state: State, row: Row, base: str) -> Row:
-    return {"value": 6, "label": "IPv6"} if ":" in row["address"] else {"value": 4, "label": "IPv4"}
+    return {"value": ends(row)[0], "label": f"IPv{ends(row)[0]}"}
 
 
 _OWNER = Field("owner", None)
@@ -211,8 +218,8 @@ _ALL = (
             Field("address", required=True),
             Field("vrf", None, ref=VRF),
             Field("tenant", None, ref=TENANT),
-            Field("status", "active", choices=STATUSES),
-            Field("role", None),
+            Field("status", "active", choices=ADDRESS_STATUSES),
+            Field("role", None, choices=ADDRESS_ROLES),
             Field("assigned_object_type", None),
             Field("assigned_object_id", None),
             Field("assigned_object", computed=lambda state, row, base: None),
@@ -227,6 +234,32 @@ _ALL = (
         nested=("address", "description"),
         order=("address",),
         search=("address", "description"),
+    ),
+    Kind(
+        RANGE,
+        "ipam/ip-ranges",
+        "IPRange",
+        "IP range",
+        "ipam.iprange",
+        (
+            Field("family", computed=_family),
+            Field("start_address", required=True),
+            Field("end_address", required=True),
+            Field("size", computed=lambda state, row, base: range_size(row)),
+            Field("vrf", None, ref=VRF),
+            Field("tenant", None, ref=TENANT),
+            Field("status", "active", choices=RANGE_STATUSES),
+            Field("role", None),
+            *_COMMON,
+            *_TAGGED,
+            *_STAMPS,
+            Field("mark_populated", default=False),
+            Field("mark_utilized", default=False),
+        ),
+        display=range_display,
+        nested=("start_address", "end_address", "description"),
+        order=("start_address", "end_address"),
+        search=("start_address", "end_address", "description"),
     ),
     Kind(
         USER,

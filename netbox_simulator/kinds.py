@@ -10,9 +10,17 @@ from netbox_simulator.state import State, etag
 from netbox_simulator.wire import Row
 
 CHOICE_SET, CUSTOM_FIELD, TAG = "choice-set", "custom-field", "tag"
-TENANT, ROLE, VRF, ADDRESS = "tenant", "role", "vrf", "ip-address"
+TENANT, ROLE, VRF, ADDRESS, RANGE = "tenant", "role", "vrf", "ip-address", "ip-range"
 USER, PERMISSION, TOKEN = "user", "permission", "token"
 
+ADDRESS_STATUSES = {
+    "active": "Active",
+    "reserved": "Reserved",
+    "deprecated": "Deprecated",
+    "dhcp": "DHCP",
+    "slaac": "SLAAC",
+}
+RANGE_STATUSES = {"active": "Active", "reserved": "Reserved", "deprecated": "Deprecated"}
 STATUSES = {"container": "Container", "active": "Active", "reserved": "Reserved", "deprecated": "Deprecated"}
 Computed = Callable[[State, Row, str], Any]
 

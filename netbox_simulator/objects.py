@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from netbox_simulator.access import User, check_constraints, grant
+from netbox_simulator.hosts import KINDS_OF_HOSTS, ends, passes
 from netbox_simulator.kinds import CHOICE_SET, CUSTOM_FIELD, TAG, TOKEN, USER, Field, Kind
 from netbox_simulator.listing import ordering, page, selected
 from netbox_simulator.render import render
@@ -47,7 +48,10 @@ class ObjectViews:
         sight = grant(self.state, user, "view", self.kind.object_type)
         rows = self.state.rows(self.kind.name)
         chosen = [row for row in rows.values() if sight.covers(self.state, row) and self._matches(row, request)]
-        chosen.sort(key=lambda row: tuple((row.get(name) is not None, row.get(name)) for name in self.kind.order))
+        if self.kind.name in KINDS_OF_HOSTS:
+            chosen.sort(key=ends)
+        else:
+            chosen.sort(key=lambda row: tuple((row.get(name) is not None, row.get(name)) for name in self.kind.order))
         ids = ordering(request, self._ordering, [row["id"] for row in chosen])
         return page(
             request,
@@ -77,6 +81,8 @@ class ObjectViews:
             return any(choice[0] in values for choice in row["extra_choices"])
         if name in ("object_type", "object_type_id") and self.kind.name == CUSTOM_FIELD:
             return any(value in row["object_types"] for value in values)
+        if self.kind.name in KINDS_OF_HOSTS and (passed := passes(row, name, values)) is not None:
+            return passed
         if field not in ("id", "name", "slug", "rd", "username", "address", "key", "type"):
             return True
         if field not in row:
@@ -206,7 +212,7 @@ class ObjectViews:
         return row
 
     def _convert(self, user: User, each: Field, value: Any, own_id: int | None) -> Any:
-        if each.choices is not None and value not in each.choices:
+        if each.choices is not None and value not in each.choices and (value is not None or each.default is not None):
             raise FieldError(f"{value} is not a valid choice.")
         if each.ref is not None:
             if each.many:
