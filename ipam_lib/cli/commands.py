@@ -117,7 +117,7 @@ _TABLE = (
                 metavar="PATH",
                 help="directory kept between runs (default: ipam-api/demo in the user's data directory)",
             ),
-            Argument("--reset", action="store_true", help="forget what earlier runs registered, and start anew"),
+            Argument("--reset", action="store_true", help="delete the data of earlier runs first"),
         ),
     ),
     Command(
@@ -156,7 +156,7 @@ _TABLE = (
                 "--empty",
                 one_of="content",
                 action="store_true",
-                help="begin as a new NetBox does, with nothing that IPAM-API needs",
+                help="start like a new NetBox, without the objects that IPAM-API needs",
             ),
             Argument(
                 "--latency-ms",
@@ -169,7 +169,7 @@ _TABLE = (
                 "--cost-model",
                 choices=argtypes.COST_MODELS,
                 metavar="NAME",
-                help="take as long as a NetBox was measured to, by operation and number of children: "
+                help="take as long as a measured NetBox, by operation and number of children: "
                 + ", ".join(argtypes.COST_MODELS),
             ),
             Argument(
@@ -177,7 +177,7 @@ _TABLE = (
                 type=argtypes.scale,
                 default=1.0,
                 metavar="FACTOR",
-                help="what the durations of the cost model are multiplied with (default: 1)",
+                help="factor for the durations of the cost model (default: 1)",
             ),
             Argument(
                 "--state",
@@ -195,7 +195,7 @@ _TABLE = (
     ),
     Command(
         "netbox-setup",
-        "create the choice set, custom fields and tag that NetBox needs, where they are missing",
+        "create the choice set, custom fields and tag that NetBox needs, if they are missing",
         "ipam_lib.cli.netbox_setup:run",
         (
             Argument(
@@ -204,14 +204,13 @@ _TABLE = (
                 action="append",
                 default=[],
                 metavar="ZONE",
-                help="a zone that there is to be; may be given several times",
+                help="a zone to create; may be given several times",
             ),
             Argument(
                 "--token-file",
                 type=Path,
                 metavar="PATH",
-                help="file with an administrator's token, to be used instead of the service's own; - reads standard"
-                " input",
+                help="file with an administrator's token, used instead of the service's token; - reads standard input",
             ),
             *CONFIRM,
             FORMAT,
@@ -225,21 +224,21 @@ _TABLE = (
     ),
     Command(
         "show-secret",
-        "show the secret of an address (this leaves a line in the log)",
+        "show the secret of an address (the log records it)",
         "ipam_lib.cli.secrets:show",
         (*PLACE, FORMAT),
     ),
     Command(
         "replace-secret",
-        "replace the secret of an address (this leaves a line in the log)",
+        "replace the secret of an address (the log records it)",
         "ipam_lib.cli.secrets:replace",
         (
             *PLACE,
             Argument(
                 "--new",
                 metavar="SECRET",
-                help="the new secret, 8 to 64 characters; - reads it from standard input, left out it is asked for (or"
-                " read)",
+                help="the new secret, 8 to 64 characters; - reads it from standard input; without this option, the"
+                " command asks for it or reads it",
             ),
             *CONFIRM,
             FORMAT,
@@ -247,14 +246,15 @@ _TABLE = (
     ),
     Command(
         "delete-service",
-        "let a service on an address expire now",
+        "set the expiration of a service on an address to now",
         "ipam_lib.cli.delete:delete_service",
         (
             *PLACE,
             Argument(
                 "--secret",
                 metavar="SECRET",
-                help="secret of the address; - reads it from standard input, left out it is asked for (or read)",
+                help="secret of the address; - reads it from standard input; without this option, the command asks for"
+                " it or reads it",
             ),
             Argument(
                 "--service-name",
@@ -271,7 +271,7 @@ _TABLE = (
     ),
     Command(
         "delete-cluster",
-        "let every service of a cluster expire now, except those that deny it",
+        "set the expiration of every service of a cluster to now, except services that deny it",
         "ipam_lib.cli.delete:delete_cluster",
         (
             Argument(
@@ -291,21 +291,21 @@ _TABLE = (
         "list the registrations",
         "ipam_lib.cli.show:list_addresses",
         (
-            Argument("--zone", type=argtypes.nonempty, metavar="ZONE", help="only those of this zone"),
-            Argument("--ip-family", choices=("ipv4", "ipv6"), help="only those of this family"),
+            Argument("--zone", type=argtypes.nonempty, metavar="ZONE", help="only registrations of this zone"),
+            Argument("--ip-family", choices=("ipv4", "ipv6"), help="only registrations of this family"),
             Argument(
                 "--cluster-id",
                 type=argtypes.uuid,
                 metavar="UUID",
-                help="only those with a service of this cluster",
+                help="only registrations with a service of this cluster",
             ),
-            Argument("--expiring", action="store_true", help="only those with a service that has an expiration"),
+            Argument("--expiring", action="store_true", help="only registrations with an expiring service"),
             FORMAT,
         ),
     ),
     Command(
         "history",
-        "show who held an address, from when to when",
+        "show which services had an address, and when",
         "ipam_lib.cli.history:show",
         (
             ADDRESS,
@@ -314,8 +314,8 @@ _TABLE = (
                 "--at",
                 type=argtypes.moments,
                 metavar="TIME",
-                help="only who held it at this time, such as 2026-11-24T13:30 (local time, or with Z or an offset), or"
-                " on this day, such as 2026-11-24",
+                help="only services that had it at this time, such as 2026-11-24T13:30 (local time, or with Z or an"
+                " offset), or on this day, such as 2026-11-24",
             ),
             FORMAT,
         ),
@@ -328,21 +328,21 @@ _TABLE = (
             Argument(
                 "--fix",
                 action="store_true",
-                help="repair what is surely this service's own and was seen by three rounds in a row",
+                help="repair what certainly belongs to this service and was seen by three rounds in a row",
             ),
             Argument(
                 "--rounds",
                 type=argtypes.positive,
                 default=1,
                 metavar="N",
-                help="rounds to do, with the time between them that a repair needs (default: 1)",
+                help="number of rounds, with the time between them that a repair needs (default: 1)",
             ),
             FORMAT,
         ),
     ),
     Command(
         "rotate-key",
-        "bring every stored secret under a new key, and out of the earlier service's scheme",
+        "encrypt every stored secret with a new key, also secrets in the scheme of the earlier service",
         "ipam_lib.cli.rotate:run",
         (
             Argument(
@@ -350,7 +350,7 @@ _TABLE = (
                 type=Path,
                 required=True,
                 metavar="PATH",
-                help="file with the new keys, which encryption_secrets.path names by now",
+                help="file with the new keys, which encryption_secrets.path names already",
             ),
             *CONFIRM,
             FORMAT,
@@ -358,7 +358,7 @@ _TABLE = (
     ),
     Command(
         "mongo-backup",
-        "write everything that is stored into an archive, as mongodump --archive --gzip does",
+        "write all stored data into an archive in the format of mongodump --archive --gzip",
         "ipam_lib.cli.backup:run",
         (
             Argument(
@@ -366,14 +366,14 @@ _TABLE = (
                 type=Path,
                 required=True,
                 metavar="PATH",
-                help="the file to write, in place of what stands there when it is whole; - for standard output",
+                help="the file to write; it replaces an older file when it is complete; - for standard output",
             ),
             FORMAT,
         ),
     ),
     Command(
         "mongo-restore",
-        "put such an archive, also one of mongodump, into the storage, MongoDB or embedded",
+        "restore such an archive, or one of mongodump, into MongoDB or the embedded database",
         "ipam_lib.cli.restore:run",
         (
             Argument(
@@ -384,7 +384,7 @@ _TABLE = (
                 metavar="PATH",
                 help="the archive, compressed or not; - reads it from standard input",
             ),
-            Argument("--drop", action="store_true", help="put the archive in the place of what is stored now"),
+            Argument("--drop", action="store_true", help="replace the stored data with the archive"),
             Argument(
                 "--from",
                 dest="source",
@@ -399,7 +399,7 @@ _TABLE = (
     ),
     Command(
         "completion",
-        "print the script that completes this command line in a shell",
+        "print the completion script of a shell",
         "ipam_lib.cli.completion:run",
         (
             Argument(

@@ -11,21 +11,21 @@
 _shtab_ipam_pyz_commands() {
   local _commands=(
     check-config:'Check the configuration, the secret files, the storage, NetBox and Splunk, and say what is wrong.'
-    completion:'Print the script that completes this command line in a shell.'
-    delete-cluster:'Let every service of a cluster expire now, except those that deny it.'
-    delete-service:'Let a service on an address expire now.'
+    completion:'Print the completion script of a shell.'
+    delete-cluster:'Set the expiration of every service of a cluster to now, except services that deny it.'
+    delete-service:'Set the expiration of a service on an address to now.'
     demo:'Run the service on an embedded database and a built-in NetBox simulator: no configuration, no network.'
     help:'Explain a subcommand.'
-    history:'Show who held an address, from when to when.'
+    history:'Show which services had an address, and when.'
     list-addresses:'List the registrations.'
-    mongo-backup:'Write everything that is stored into an archive, as mongodump --archive --gzip does.'
-    mongo-restore:'Put such an archive, also one of mongodump, into the storage, MongoDB or embedded.'
-    netbox-setup:'Create the choice set, custom fields and tag that NetBox needs, where they are missing.'
+    mongo-backup:'Write all stored data into an archive in the format of mongodump --archive --gzip.'
+    mongo-restore:'Restore such an archive, or one of mongodump, into MongoDB or the embedded database.'
+    netbox-setup:'Create the choice set, custom fields and tag that NetBox needs, if they are missing.'
     reconcile:'Compare the storage with NetBox, and repair what is safe to repair.'
-    replace-secret:'Replace the secret of an address (this leaves a line in the log).'
-    rotate-key:'Bring every stored secret under a new key, and out of the earlier service'"'"'s scheme.'
+    replace-secret:'Replace the secret of an address (the log records it).'
+    rotate-key:'Encrypt every stored secret with a new key, also secrets in the scheme of the earlier service.'
     serve:'Run the service.'
-    show-secret:'Show the secret of an address (this leaves a line in the log).'
+    show-secret:'Show the secret of an address (the log records it).'
     show-services:'Show the services on an address.'
     simulate-netbox:'Run only the NetBox simulator, to try a configuration against it.'
     version:'Print the version.'
@@ -77,7 +77,7 @@ _shtab_ipam_pyz_delete_service_options=(
   "--config[configuration file (default\: \$IPAM_CONFIG, .\/config.json, \/etc\/ipam-api\/config.json)]:PATH:_files"
   "--zone[zone of the address]:ZONE:"
   "--address[the address\; without a mask it means \/32 or \/128]:ADDRESS:"
-  "--secret[secret of the address\; - reads it from standard input, left out it is asked for (or read)]:SECRET:"
+  "--secret[secret of the address\; - reads it from standard input\; without this option, the command asks for it or reads it]:SECRET:"
   "--service-name[name of the service]:NAME:"
   "--namespace-id[its namespace]:UUID:"
   "--cluster-id[its cluster]:UUID:"
@@ -94,7 +94,7 @@ _shtab_ipam_pyz_demo_options=(
   "--config[configuration file (default\: \$IPAM_CONFIG, .\/config.json, \/etc\/ipam-api\/config.json)]:PATH:_files"
   "--port[port to listen on (default\: 3000)]:PORT:"
   "--data[directory kept between runs (default\: ipam-api\/demo in the user\'s data directory)]:PATH:_files -/"
-  "--reset[forget what earlier runs registered, and start anew]"
+  "--reset[delete the data of earlier runs first]"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -115,7 +115,7 @@ _shtab_ipam_pyz_history_options=(
   "--config[configuration file (default\: \$IPAM_CONFIG, .\/config.json, \/etc\/ipam-api\/config.json)]:PATH:_files"
   "--address[the address\; without a mask it means \/32 or \/128]:ADDRESS:"
   "--zone[only in this zone]:ZONE:"
-  "--at[only who held it at this time, such as 2026-11-24T13\:30 (local time, or with Z or an offset), or on this day, such as 2026-11-24]:TIME:"
+  "--at[only services that had it at this time, such as 2026-11-24T13\:30 (local time, or with Z or an offset), or on this day, such as 2026-11-24]:TIME:"
   "--format[text for people (the default), or json for scripts]:format:(text json)"
 )
 
@@ -125,10 +125,10 @@ _shtab_ipam_pyz_history_defaults_added=0
 _shtab_ipam_pyz_list_addresses_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--config[configuration file (default\: \$IPAM_CONFIG, .\/config.json, \/etc\/ipam-api\/config.json)]:PATH:_files"
-  "--zone[only those of this zone]:ZONE:"
-  "--ip-family[only those of this family]:ip_family:(ipv4 ipv6)"
-  "--cluster-id[only those with a service of this cluster]:UUID:"
-  "--expiring[only those with a service that has an expiration]"
+  "--zone[only registrations of this zone]:ZONE:"
+  "--ip-family[only registrations of this family]:ip_family:(ipv4 ipv6)"
+  "--cluster-id[only registrations with a service of this cluster]:UUID:"
+  "--expiring[only registrations with an expiring service]"
   "--format[text for people (the default), or json for scripts]:format:(text json)"
 )
 
@@ -138,7 +138,7 @@ _shtab_ipam_pyz_list_addresses_defaults_added=0
 _shtab_ipam_pyz_mongo_backup_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--config[configuration file (default\: \$IPAM_CONFIG, .\/config.json, \/etc\/ipam-api\/config.json)]:PATH:_files"
-  "--out[the file to write, in place of what stands there when it is whole\; - for standard output]:PATH:_files"
+  "--out[the file to write\; it replaces an older file when it is complete\; - for standard output]:PATH:_files"
   "--format[text for people (the default), or json for scripts]:format:(text json)"
 )
 
@@ -149,7 +149,7 @@ _shtab_ipam_pyz_mongo_restore_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--config[configuration file (default\: \$IPAM_CONFIG, .\/config.json, \/etc\/ipam-api\/config.json)]:PATH:_files"
   "--in[the archive, compressed or not\; - reads it from standard input]:PATH:_files"
-  "--drop[put the archive in the place of what is stored now]"
+  "--drop[replace the stored data with the archive]"
   "--from[which collection of the archive holds the registrations (default\: that of the configuration, or the only one)]:DATABASE.COLLECTION:"
   "--yes[do not ask]"
   "--dry-run[only show what would be done]"
@@ -162,8 +162,8 @@ _shtab_ipam_pyz_mongo_restore_defaults_added=0
 _shtab_ipam_pyz_netbox_setup_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--config[configuration file (default\: \$IPAM_CONFIG, .\/config.json, \/etc\/ipam-api\/config.json)]:PATH:_files"
-  "*--zone[a zone that there is to be\; may be given several times]:ZONE:"
-  "--token-file[file with an administrator\'s token, to be used instead of the service\'s own\; - reads standard input]:PATH:_files"
+  "*--zone[a zone to create\; may be given several times]:ZONE:"
+  "--token-file[file with an administrator\'s token, used instead of the service\'s token\; - reads standard input]:PATH:_files"
   "--yes[do not ask]"
   "--dry-run[only show what would be done]"
   "--format[text for people (the default), or json for scripts]:format:(text json)"
@@ -175,8 +175,8 @@ _shtab_ipam_pyz_netbox_setup_defaults_added=0
 _shtab_ipam_pyz_reconcile_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--config[configuration file (default\: \$IPAM_CONFIG, .\/config.json, \/etc\/ipam-api\/config.json)]:PATH:_files"
-  "--fix[repair what is surely this service\'s own and was seen by three rounds in a row]"
-  "--rounds[rounds to do, with the time between them that a repair needs (default\: 1)]:N:"
+  "--fix[repair what certainly belongs to this service and was seen by three rounds in a row]"
+  "--rounds[number of rounds, with the time between them that a repair needs (default\: 1)]:N:"
   "--format[text for people (the default), or json for scripts]:format:(text json)"
 )
 
@@ -188,7 +188,7 @@ _shtab_ipam_pyz_replace_secret_options=(
   "--config[configuration file (default\: \$IPAM_CONFIG, .\/config.json, \/etc\/ipam-api\/config.json)]:PATH:_files"
   "--zone[zone of the address]:ZONE:"
   "--address[the address\; without a mask it means \/32 or \/128]:ADDRESS:"
-  "--new[the new secret, 8 to 64 characters\; - reads it from standard input, left out it is asked for (or read)]:SECRET:"
+  "--new[the new secret, 8 to 64 characters\; - reads it from standard input\; without this option, the command asks for it or reads it]:SECRET:"
   "--yes[do not ask]"
   "--dry-run[only show what would be done]"
   "--format[text for people (the default), or json for scripts]:format:(text json)"
@@ -200,7 +200,7 @@ _shtab_ipam_pyz_replace_secret_defaults_added=0
 _shtab_ipam_pyz_rotate_key_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--config[configuration file (default\: \$IPAM_CONFIG, .\/config.json, \/etc\/ipam-api\/config.json)]:PATH:_files"
-  "--new-secrets[file with the new keys, which encryption_secrets.path names by now]:PATH:_files"
+  "--new-secrets[file with the new keys, which encryption_secrets.path names already]:PATH:_files"
   "--yes[do not ask]"
   "--dry-run[only show what would be done]"
   "--format[text for people (the default), or json for scripts]:format:(text json)"
@@ -249,10 +249,10 @@ _shtab_ipam_pyz_simulate_netbox_options=(
   "--port[port to listen on (default\: 8000)]:PORT:"
   "--token[token that clients must send (default\: a new one, printed)]:TOKEN:"
   "--zones[JSON file of zones and their prefixes (default\: three sample zones)]:PATH:_files"
-  "--empty[begin as a new NetBox does, with nothing that IPAM-API needs]"
+  "--empty[start like a new NetBox, without the objects that IPAM-API needs]"
   "--latency-ms[delay of every answer, in ms (default\: 0)]:MS:"
-  "--cost-model[take as long as a NetBox was measured to, by operation and number of children\: netbox-4.6]:NAME:(netbox-4.6)"
-  "--time-scale[what the durations of the cost model are multiplied with (default\: 1)]:FACTOR:"
+  "--cost-model[take as long as a measured NetBox, by operation and number of children\: netbox-4.6]:NAME:(netbox-4.6)"
+  "--time-scale[factor for the durations of the cost model (default\: 1)]:FACTOR:"
   "--state[file that keeps the prefixes between runs (default\: memory only)]:PATH:_files"
 )
 
