@@ -18,6 +18,13 @@ from tests.web.test_paths import PATHS
 
 HTTP = REPOSITORY / "docs" / "http.md"
 CONFIGURATION = REPOSITORY / "docs" / "configuration.md"
+_DIRECTORIES = ("ipam_lib", "netbox_simulator", "bootstrap", "benchmarks", "docs", "scripts", "tests")
+# Every file and directory of the tree, with a slash before.
+FILES = [
+    f"/{path.relative_to(REPOSITORY)}"
+    for directory in _DIRECTORIES
+    for path in [REPOSITORY / directory, *(REPOSITORY / directory).rglob("*")]
+] + [f"/{path.name}" for path in REPOSITORY.glob("*.py")]
 START, END = "<!-- settings: generated, see tests/test_docs.py -->\n", "<!-- end of settings -->\n"
 
 
@@ -75,6 +82,22 @@ def test_links_lead_somewhere(page: Path) -> None:
         target = page.parent / path if path else page
         assert target.exists(), path
         assert not anchor or anchor in anchors(target), f"{path}#{anchor}"
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+def test_the_files_that_are_named_exist(page: Path) -> None:
+    """A module or directory is named by the end of its path, such as `registry/context.py`, `tests/crash`."""
+    text = page.read_text("utf-8")
+    spans = [word for span in re.findall(r"`([^`\n]+)`", text) for word in span.split()]
+    layout = text.partition("## Layout\n\n```\n")[2].partition("```")[0].split()
+    found = [word.rstrip(":;,)") for word in spans + layout]
+    named = {
+        word.rstrip("/")
+        for word in found
+        if re.fullmatch(r"[\w/]+\.(py|js)|(tests|ipam_lib|docs|scripts)/[\w/]+", word)
+    }
+    for one in named | {word.rstrip("/") for word in layout if re.fullmatch(r"[a-z_]+/", word)}:
+        assert any(path.endswith(f"/{one}") for path in FILES), one
 
 
 def test_every_picture_is_shown() -> None:
