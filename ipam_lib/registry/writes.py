@@ -56,6 +56,22 @@ async def delete(context: Context, old: Registration, deadline: Deadline) -> boo
     return await _write(context, deadline, partial(context.store.delete, old))
 
 
+async def pool_insert(context: Context, entry: PoolEntry, deadline: Deadline) -> bool:
+    """Insert a pool entry. False if its zone and address are taken."""
+
+    async def write() -> bool:
+        try:
+            await context.store.pool_insert([entry])
+        except StoreConflict:
+            return False
+        return True
+
+    async def read_back() -> bool | None:
+        return await context.store.pool_get_many([entry.id]) == [entry] or None
+
+    return await _write(context, deadline, write, read_back)
+
+
 async def pool_claim(context: Context, own: Registration, deadline: Deadline) -> PoolEntry | None:
     """Claim the lowest ready address of the registration's zone and family. None if there is none.
 

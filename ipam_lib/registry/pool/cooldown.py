@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
-from ipam_lib.errors import StoreConflict, Unavailable
+from ipam_lib.errors import Unavailable
 from ipam_lib.models import PoolEntry, PoolState, Registration
 from ipam_lib.netbox.base import Prefix
 from ipam_lib.registry import writes
@@ -47,24 +47,16 @@ async def cool_down(
         registration_id=registration.id,
         cooldown_until=until,
     )
-    if await _inserted(context, cooling):
+    if await writes.pool_insert(context, cooling, deadline):
         return cooling
     standing = await context.store.pool_find_address(zone=registration.zone, address=registration.address)
     if standing is not None and standing.state is PoolState.DROPPING:
         # Its prefix has been deleted, else NetBox had not given the address to this registration; only the entry is
         # left. A worker that was suspended may leave it for hours.
         await drop(context, [standing], deadline)
-        if await _inserted(context, cooling):
+        if await writes.pool_insert(context, cooling, deadline):
             return cooling
     elif standing is not None and standing.registration_id != registration.id:
         log.warning("%s is in the pool already; it is released without a cooldown", registration.address)
         return None
     raise Unavailable(f"the pool's entry of {registration.address} has just changed; try again")
-
-
-async def _inserted(context: Context, entry: PoolEntry) -> bool:
-    try:
-        await context.store.pool_insert([entry])
-    except StoreConflict:
-        return False
-    return True
