@@ -1,4 +1,4 @@
-"""The pictures of the README: the pages over sample data, in a real browser.
+"""The pictures in docs/screenshots: the pages over sample data, in a real browser.
 
 python -m scripts.screenshots [--out DIRECTORY]    takes them anew
 """
@@ -195,7 +195,7 @@ class Camera:
 
 def main() -> int:
     """Take them. Returns the exit status."""
-    parser = argparse.ArgumentParser(description="Take the pictures of the README anew.")
+    parser = argparse.ArgumentParser(description="Take the pictures in docs/screenshots again.")
     parser.add_argument("--out", type=Path, default=DIRECTORY, help="where to put them (docs/screenshots)")
     out: Path = parser.parse_args().out
     programs = installed()

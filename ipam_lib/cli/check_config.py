@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
         config = inspect(getattr(arguments, "config", None))
         source = str(config.source)
     except ConfigError as problem:
-        found = [error("settings", one, "write one: see the README, or ipam help --man") for one in problem.problems]
+        found = [error("settings", one, "write one: ipam help --man lists the settings") for one in problem.problems]
         for finding in found if as_text else ():
             _print(finding)
     else:

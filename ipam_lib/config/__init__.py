@@ -3,7 +3,7 @@
     Settings.load(path)                     -> (Settings, warnings); again, to read secret files anew
     inspect(path)                           -> Inspection: what can be used of it, and everything that is wrong
     Settings.from_dict({...}, base_directory=...)
-    settings_table()                        the README's table
+    settings_table()                        the table in docs/configuration.md
 
 Raises ConfigError with every problem at once, none of which shows a secret.
 """

@@ -1,4 +1,4 @@
-"""Every setting, once: name, kind, default and help. The reader, the README's table and the man page come from here.
+"""Every setting, once: name, kind, default, help. The reader, the man page and docs/configuration.md come from here.
 
 A setting is a field of a section, made with `setting`, under the name that it has in the JSON file. To add one, add a
 field. A field made with `loaded` is the content of the file that another setting names.

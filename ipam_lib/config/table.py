@@ -1,4 +1,4 @@
-"""The settings as a table, for the README, the man page and the tests that hold those to the code."""
+"""The settings as a table, for docs/configuration.md, the man page and the tests that compare these with the code."""
 
 from __future__ import annotations
 
