@@ -1,4 +1,4 @@
-"""Fresh ids for registrations."""
+"""IDs of registrations, and the spellings of UUIDs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,12 @@ import os
 import secrets
 import time
 from collections.abc import Callable
+
+
+def uuid_spellings(text: str) -> tuple[str, ...]:
+    """The texts under which a UUID may be stored: as given, in lower case, in upper case. The services store a UUID as
+    the client wrote it."""
+    return tuple(dict.fromkeys((text, text.lower(), text.upper())))
 
 
 def object_ids(seconds: Callable[[], float] = time.time) -> Callable[[], str]:

@@ -225,6 +225,11 @@ class Request:
     retention_period_days: int | None = None
     deny_external_cleanup: bool = False
 
+    @property
+    def service(self) -> Service:
+        """The service as this request describes it."""
+        return Service(self.key, self.retention_period_days or 0, self.deny_external_cleanup)
+
 
 @dataclass(frozen=True, slots=True)
 class Registered:

@@ -12,8 +12,9 @@ from typing import Any, TextIO
 from ipam_lib.cli import audit, output, terminal
 from ipam_lib.cli.exit_codes import DONE, CommandError
 from ipam_lib.cli.runtime import family, found_on, load_settings, opened_registry, opened_store, run
-from ipam_lib.cli.show import cases, pages
+from ipam_lib.cli.show import pages
 from ipam_lib.config import Settings
+from ipam_lib.ids import uuid_spellings
 from ipam_lib.models import ClusterExpired, Filter, Registration, Request, Service, ServiceKey, State
 from ipam_lib.serializers import service_key_json
 from ipam_lib.text import plural, printable
@@ -120,7 +121,7 @@ def delete_cluster(arguments: argparse.Namespace) -> int:
 
 
 async def _of_cluster(settings: Settings, cluster_id: str) -> list[Holding]:
-    ids = cases(cluster_id)
+    ids = uuid_spellings(cluster_id)
     found: list[Holding] = []
     wanted = Filter(cluster_id=cluster_id, states=frozenset({State.LIVE}))
     with terminal.progress() as shown:

@@ -13,7 +13,7 @@ from ipam_lib.cli.runtime import load_settings, opened_registry, run
 from ipam_lib.config import Settings
 from ipam_lib.models import Tenure
 from ipam_lib.registry import Registry
-from ipam_lib.registry.history import held_between
+from ipam_lib.registry.address_history import held_between
 from ipam_lib.serializers import tenure_json
 from ipam_lib.text import printable
 

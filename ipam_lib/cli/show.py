@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -13,6 +13,7 @@ from ipam_lib.cli.exit_codes import DONE
 from ipam_lib.cli.json_array import JSONArray
 from ipam_lib.cli.runtime import found_on, load_settings, opened_store, run
 from ipam_lib.config import Settings
+from ipam_lib.ids import uuid_spellings
 from ipam_lib.models import Filter, Registration
 from ipam_lib.serializers import registration_json
 from ipam_lib.storage.base import Store
@@ -95,15 +96,10 @@ def _row(one: Registration) -> tuple[str, ...]:
 async def pages(store: Store, wanted: Filter) -> AsyncIterator[list[Registration]]:
     """The registrations that fit, page by page. A cluster's id is taken in any case; where one registration holds it in
     two, it comes once."""
-    ids = [None] if wanted.cluster_id is None else cases(wanted.cluster_id)
+    ids: Sequence[str | None] = [None] if wanted.cluster_id is None else uuid_spellings(wanted.cluster_id)
     for number, cluster_id in enumerate(ids):
         one_case = replace(wanted, cluster_id=cluster_id)
         after: str | None = None
         while page := await store.page(one_case, after=after, limit=PAGE):
             yield [one for one in page if not any(service.key.cluster_id in ids[:number] for service in one.services)]
             after = page[-1].id
-
-
-def cases(cluster_id: str) -> list[str | None]:
-    """The texts under which a cluster's id is looked for: as given, in lower and in upper case."""
-    return list(dict.fromkeys((cluster_id, cluster_id.lower(), cluster_id.upper())))

@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable
+from functools import wraps
+from typing import Concatenate, ParamSpec, TypeVar
 
-from ipam_lib.crypto import Cipher
-from ipam_lib.models import ClusterExpired, Filter, Registered, Registration, Request
 from ipam_lib.registry import (
+    address_history,
     admin,
-    history,
+    key_rotation,
     listing,
+    lookup,
     reconcile,
     recover,
     register,
     release,
-    rotate,
     services,
     statistics,
+    zone_usage,
 )
+from ipam_lib.registry.address_history import HistoryPage
 from ipam_lib.registry.context import Context, RegistrySettings
 from ipam_lib.registry.drift import Drift, DriftKind, DriftResult
 from ipam_lib.registry.expiry_clock import ExpiryClock
-from ipam_lib.registry.history import HistoryPage
-from ipam_lib.registry.listing import Page, ZoneUse
+from ipam_lib.registry.key_rotation import RotateReport
+from ipam_lib.registry.listing import Page
 from ipam_lib.registry.pool.worker import PoolReport, PoolWorker
 from ipam_lib.registry.recover import RecoverReport
 from ipam_lib.registry.release import ReleaseReport
-from ipam_lib.registry.rotate import RotateReport
 from ipam_lib.registry.statistics import Statistics
+from ipam_lib.registry.zone_usage import ZoneUse
 
 __all__ = [
     "Context",
@@ -47,94 +50,61 @@ __all__ = [
 ]
 
 
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+def _with_context(
+    use_case: Callable[Concatenate[Context, Arguments], Result],
+) -> Callable[Concatenate[Registry, Arguments], Result]:
+    """The use case as a method of `Registry`."""
+
+    @wraps(use_case)
+    def method(self: Registry, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        return use_case(self.context, *args, **kwargs)
+
+    return method
+
+
 class Registry:
-    """The use cases over one context. Deadlines are values of the clock's `monotonic()`, one longest request from now
-    when left out."""
+    """The use cases of one process over one context. `context` may be replaced while requests run (reload).
+
+    The registry holds what one call of a use case leaves for the next: the cached counts, the state of the pool worker,
+    and the expiry clock.
+    """
 
     def __init__(self, context: Context) -> None:
         self.context = context
-        # The wall clock is believed as it is when the process starts.
-        self._cached_counts = listing.CachedCounts()
+        self._cached_counts = zone_usage.CachedCounts()
         self._pool = PoolWorker(context)
-        self._time = ExpiryClock(context.clock.now(), context.clock.monotonic())
+        # The wall clock is trusted as it is when the process starts.
+        self._expiry_clock = ExpiryClock(context.clock.now(), context.clock.monotonic())
 
-    async def register(self, request: Request, *, deadline: float | None = None) -> Registered:
-        """See `register.register`."""
-        return await register.register(self.context, request, self.context.deadline(deadline))
-
-    async def expire(self, request: Request, *, deadline: float | None = None) -> str:
-        """See `services.expire`."""
-        return await services.expire(self.context, request, self.context.deadline(deadline))
-
-    async def expire_cluster(
-        self,
-        cluster_id: str,
-        *,
-        deadline: float | None = None,
-        told: Callable[[ClusterExpired], None] = lambda so_far: None,
-    ) -> ClusterExpired:
-        """See `services.expire_cluster`."""
-        return await services.expire_cluster(self.context, cluster_id, self.context.deadline(deadline), told)
-
-    async def is_unrelated_service(self, request: Request) -> bool:
-        """See `services.stranger`."""
-        return await services.is_unrelated_service(self.context, request)
-
-    async def addresses(self, wanted: Filter, *, limit: int, cursor: str | None = None) -> Page:
-        """See `listing.addresses`."""
-        return await listing.addresses(self.context, wanted, limit=limit, cursor=cursor)
-
-    async def address(self, spellings: Sequence[str], *, zone: str | None = None) -> list[Registration]:
-        """See `listing.address`."""
-        return await listing.address(self.context, spellings, zone=zone)
+    register = _with_context(register.register)
+    expire = _with_context(services.expire)
+    expire_cluster = _with_context(services.expire_cluster)
+    is_unrelated_service = _with_context(lookup.is_unrelated_service)
+    addresses = _with_context(listing.addresses)
+    address = _with_context(listing.address)
+    history = _with_context(address_history.read)
+    statistics = _with_context(statistics.count)
+    recover = _with_context(recover.recover)
+    replace_secret = _with_context(admin.replace_secret)
+    rotate = _with_context(key_rotation.rotate)
+    reconcile = _with_context(reconcile.reconcile)
 
     async def zones(self) -> list[ZoneUse]:
-        """See `listing.zones`."""
-        return await listing.zones(self.context, self._cached_counts)
-
-    async def history(
-        self, spellings: Sequence[str], *, zone: str | None = None, limit: int, cursor: str | None = None
-    ) -> HistoryPage:
-        """See `history.read`."""
-        return await history.read(self.context, spellings, zone=zone, limit=limit, cursor=cursor)
-
-    async def prune_history(self) -> int:
-        """See `history.prune`."""
-        return await history.prune(self.context, self._time)
-
-    async def statistics(self) -> Statistics:
-        """See `statistics.count`."""
-        return await statistics.count(self.context)
+        """See `zone_usage.zones`."""
+        return await zone_usage.zones(self.context, self._cached_counts)
 
     async def release_expired(self) -> ReleaseReport:
         """See `release.release_expired`."""
-        return await release.release_expired(self.context, self._time)
+        return await release.release_expired(self.context, self._expiry_clock)
 
-    async def recover(self) -> RecoverReport:
-        """See `recover.recover`."""
-        return await recover.recover(self.context)
-
-    async def replace_secret(
-        self, *, zone: str, addresses: Sequence[str], new_secret: str, deadline: float | None = None
-    ) -> Registration:
-        """See `admin.replace_secret`."""
-        limit = self.context.deadline(deadline)
-        return await admin.replace_secret(
-            self.context, zone=zone, addresses=addresses, new_secret=new_secret, deadline=limit
-        )
-
-    async def rotate(
-        self, new: Cipher, *, dry_run: bool = False, told: Callable[[RotateReport], None] = lambda report: None
-    ) -> RotateReport:
-        """See `rotate.rotate`."""
-        return await rotate.rotate(self.context, new, dry_run=dry_run, told=told)
+    async def prune_history(self) -> int:
+        """See `address_history.prune`."""
+        return await address_history.prune(self.context, self._expiry_clock)
 
     async def keep_pool(self) -> PoolReport:
-        """See `pool.keeping.PoolWorker.keep`."""
+        """See `pool.worker.PoolWorker.keep`."""
         return await self._pool.keep()
-
-    def reconcile(
-        self, *, fix: bool = False, most_deletions: int = reconcile.MOST_DELETIONS
-    ) -> AsyncIterator[DriftResult]:
-        """See `reconcile.reconcile`."""
-        return reconcile.reconcile(self.context, fix=fix, most_deletions=most_deletions)

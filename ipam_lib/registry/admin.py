@@ -8,11 +8,11 @@ from ipam_lib.crypto import SecretUnreadable
 from ipam_lib.errors import NotFound
 from ipam_lib.models import Registration, State
 from ipam_lib.registry import writes
-from ipam_lib.registry.context import Backoff, Context, Deadline
+from ipam_lib.registry.context import Backoff, Context
 
 
 async def replace_secret(
-    context: Context, *, zone: str, addresses: Sequence[str], new_secret: str, deadline: Deadline
+    context: Context, *, zone: str, addresses: Sequence[str], new_secret: str, deadline: float | None = None
 ) -> Registration:
     """Replace the secret of the live registration on an address, given in any of its spellings; how the registration
     then stands. However many services share it: they all need the new one from now on. Of duplicates it is that of the
@@ -20,7 +20,8 @@ async def replace_secret(
 
     Raises NotFound, Unavailable.
     """
-    backoff = Backoff(deadline)
+    limit = context.deadline(deadline)
+    backoff = Backoff(limit)
     while True:
         found = await context.store.find_address(zone=zone, addresses=addresses)
         live = [one for one in found if one.state is State.LIVE]
@@ -31,7 +32,7 @@ async def replace_secret(
         if registration.secret == sealed:
             return registration
         changed = registration.changed(secret=sealed)
-        if await writes.replace(context, registration, changed, deadline):
+        if await writes.replace(context, registration, changed, limit):
             return changed
         await backoff.pause()
 

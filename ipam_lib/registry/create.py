@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from enum import Enum, auto
+from typing import Self
 
 from ipam_lib import addresses
 from ipam_lib.errors import (
@@ -26,7 +27,7 @@ from ipam_lib.errors import (
 )
 from ipam_lib.models import PoolEntry, Registered, Registration, State
 from ipam_lib.netbox.base import Container, Prefix
-from ipam_lib.registry import history, recover, release, writes
+from ipam_lib.registry import address_history, recover, release, writes
 from ipam_lib.registry.context import Backoff, Context, Deadline
 from ipam_lib.registry.log_fields import registration_fields, service_names
 from ipam_lib.registry.pool import claim
@@ -62,6 +63,14 @@ class Creation:
         """What this holder knows to be in NetBox under the document's id, by NetBox id."""
         self.pooled = context.settings.pools
         """Whether the requested address may be in the pool; also where only another instance keeps one."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, _: object, error: BaseException | None, _traceback: object) -> None:
+        # After a cancellation there is no time for more calls: recovery does the rest.
+        if isinstance(error, Exception):
+            await self._give_up(error)
 
     async def next_free(self, containers: Sequence[Container]) -> Registered | StepResult:
         """Take the lowest address that the pool has ready, or the next free one of the first container that has one;
@@ -130,7 +139,7 @@ class Creation:
                 return result
         return StepResult.NEXT_CANDIDATE
 
-    async def give_up(self, error: BaseException) -> None:
+    async def _give_up(self, error: Exception) -> None:
         """Leave nothing half done behind `error`: where surely nothing is in NetBox, the document goes at once.
         Otherwise it stays for the next holder, or for `recover`, to look; the lease is cut short, since this holder
         writes no more."""
@@ -254,7 +263,7 @@ class Creation:
             address=address,
             netbox_id=netbox_id,
             lease_until=None,
-            services=history.arrived(self.own.services, self.context.clock.now()),
+            services=address_history.arrived(self.own.services, self.context.clock.now()),
         )
 
     async def _address_is_free(self, prefix: Prefix) -> bool:

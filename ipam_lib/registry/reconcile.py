@@ -21,8 +21,7 @@ from ipam_lib.netbox.base import Container, Prefix
 from ipam_lib.registry import release, writes
 from ipam_lib.registry.context import Context
 from ipam_lib.registry.drift import REPAIRED, SIGHTINGS, Drift, DriftHistory, DriftKind, DriftResult
-from ipam_lib.registry.pool import claim
-from ipam_lib.registry.pool import reconcile as pool_reconcile
+from ipam_lib.registry.pool import claim, pool_reconcile
 
 log = logging.getLogger(__name__)
 

@@ -1,5 +1,8 @@
-"""Register: the five cases of `POST /`, as one loop that starts over from the read whenever something moved
-underneath."""
+"""Register: the five cases of `POST /`.
+
+One attempt goes from the read to the answer. If something changed in the storage meanwhile, the request starts again
+from the read.
+"""
 
 from __future__ import annotations
 
@@ -14,40 +17,40 @@ from ipam_lib.errors import (
     StillInFlight,
     WrongSecret,
 )
-from ipam_lib.models import Registered, Registration, Request, Service, State, placeholder
+from ipam_lib.models import Registered, Registration, Request, State, placeholder
 from ipam_lib.netbox.base import Container
-from ipam_lib.registry import recover, release, services, writes
+from ipam_lib.registry import lookup, recover, release, services, writes
 from ipam_lib.registry.context import Backoff, Context, Deadline
 from ipam_lib.registry.create import Creation, StepResult
 
 
-async def register(context: Context, request: Request, deadline: Deadline) -> Registered:
-    """Register the request's service on its address, or on the next free one of its zone, or update what is registered.
+async def register(context: Context, request: Request, *, deadline: float | None = None) -> Registered:
+    """Register the request's service on its address, or on the next free address of its zone, or update the
+    registration.
 
-    The same request, repeated or concurrent, on one instance or several, gives one address. Where the service is
-    registered already, NetBox is not asked.
+    The same request, repeated or concurrent, on one instance or several, gives one address. If the service is already
+    registered, NetBox is not called. `deadline`: see `Context.deadline`.
 
-    Raises UnknownZone, NoContainers, AddressOutsideZone, WrongSecret, SecretShared, AddressTaken, ZoneFull,
-    StillInFlight, Unavailable.
+    Raises UnknownZone, NoContainers, AddressOutsideZone, WrongSecret, SecretShared, AddressTaken, AddressHeld,
+    ZoneFull, StillInFlight, Unavailable.
     """
-    backoff = Backoff(deadline)
+    limit = context.deadline(deadline)
+    backoff = Backoff(limit)
     while True:
-        outcome = await _attempt(context, request, deadline)
+        outcome = await _attempt(context, request, limit)
         if isinstance(outcome, Registered):
             return outcome
         await backoff.pause()
 
 
 async def _attempt(context: Context, request: Request, deadline: Deadline) -> Registered | StepResult:
-    """One pass from the read to the end."""
-    standing: list[Registration] = []
-    if request.address is not None:
-        standing = await context.store.find_address(zone=request.zone, addresses=services.spellings(request))
-    done = await _already_registered(context, request, standing, deadline)
+    """One pass from the read to the answer. REREAD if something changed meanwhile."""
+    standing = await lookup.on_address(context, request)
+    done = await _update_if_registered(context, request, standing, deadline)
     if done is not None:
         return done
-    if request.address is not None and (blocked := _blocking(context, request, standing)) is not None:
-        return await _resolve_conflict(context, request, blocked, deadline)
+    if (blocking := _blocking(context, request, standing)) is not None:
+        return await _resolve_conflict(context, request, blocking, deadline)
     containers = await _containers(context, request)
     if not context.netbox.available and not context.settings.pools:
         raise NetBoxUnavailable(applied=False)
@@ -57,90 +60,66 @@ async def _attempt(context: Context, request: Request, deadline: Deadline) -> Re
         ip_family=request.ip_family,
         address=request.address or placeholder(request.ip_family, request.key),
         secret=context.cipher.seal(request.secret),
-        services=(_requested(request),),
+        services=(request.service,),
         state=State.CREATING,
         revision=1,
         lease_until=context.lease(),
     )
-    creation = Creation(context, own, deadline)
-    deadline.leased_call_limit(own)  # nothing is begun that there is no time to finish
+    deadline.leased_call_limit(own)  # Do not insert a document if there is no time to create its prefix.
     if not await writes.insert(context, own, deadline):
-        found = await context.store.find_address(zone=request.zone, addresses=[own.address])
-        blocked = _blocking(context, request, found)
-        return StepResult.REREAD if blocked is None else await _resolve_conflict(context, request, blocked, deadline)
-    try:
-        # Another creation may have ended between the read and the insert: that freed the placeholder.
-        if request.address is None and (done := await _already_registered(context, request, [], deadline)):
+        standing = await context.store.find_address(zone=request.zone, addresses=[own.address])
+        blocking = _blocking(context, request, standing)
+        return StepResult.REREAD if blocking is None else await _resolve_conflict(context, request, blocking, deadline)
+    async with Creation(context, own, deadline) as creation:
+        # Another creation may have ended between the read and the insert: that made the placeholder free.
+        if request.address is None and (done := await _update_if_registered(context, request, [], deadline)):
             await writes.delete(context, own, deadline)
             return done
         return await _create(creation, request, containers)
-    except Exception as error:
-        await creation.give_up(error)
-        raise
 
 
-async def _already_registered(
+async def _update_if_registered(
     context: Context, request: Request, standing: Sequence[Registration], deadline: Deadline
 ) -> Registered | StepResult | None:
-    """Cases 1, 3 and 5; None when the service has yet to be registered. `standing` is what stands on the request's
-    address, when it names one.
+    """Cases 1, 3 and 5: update the registration that the request is about. None if there is no such registration.
 
-    With a new secret, a repeated request finds its registration under that: the first one, whose answer may have been
-    lost, has replaced the secret.
+    A repeated request with a new secret finds its registration under the new secret: the first request has replaced
+    the secret, and its answer may have been lost.
     """
-
-    async def opened_by(wanted: Request) -> list[Registration]:
-        if wanted.address is not None:
-            return services.with_secret(context, standing, wanted.secret)
-        return await services.find(context, wanted)
-
-    if found := await opened_by(request):
-        return await _update(context, found, request, deadline)
-    if request.new_secret is not None and request.new_secret != request.secret:
-        renewed = _renewed(request, request.new_secret)
-        if found := [one for one in await opened_by(renewed) if one.service(request.key)]:
-            return await _update(context, found, renewed, deadline)
-    return None
-
-
-def _renewed(request: Request, secret: str) -> Request:
-    """The same request as it would be sent once its new secret is in force."""
-    return replace(request, secret=secret, new_secret=None)
-
-
-async def _update(
-    context: Context, found: Sequence[Registration], request: Request, deadline: Deadline
-) -> Registered | StepResult:
-    registration = services.pick_registration(found, request)
-    assert registration is not None
+    found = await lookup.find(context, request, standing)
+    if not found and request.new_secret is not None and request.new_secret != request.secret:
+        request = replace(request, secret=request.new_secret, new_secret=None)
+        found = [one for one in await lookup.find(context, request, standing) if one.service(request.key)]
+    if not found:
+        return None
+    registration = lookup.pick_registration(found, request)
     return await services.update(context, registration, request, deadline) or StepResult.REREAD
 
 
 def _blocking(context: Context, request: Request, standing: Sequence[Registration]) -> Registration | None:
-    """Of what stands on the address (or placeholder), the registration that is not the request's to update, if there
-    is one.
+    """The registration that is not live and has the request's address, or its placeholder. None if there is none.
 
-    Raises WrongSecret when that is a live one: the secret did not open it.
+    Raises WrongSecret if the address is live under another secret.
     """
-    taken = request.address is not None and any(one.state is State.LIVE for one in standing)
-    if taken and not services.with_secret(context, standing, request.secret):
+    live = request.address is not None and any(one.state is State.LIVE for one in standing)
+    if live and not lookup.with_secret(context, standing, request.secret):
         raise WrongSecret
     return next((one for one in standing if one.state is not State.LIVE), None)
 
 
 async def _resolve_conflict(
-    context: Context, request: Request, blocked: Registration, deadline: Deadline
+    context: Context, request: Request, blocking: Registration, deadline: Deadline
 ) -> Registered | StepResult:
-    """Somebody else is at this address, or creates for this service: help what is ending, wait for what is being made,
-    take over what was left behind."""
-    if blocked.state is State.RELEASING:
-        await release.finish(context, [blocked], deadline)
-    elif blocked.state is State.ABORTING:
-        await recover.abort(context, blocked, deadline)
-    elif _lease_is_over(context, blocked) and _is_the_same(context, request, blocked):
-        return await _take_over(context, request, blocked, deadline)
+    """Complete a registration that is releasing or aborting, take over a creation whose lease has ended, or wait for a
+    creation that is running."""
+    if blocking.state is State.RELEASING:
+        await release.finish(context, [blocking], deadline)
+    elif blocking.state is State.ABORTING:
+        await recover.abort(context, blocking, deadline)
+    elif _lease_is_over(context, blocking) and _is_the_same(context, request, blocking):
+        return await _take_over(context, request, blocking, deadline)
     else:
-        await _wait(context, blocked, deadline)
+        await _wait(context, blocking, deadline)
     return StepResult.REREAD
 
 
@@ -149,14 +128,14 @@ def _lease_is_over(context: Context, registration: Registration) -> bool:
 
 
 def _is_the_same(context: Context, request: Request, creating: Registration) -> bool:
-    """Whether the creation was begun by this very request: same service, same secret."""
+    """Whether the same request began this creation: same service, same secret."""
     return creating.service(request.key) is not None and creating.secret in context.cipher.candidates(request.secret)
 
 
 async def _wait(context: Context, creating: Registration, deadline: Deadline) -> None:
-    """Return when the registration changed, or its lease ran out.
+    """Return when the registration has changed, or its lease has ended.
 
-    Raises StillInFlight when the deadline comes first.
+    Raises StillInFlight if the deadline comes first.
     """
     backoff = Backoff(deadline)
     lease_was_over = _lease_is_over(context, creating)
@@ -171,28 +150,25 @@ async def _wait(context: Context, creating: Registration, deadline: Deadline) ->
 
 
 async def _take_over(
-    context: Context, request: Request, left_behind: Registration, deadline: Deadline
+    context: Context, request: Request, abandoned: Registration, deadline: Deadline
 ) -> Registered | StepResult:
-    """Become the holder of a creation whose lease has run out, and finish it: with what it made, if that is found."""
-    own = left_behind.changed(
+    """Become the holder of a creation whose lease has ended, and complete it. If the previous holder created a prefix,
+    use that one."""
+    own = abandoned.changed(
         lease_until=context.lease(),
-        services=(_requested(request),),
+        services=(request.service,),
         secret=context.cipher.seal(request.secret),
     )
     deadline.leased_call_limit(own)
     containers = await _containers(context, request)
-    if not await writes.replace(context, left_behind, own, deadline):
+    if not await writes.replace(context, abandoned, own, deadline):
         return StepResult.REREAD
-    creation = Creation(context, own, deadline, taken_over=True)
-    try:
-        await recover.finish_prefix_transfer(context, left_behind, deadline)
+    async with Creation(context, own, deadline, taken_over=True) as creation:
+        await recover.finish_prefix_transfer(context, abandoned, deadline)
         adopted = await creation.adopt()
         if adopted is not StepResult.NEXT_CANDIDATE:
             return adopted
         return await _create(creation, request, containers)
-    except Exception as error:
-        await creation.give_up(error)
-        raise
 
 
 async def _create(creation: Creation, request: Request, containers: Sequence[Container]) -> Registered | StepResult:
@@ -202,8 +178,8 @@ async def _create(creation: Creation, request: Request, containers: Sequence[Con
 
 
 async def _containers(context: Context, request: Request) -> Sequence[Container]:
-    """The containers to create in: those of the zone and family, or the one that holds the requested address. What the
-    cache does not know may be new in NetBox, which is asked once more (rate-limited) before this says no.
+    """The containers to create the prefix in: those of the zone and family, or the one that contains the requested
+    address. If the zone cache has none, it is loaded from NetBox again (rate-limited) before the request is refused.
 
     Raises UnknownZone, NoContainers, AddressOutsideZone, Unavailable.
     """
@@ -226,13 +202,9 @@ def _cached_containers(context: Context, request: Request) -> Sequence[Container
 
 
 async def _refreshed(context: Context) -> bool:
-    """Whether the cache of zones has just been loaded again. NetBox being away is no reason to answer otherwise than
-    the cache says."""
+    """Whether the zone cache has just been loaded again. If NetBox is down, the answer comes from the cache as it
+    is."""
     try:
         return await context.zones.refresh()
     except NetBoxError:
         return False
-
-
-def _requested(request: Request) -> Service:
-    return Service(request.key, request.retention_period_days or 0, request.deny_external_cleanup)

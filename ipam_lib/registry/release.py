@@ -19,7 +19,7 @@ from ipam_lib.addresses import is_host, same
 from ipam_lib.errors import IPAMError, NetBoxError
 from ipam_lib.models import PoolEntry, PoolState, Registration, State
 from ipam_lib.netbox.base import Prefix, PrefixChange
-from ipam_lib.registry import history, writes
+from ipam_lib.registry import address_history, writes
 from ipam_lib.registry.context import Context, Deadline
 from ipam_lib.registry.expiry_clock import ExpiryClock
 from ipam_lib.registry.log_fields import registration_fields, service_names
@@ -55,7 +55,7 @@ async def release_expired(context: Context, time: ExpiryClock) -> ReleaseReport:
             if changed is not None:
                 report.expired_services += len(registration.services) - len(changed.services)
                 looked_at.append(changed)
-        report.failed += await history.record_departures(context, [one for one in looked_at if one.departed])
+        report.failed += await address_history.record_departures(context, [one for one in looked_at if one.departed])
         after = page[-1].id
     after = None
     while page := await context.store.find_states({State.RELEASING}, after=after, limit=context.settings.batch):
@@ -79,7 +79,7 @@ async def _remove_expired(context: Context, time: ExpiryClock, registration: Reg
         return registration
     changed = registration.changed(
         services=remaining,
-        departed=history.departed(context, registration, now),
+        departed=address_history.departed(context, registration, now),
         state=State.LIVE if remaining else State.RELEASING,
     )
     if not await writes.replace(context, registration, changed, context.deadline()):
@@ -144,7 +144,7 @@ async def finish(context: Context, registrations: Sequence[Registration], deadli
         await context.netbox.delete_many(to_delete, limit=deadline.call_limit())
     if held:
         await context.netbox.update_many(held, limit=deadline.call_limit())
-    await history.record(context, registrations, deadline)
+    await address_history.record(context, registrations, deadline)
     done = 0
     for registration in registrations:
         for entry in entries[registration.id]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from ipam_lib.crypto import same_text
-from ipam_lib.errors import AnotherSecret, NotFound, SecretShared, WrongSecret
-from ipam_lib.models import ClusterExpired, Registered, Registration, Request, Service, State
-from ipam_lib.registry import writes
+from ipam_lib.errors import NotFound, SecretShared
+from ipam_lib.ids import uuid_spellings
+from ipam_lib.models import ClusterExpired, Registered, Registration, Request, State
+from ipam_lib.registry import lookup, writes
 from ipam_lib.registry.concurrency import gather_bounded
 from ipam_lib.registry.context import Backoff, Context, Deadline
 from ipam_lib.registry.log_fields import registration_fields, service_names
@@ -18,75 +18,6 @@ from ipam_lib.registry.log_fields import registration_fields, service_names
 log = logging.getLogger(__name__)
 
 CLUSTER_WRITERS = 16
-
-
-def pick_registration(found: Sequence[Registration], request: Request) -> Registration | None:
-    """Of several registrations that hold the service, the one to answer: one whose service does not expire before one
-    whose does, then the oldest. None when there is none."""
-
-    def rank(registration: Registration) -> tuple[bool, str]:
-        service = registration.service(request.key)
-        return service is not None and service.expires_at is not None, registration.id
-
-    return min(found, key=rank, default=None)
-
-
-async def find(context: Context, request: Request) -> list[Registration]:
-    """The live registrations that the request speaks of: on its address under its secret, or, when it names no address,
-    those that hold its service under its secret."""
-    if request.address is None:
-        return await _of_service(context, request)
-    return with_secret(context, await _on_address(context, request), request.secret)
-
-
-async def _of_service(context: Context, request: Request) -> list[Registration]:
-    return await context.store.find_service(
-        secrets=context.cipher.candidates(request.secret),
-        zone=request.zone,
-        ip_family=request.ip_family,
-        service=request.key,
-    )
-
-
-async def _on_address(context: Context, request: Request) -> list[Registration]:
-    return await context.store.find_address(zone=request.zone, addresses=spellings(request))
-
-
-async def is_unrelated_service(context: Context, request: Request) -> bool:
-    """Whether the request's address is registered, and its service is none of those on it."""
-    live = [one for one in await _on_address(context, request) if one.state is State.LIVE]
-    return bool(live) and not any(one.service(request.key) for one in live)
-
-
-async def _to_expire(context: Context, request: Request) -> Registration:
-    """The live registration that a request to expire speaks of. Raises NotFound, AnotherSecret."""
-    if request.address is None:
-        standing = found = await _of_service(context, request)
-    else:
-        standing = await _on_address(context, request)
-        found = with_secret(context, standing, request.secret)
-    registration = pick_registration(found, request)
-    if registration is not None:
-        return registration
-    if any(one.state is State.LIVE for one in standing):
-        raise AnotherSecret
-    raise NotFound(WrongSecret().message)
-
-
-def with_secret(context: Context, registrations: Iterable[Registration], secret: str) -> list[Registration]:
-    """Those that are live and that the secret opens, in a time that does not depend on how much of it fits: the earlier
-    scheme seals letter by letter."""
-    secrets = context.cipher.candidates(secret)
-    return [one for one in registrations if one.state is State.LIVE and _same(one.secret, secrets)]
-
-
-def _same(stored: str, candidates: Sequence[str]) -> bool:
-    return any(same_text(stored, candidate) for candidate in candidates)
-
-
-def spellings(request: Request) -> tuple[str, ...]:
-    """The texts under which the request's address may be stored: the earlier service kept it as the client wrote it."""
-    return tuple(dict.fromkeys(text for text in (request.address, request.spelling) if text))
 
 
 async def update(
@@ -100,7 +31,7 @@ async def update(
     """
     present = registration.service(request.key)
     since = context.clock.now() if present is None else present.since
-    service = Service(request.key, request.retention_period_days or 0, request.deny_external_cleanup, since=since)
+    service = replace(request.service, since=since)
     changes: dict[str, object] = {}
     if present is None:
         changes["services"] = (*registration.services, service)
@@ -123,16 +54,17 @@ async def update(
     return Registered(registration.address, created=False)
 
 
-async def expire(context: Context, request: Request, deadline: Deadline) -> str:
+async def expire(context: Context, request: Request, *, deadline: float | None = None) -> str:
     """Set the expiration of the requesting service to now plus its retention period (the request's, else the stored
     one), and return the address. Again is fine: it is set anew.
 
     Raises NotFound when there is no such registration, or no such service on it: AnotherSecret where the address is
     registered, but not under this secret.
     """
-    backoff = Backoff(deadline)
+    limit = context.deadline(deadline)
+    backoff = Backoff(limit)
     while True:
-        registration = await _to_expire(context, request)
+        registration = await lookup.find_one(context, request)
         service = registration.service(request.key)
         if service is None:
             raise NotFound(f"the service is not registered on {registration.address}")
@@ -146,7 +78,7 @@ async def expire(context: Context, request: Request, deadline: Deadline) -> str:
             ),
             secret=context.cipher.seal(request.secret),
         )
-        if await writes.replace(context, registration, changed, deadline):
+        if await writes.replace(context, registration, changed, limit):
             text = "%s of zone %s: expires for %s in %d days"
             more = registration_fields(registration, [request.key], expires_at=expires_at.isoformat())
             log.info(text, registration.address, registration.zone, service_names([request.key]), days, extra=more)
@@ -155,7 +87,11 @@ async def expire(context: Context, request: Request, deadline: Deadline) -> str:
 
 
 async def expire_cluster(
-    context: Context, cluster_id: str, deadline: Deadline, told: Callable[[ClusterExpired], None] = lambda so_far: None
+    context: Context,
+    cluster_id: str,
+    *,
+    deadline: float | None = None,
+    told: Callable[[ClusterExpired], None] = lambda so_far: None,
 ) -> ClusterExpired:
     """Let every service of a cluster expire now, except those that deny it. The id is taken in any case. May be
     repeated when it was cut short: what is done stays done. `told` is called after each page, with what is done.
@@ -163,11 +99,12 @@ async def expire_cluster(
     Raises NotFound when no service of the cluster is registered, Unavailable when it was cut short; nothing is written
     after that.
     """
-    ids = tuple(dict.fromkeys((cluster_id, cluster_id.lower(), cluster_id.upper())))
+    ids = uuid_spellings(cluster_id)
+    limit = context.deadline(deadline)
     expired = denied = 0
 
     async def expire_on(registration: Registration) -> tuple[int, int]:
-        return await _expire_cluster_on(context, registration, ids, deadline)
+        return await _expire_cluster_on(context, registration, ids, limit)
 
     after: str | None = None
     while page := await context.store.find_cluster(ids, after=after, limit=500):

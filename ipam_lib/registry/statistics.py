@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ipam_lib.models import IPFamily
-from ipam_lib.registry import listing
+from ipam_lib.registry import zone_usage
 from ipam_lib.registry.context import Context
 from ipam_lib.storage.pool_store import PoolKey
 from ipam_lib.storage.usage import Usage
@@ -19,7 +19,7 @@ class Statistics:
     ready, where they want any."""
 
     counted_at: float
-    zones: Sequence[listing.ZoneUse]
+    zones: Sequence[zone_usage.ZoneUse]
     usage: Mapping[tuple[str, IPFamily], Usage]
     pool: Mapping[PoolKey, int]
     pool_wanted: Mapping[tuple[str, IPFamily], int] = field(default_factory=dict)
@@ -38,4 +38,4 @@ async def count(context: Context) -> Statistics:
         for one in context.zones.all_containers()
         if (number := context.settings.warm_in(one.zone))
     }
-    return Statistics(context.clock.monotonic(), listing.zone_uses(context, used, pool), usage, pool, wanted)
+    return Statistics(context.clock.monotonic(), zone_usage.zone_uses(context, used, pool), usage, pool, wanted)

@@ -100,7 +100,7 @@ MUTANTS = [
     Mutant(
         "a take-over before the lease has run out",
         "registry/register.py",
-        "_lease_is_over(context, blocked) and _is",
+        "_lease_is_over(context, blocking) and _is",
         "_is",
     ),
     Mutant(
@@ -149,7 +149,7 @@ MUTANTS = [
     ),
     Mutant(
         "a service added to a registration that is being released",
-        "registry/services.py",
+        "registry/lookup.py",
         "one.state is State.LIVE and _same(",
         "one.state in (State.LIVE, State.RELEASING) and _same(",
     ),
@@ -270,20 +270,20 @@ MUTANTS = [
         "the history is written before the service has left",
         "registry/release.py",
         "    if not await writes.replace(context, registration, changed, context.deadline()):\n",
-        "    await history.record(context, [changed], context.deadline())\n"
+        "    await address_history.record(context, [changed], context.deadline())\n"
         "    if not await writes.replace(context, registration, changed, context.deadline()):\n",
     ),
     Mutant(
         "a released document goes before its history is written",
         "registry/release.py",
-        "    await history.record(context, registrations, deadline)\n",
+        "    await address_history.record(context, registrations, deadline)\n",
         "    for registration in registrations:\n"
         "        await writes.delete(context, registration, deadline)\n"
-        "    await history.record(context, registrations, deadline)\n",
+        "    await address_history.record(context, registrations, deadline)\n",
     ),
     Mutant(
         "a document lets go of its history before that is written",
-        "registry/history.py",
+        "registry/address_history.py",
         "        await record(context, registrations, context.deadline())\n",
         "        for one in registrations:\n"
         "            await writes.replace(context, one, one.changed(departed=()), context.deadline())\n"
@@ -291,7 +291,7 @@ MUTANTS = [
     ),
     Mutant(
         "the history is written under a fresh id each time",
-        "registry/history.py",
+        "registry/address_history.py",
         "_tenure(registration, gone.id, gone) for registration in registrations for gone",
         "_tenure(registration, context.new_id(), gone) for registration in registrations for gone",
     ),
@@ -303,7 +303,7 @@ MUTANTS = [
     ),
     Mutant(
         "the history is read without a second look at the registrations",
-        "registry/history.py",
+        "registry/address_history.py",
         "        if standing == before:\n",
         "        if True:\n",
     ),

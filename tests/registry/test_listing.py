@@ -14,7 +14,7 @@ from ipam_lib.errors import BadRequest, StorageUnavailable
 from ipam_lib.models import Filter, PoolEntry, PoolState, Registration, State
 from ipam_lib.netbox.base import Container
 from ipam_lib.registry import Context, Registry
-from ipam_lib.registry.listing import SECONDS_BETWEEN_COUNTS, ZoneUse
+from ipam_lib.registry.zone_usage import SECONDS_BETWEEN_COUNTS, ZoneUse
 from tests.registry.world import CIPHER, CLUSTER, FIRST, NAMESPACE, SECOND, World, request
 from tests.storage.samples import legacy_documents, object_id, registration, service
 from tests.support.clock import FakeClock

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ipam_lib.registry import Statistics
-from ipam_lib.registry.listing import FamilyUse, ZoneUse
+from ipam_lib.registry.zone_usage import FamilyUse, ZoneUse
 from ipam_lib.telemetry.metrics import Metrics
 from tests.telemetry.test_metrics import values
 

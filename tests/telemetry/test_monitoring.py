@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from ipam_lib.models import PoolState
 from ipam_lib.registry import PoolReport, Statistics
-from ipam_lib.registry.listing import FamilyUse, ZoneUse
+from ipam_lib.registry.zone_usage import FamilyUse, ZoneUse
 from ipam_lib.storage.pool_store import PoolKey
 from ipam_lib.storage.usage import Usage
 from ipam_lib.telemetry.metrics import Metrics

@@ -15,7 +15,7 @@ from ipam_lib.errors import StorageUnavailable
 from ipam_lib.models import Registration, State
 from ipam_lib.netbox.base import Container
 from ipam_lib.registry import Context, Registry
-from ipam_lib.registry.listing import SECONDS_BETWEEN_COUNTS
+from ipam_lib.registry.zone_usage import SECONDS_BETWEEN_COUNTS
 from tests.storage.samples import DAY, NOW, legacy_documents, object_id, registration, service
 from tests.support.clock import FakeClock
 from tests.support.memory_store import MemoryStore

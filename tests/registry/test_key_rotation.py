@@ -10,7 +10,7 @@ import pytest
 from ipam_lib.crypto import Cipher, KeySet
 from ipam_lib.errors import StorageUnavailable
 from ipam_lib.registry import writes
-from ipam_lib.registry.rotate import WRITERS
+from ipam_lib.registry.key_rotation import WRITERS
 from tests.registry.watched import Work, fails, storage_lost
 from tests.registry.world import CIPHER, KEYS, LONGEST_REQUEST, SECRET, World
 

@@ -25,8 +25,8 @@ from ipam_lib.errors import IPAMError, Unavailable
 from ipam_lib.models import Departure, Registration, Service, State, Tenure
 from ipam_lib.registry import writes
 from ipam_lib.registry.context import Context, Deadline
-from ipam_lib.registry.cursors import from_cursor, no_cursor, to_cursor
 from ipam_lib.registry.expiry_clock import ExpiryClock
+from ipam_lib.registry.listing import from_cursor, invalid_cursor, to_cursor
 from ipam_lib.storage.history_store import Place
 
 log = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ class _Rank(NamedTuple):
         try:
             return Place(_EPOCH + _MILLISECOND * self.until, self.id)
         except OverflowError:
-            raise no_cursor() from None
+            raise invalid_cursor() from None
 
 
 def arrived(services: Iterable[Service], now: datetime) -> tuple[Service, ...]:
@@ -147,7 +147,7 @@ async def prune(context: Context, time: ExpiryClock) -> int:
 
 
 async def read(
-    context: Context, spellings: Sequence[str], *, zone: str | None, limit: int, cursor: str | None
+    context: Context, spellings: Sequence[str], *, zone: str | None = None, limit: int, cursor: str | None = None
 ) -> HistoryPage:
     """One page of the tenures of an address, given in each of its spellings (the canonical one first), in a zone or in
     any. At most `limit`. Pages are stable: what ends while they are read never shows an end twice.

@@ -17,7 +17,7 @@ from ipam_lib.addresses import spellings
 from ipam_lib.errors import BadRequest, StorageUnavailable, Unavailable
 from ipam_lib.models import Departure, State, Tenure
 from ipam_lib.registry import Context, Registry
-from ipam_lib.registry.history import READINGS, held_between
+from ipam_lib.registry.address_history import READINGS, held_between
 from tests.registry.watched import Died
 from tests.registry.world import CIPHER, CLUSTER, DAY, FIRST, OTHER_CLUSTER, SECOND, World, key, request
 from tests.storage.samples import NOW, legacy_documents, object_id, registration, service
