@@ -46,22 +46,25 @@ class TenureSchema(Schema):
         data_key="from",
         required=True,
         allow_none=True,
-        metadata={"description": "RFC 3339, UTC; null: before that was written down.", "x-nullable": True},
+        metadata={"description": "RFC 3339, UTC; null: not recorded.", "x-nullable": True},
     )
     until = fields.String(
         required=True,
         allow_none=True,
-        metadata={"description": "RFC 3339, UTC; null: it still holds the address.", "x-nullable": True},
+        metadata={"description": "RFC 3339, UTC; null while the service has the address.", "x-nullable": True},
     )
     ended = fields.String(
         required=True,
         allow_none=True,
-        metadata={"description": "Why it ended: `expired`; null: it has not.", "x-nullable": True},
+        metadata={
+            "description": "Why it ended: `expired`; null while the service has the address.",
+            "x-nullable": True,
+        },
     )
 
 
 class HistorySchema(Schema):
-    """A page of who held an address: those who still do first, then those who gave it up last."""
+    """A page of the history of an address: services that have it now first, then the most recent end first."""
 
     history = fields.List(fields.Nested(TenureSchema), required=True)
     cursor = fields.String(

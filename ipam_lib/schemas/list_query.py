@@ -83,14 +83,15 @@ class RegistrationSchema(Schema):
     zone = fields.String(required=True, metadata={"example": "inet"})
     ip_family = fields.String(required=True, metadata={"enum": list(HOST_LENGTH), "example": "ipv4"})
     state = fields.String(
-        required=True, metadata={"description": "`live`, or `releasing`: it is being given back.", "example": "live"}
+        required=True,
+        metadata={"description": "`live`, or `releasing`: the address is being released.", "example": "live"},
     )
     netbox_id = fields.Integer(
         required=True, allow_none=True, metadata={"description": "The prefix in NetBox.", "example": 4711}
     )
     duplicate = fields.Boolean(
         required=True,
-        metadata={"description": "Whether another registration holds the same address and counts.", "example": False},
+        metadata={"description": "Whether another registration of the same address counts instead.", "example": False},
     )
     services = fields.List(fields.Nested(ServiceReadSchema), required=True)
 
@@ -136,7 +137,10 @@ class FamilyUseSchema(Schema):
     reserved = fields.Integer(required=True, metadata={"description": "Held by the pool.", "example": 0})
     free = fields.Integer(
         required=True,
-        metadata={"description": "The rest. What others hold in NetBox counts as free.", "example": 239},
+        metadata={
+            "description": "Size minus used and reserved. Addresses that other systems use in NetBox count as free.",
+            "example": 239,
+        },
     )
     containers = fields.List(fields.Nested(ContainerSchema), required=True)
 

@@ -31,14 +31,14 @@ class ServiceSchema(StrictSchema):
     retention_period_days = Days(
         30,
         metadata={
-            "description": "Days that the service keeps the address after its expiration was asked for. When a POST "
+            "description": "Days from the DELETE request to the expiration of the service. When a POST "
             "does not say: 0; when a DELETE does not say: what was registered.",
             "example": 0,
         },
     )
     deny_external_cleanup = Flag(
         metadata={
-            "description": "Whether the expiration of a whole cluster leaves this service alone.",
+            "description": "Whether the expiration of a whole cluster does not expire this service.",
             "default": False,
             "example": False,
         }
@@ -46,7 +46,7 @@ class ServiceSchema(StrictSchema):
     expires_at = fields.Raw(
         allow_none=True,
         # No type: clients that send back what they keep of it are not to fail on its form.
-        metadata={"description": "Accepted, whatever it is, and ignored.", "example": "2026-11-25T00:50:49.291Z"},
+        metadata={"description": "Accepted and ignored.", "example": "2026-11-25T00:50:49.291Z"},
     )
 
 
@@ -65,7 +65,7 @@ class _RequestSchema(StrictSchema):
     )
     secret = Text(
         *SECRET_LENGTHS,
-        metadata={"description": "Whoever knows it may share and change the address.", "example": "SuperSecret"},
+        metadata={"description": "All services on one address send the same secret.", "example": "SuperSecret"},
     )
     service = fields.Nested(
         ServiceSchema,

@@ -245,7 +245,7 @@ def test_an_address_is_filtered_too(look: Looking, place: Site) -> None:
 
 def test_who_does_not_hold_an_address_leads_to_who_held_it(look: Looking) -> None:
     opened(look, "/#address=83.118.168.9")
-    assert look.text("#registrations .nothing") == "83.118.168.9 is not registered here. Who held it before?"
+    assert look.text("#registrations .nothing") == "83.118.168.9 is not registered here. History of this address"
 
 
 def test_pages_forth_and_back(look: Looking, place: Site) -> None:
@@ -315,7 +315,7 @@ def test_nothing_registered_says_so(look: Looking) -> None:
     assert "No registration fits" in look.wait_for("#registrations", "Show all")
 
 
-# ---- Who held an address
+# ---- The history of an address
 
 
 def held(number: int, **fields: Any) -> Tenure:
@@ -399,7 +399,7 @@ def test_a_long_history_goes_on_when_asked(look: Looking, place: Site) -> None:
 
 def test_of_an_address_that_nobody_held(look: Looking) -> None:
     opened(look, "/#history=83.118.168.200")
-    look.wait_for("#history-entries", "Nobody is known to have held 83.118.168.200")
+    look.wait_for("#history-entries", "There is no history of 83.118.168.200")
     opened(look, "/#history=nonsense")
     look.wait_for("#history-entries-problem", "does not understand")
 

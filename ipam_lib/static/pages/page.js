@@ -243,7 +243,7 @@ function emptiness(state) {
   if (state.address) {
     return nothing(
       `${state.address} is not registered here. `,
-      anchor("Who held it before?", linkTo({ history: state.address })),
+      anchor("History of this address", linkTo({ history: state.address })),
     );
   }
   if (state.cursor) return nothing("No more registrations. ", anchor("To the first page", linkTo(filtersOf(state))));
@@ -324,7 +324,7 @@ function loadHistory(address, cursor = "") {
       entries = [...entries, ...page.history];
       older = page.cursor;
       at("history-entries").replaceChildren(
-        entries.length ? historyTable(address, entries, linkTo) : nothing(`Nobody is known to have held ${address}.`),
+        entries.length ? historyTable(address, entries, linkTo) : nothing(`There is no history of ${address}.`),
       );
       at("history-entries-told").textContent = entries.length ? many(entries.length, "entry", "entries") : "";
       at("history-older").hidden = older === null;

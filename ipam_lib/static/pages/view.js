@@ -278,7 +278,7 @@ function expiration(text) {
   return make("span", {}, moment(text), make("span", { class: "under" }, fromNow(seconds)));
 }
 
-// Who held an address, the latest first.
+// The history of an address, the latest first.
 export function historyTable(address, entries, linkTo) {
   const rows = entries.map((one) =>
     row(
@@ -290,7 +290,7 @@ export function historyTable(address, entries, linkTo) {
   );
   const columns = [["From"], ["Until"], ["Service"], ["Cluster and namespace"]];
   const body = make("tbody", { role: "rowgroup" }, ...rows);
-  return table(`Who held ${address}, the latest first`, columns, [body], "history");
+  return table(`History of ${address}, the latest first`, columns, [body], "history");
 }
 
 const PARTS = { netbox: "NetBox", zones: "Zones", background: "Background" };
