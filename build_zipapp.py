@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Build ipam.pyz: the service and everything it needs, in one file that runs on any Python it was packed for.
 
-Needs Python 3.11 or newer with pip (or with venv, which brings pip), and a way to the package index. Everything fetched
-is pinned and hash-checked: requirements.txt (what runs), requirements-build.txt (setuptools, for the one package that
-exists as source only) and requirements-assets.txt (a package that carries Swagger UI).
+Needs Python 3.11 or newer with pip, or with venv, which brings pip (Debian: python3-venv), and the package index.
+Everything fetched is pinned and hash-checked: requirements.txt (what runs), requirements-build.txt (setuptools, for the
+one package that exists as source only) and requirements-assets.txt (a package that carries Swagger UI).
 
 What is in the file:
 
@@ -31,16 +31,20 @@ import sysconfig
 import tempfile
 import zipfile
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from itertools import chain
 from pathlib import Path, PurePosixPath
 
 REPOSITORY = Path(__file__).resolve().parent
 OUTPUT = REPOSITORY / "ipam.pyz"
 SWAGGER = "ipam_lib/static/swagger"
 PACKAGES = ("ipam_lib", "netbox_simulator")
-PYTHONS = ("3.11", "3.12", "3.13")
+PYTHONS = ("3.11", "3.12", "3.13", "3.14", "3.15")
 OLDEST_PYTHON = (3, 11)
 
 SOURCE_ONLY = "aiohttp-apispec"
+STABLE_ABI = re.compile(r"([^-]+-[^-]+)-cp3\d+-abi3[.-]")
 
 # Wheels of both kinds name the oldest C library that they run on. These cover every system that is still maintained.
 NEWEST_GLIBC = (2, 28)
@@ -53,6 +57,8 @@ GLIBC_PLATFORMS = (
     "manylinux_2_28",
 )
 MUSL_PLATFORMS = ("musllinux_1_1", "musllinux_1_2")
+# The processors that every compiled package has wheels for, and their numbers in compiled modules (e_machine of ELF).
+MACHINES = {"x86_64": 62, "aarch64": 183}
 
 SWAGGER_SOURCE = "drf_spectacular_sidecar/static/drf_spectacular_sidecar/swagger-ui-dist/"
 SWAGGER_FILES = ("swagger-ui-bundle.js", "swagger-ui.css", "favicon-32x32.png", "LICENSE")
@@ -91,7 +97,8 @@ def main(arguments: list[str] | None = None) -> int:
                     write_if_changed(REPOSITORY / name, content)
                 print(f"{SWAGGER}: {', '.join(SWAGGER_FILES)}")
             else:
-                build(options.output, options.python or default_pythons(), Path(directory))
+                target = Platform.of(options.platform) if options.platform else Platform.of_this_machine()
+                build(options.output, options.python or default_pythons(), target, Path(directory))
     except BuildError as error:
         print(f"build_zipapp.py: {error}", file=sys.stderr)
         return 1
@@ -101,7 +108,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description="Build ipam.pyz, the service in one file, from pinned and hash-checked packages.",
-        epilog="Needs Python 3.11 or newer with pip, or with venv.",
+        epilog="Needs Python 3.11 or newer with pip, or with venv (Debian: apt-get install python3-venv).",
     )
     parser.add_argument("--output", type=Path, default=OUTPUT, metavar="PATH", help="the file to write (./ipam.pyz)")
     parser.add_argument(
@@ -110,6 +117,11 @@ def _parser() -> argparse.ArgumentParser:
         type=_python_version,
         metavar="VERSION",
         help=f"pack for this Python version; may be repeated ({', '.join(PYTHONS)} and the one that builds)",
+    )
+    parser.add_argument(
+        "--platform",
+        choices=MACHINES,
+        help="pack for this processor, on Linux with glibc (the one of this machine)",
     )
     parser.add_argument(
         "--assets",
@@ -136,13 +148,12 @@ def _minor(version: str) -> int:
     return int(version.partition(".")[2])
 
 
-def build(output: Path, pythons: list[str], directory: Path) -> None:
+def build(output: Path, pythons: list[str], target: Platform, directory: Path) -> None:
     """Build the file and print a line about it.
 
     output: where to write it (replaced in one step). pythons: versions to pack for, such as ["3.11", "3.12"].
-    directory: an empty directory to work in. Raises BuildError.
+    target: the platform to pack for. directory: an empty directory to work in. Raises BuildError.
     """
-    target = Platform.of_this_machine()
     files = own_files()
     files.update(fetch_assets(directory))
     tools = unpack_requirements(directory, "requirements-build.txt")
@@ -151,6 +162,7 @@ def build(output: Path, pythons: list[str], directory: Path) -> None:
     missing = [version for version in pythons if not any(f".cpython-3{_minor(version)}-" in name for name in files)]
     if missing:
         raise BuildError(f"no compiled modules came for Python {', '.join(missing)}")
+    check_machine(files, target)
     write_archive(output, files, describe(files, pythons, target))
     size = output.stat().st_size
     digest = hashlib.sha256(output.read_bytes()).hexdigest()
@@ -163,24 +175,39 @@ class Platform:
     triplet: as in the names of compiled modules, such as "x86_64-linux-gnu". tags: as in the names of wheels.
     """
 
-    def __init__(self, triplet: str, tags: tuple[str, ...]) -> None:
-        self.triplet = triplet
-        self.tags = tags
+    def __init__(self, machine: str, libc: str) -> None:
+        self.machine = machine
+        self.triplet = f"{machine}-linux-{libc}"
+        families = GLIBC_PLATFORMS if libc == "gnu" else MUSL_PLATFORMS
+        self.tags = tuple(f"{family}_{machine}" for family in families)
+
+    @classmethod
+    def of(cls, machine: str) -> Platform:
+        """The platform of one of `MACHINES` with Linux and glibc."""
+        return cls(machine, "gnu")
 
     @classmethod
     def of_this_machine(cls) -> Platform:
         """Raises BuildError on anything but CPython on Linux."""
         suffix = str(sysconfig.get_config_var("EXT_SUFFIX"))
-        match = re.fullmatch(r"\.cpython-\d+t?-(\w+-linux-(gnu|musl))\.so", suffix)
+        match = re.fullmatch(r"\.cpython-\d+t?-(\w+)-linux-(gnu|musl)\.so", suffix)
         if match is None:
             raise BuildError(f"builds with CPython on Linux only; this is {platform.platform()} ({suffix})")
-        families = GLIBC_PLATFORMS if match[2] == "gnu" else MUSL_PLATFORMS
-        return cls(match[1], tuple(f"{family}_{platform.machine()}" for family in families))
+        return cls(match[1], match[2])
+
+
+def check_machine(files: dict[str, bytes], target: Platform) -> None:
+    """Raise BuildError for a compiled module of another processor. (ELF-64 object file format: e_machine at 18.)"""
+    wanted = MACHINES.get(target.machine)
+    for name, content in files.items():
+        if wanted is not None and content[:4] == b"\x7fELF" and struct.unpack_from("<H", content, 18) != (wanted,):
+            raise BuildError(f"{name} is not for {target.machine}")
 
 
 # --- What comes from the package index
 
 
+@cache
 def pip(directory: Path) -> list[str]:
     """The command that runs pip: this interpreter's, else one from a virtual environment. Raises BuildError."""
     if importlib.util.find_spec("pip") is not None:
@@ -211,7 +238,7 @@ def run_pip(directory: Path, *arguments: str, python_path: Path | None = None) -
         if not errors or errors[-1] == "ERROR: Exception:":
             errors = said[-1:]
         unreachable = any(word in done.stderr for word in ("from versions: none", "Max retries", "timed out"))
-        advice = "; is the package index within reach?" if unreachable else ""
+        advice = "; is the package index within reach, and has it a wheel for that?" if unreachable else ""
         raise BuildError(f"pip {arguments[0]} failed: {errors[-1]}{advice}")
 
 
@@ -235,15 +262,10 @@ def fetch_assets(directory: Path) -> dict[str, bytes]:
     return {f"{SWAGGER}/{name}": _read(source / name) for name in SWAGGER_FILES}
 
 
-def fetch_wheels(directory: Path, pythons: Iterable[str], target: Platform, tools: Path) -> list[Path]:
-    """Fetch requirements.txt for each Python version, and build what exists as source only.
-
-    tools: where setuptools is. Returns the wheels, sorted by name, each once. Raises BuildError.
-    """
-    wheels: dict[str, Path] = {}
-    sources: dict[str, Path] = {}
-    for version in pythons:
-        fetched = directory / f"wheels-{version}"
+def _download(directory: Path, version: str, target: Platform, tools: Path) -> list[Path]:
+    """Fetch what requirements.txt pins for one Python version. Returns wheels and sources. Raises BuildError."""
+    fetched = directory / f"wheels-{version}"
+    try:
         run_pip(
             directory,
             *("download", "--quiet", "--no-deps", "--no-build-isolation", "--require-hashes"),
@@ -253,7 +275,29 @@ def fetch_wheels(directory: Path, pythons: Iterable[str], target: Platform, tool
             *("--requirement", str(REPOSITORY / "requirements.txt")),
             python_path=tools,
         )
-        for path in fetched.iterdir():
+    except BuildError as error:
+        raise BuildError(f"for Python {version} on {target.triplet}: {error}") from None
+    return sorted(fetched.iterdir())
+
+
+def fetch_wheels(directory: Path, pythons: Iterable[str], target: Platform, tools: Path) -> list[Path]:
+    """Fetch requirements.txt for each Python version, and build what exists as source only.
+
+    tools: where setuptools is. Returns the wheels, sorted by name, each once. Raises BuildError.
+    """
+    wheels: dict[str, Path] = {}
+    sources: dict[str, Path] = {}
+    stable: set[str] = set()
+    versions = sorted(pythons, key=_minor)
+    pip(directory)
+    with ThreadPoolExecutor() as pool:
+        fetched = pool.map(lambda version: _download(directory, version, target, tools), versions)
+        for path in chain.from_iterable(fetched):
+            # One wheel of the stable ABI runs on every later Python: another for those would only make the file larger.
+            if match := STABLE_ABI.match(path.name):
+                if match[1] in stable and path.name not in wheels:
+                    continue
+                stable.add(match[1])
             (wheels if path.suffix == ".whl" else sources)[path.name] = path
     built = directory / "wheels-built"
     for source in sources.values():
@@ -334,6 +378,7 @@ def describe(files: dict[str, bytes], pythons: Iterable[str], target: Platform) 
         f"ID = {digest.hexdigest()[:16]!r}\n"
         f"VERSIONS = {list(pythons)!r}\n"
         f"PLATFORM = {target.triplet!r}\n"
+        f"MACHINES = {list(MACHINES)!r}\n"
         f"SUFFIXES = {suffixes!r}\n"
         f"GLIBC = {NEWEST_GLIBC!r}\n"
     )

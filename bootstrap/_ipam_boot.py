@@ -1,16 +1,6 @@
 """Starts ipam.pyz: finds its unpacked copy, or unpacks it, and runs the program.
 
-Compiled modules cannot be imported from inside a zip file, so the packages are unpacked once per build and machine,
-into the first of these directories that this user can write and trust:
-
-1. `$SHIV_ROOT`;
-2. `$CACHE_DIRECTORY` (systemd, with `CacheDirectory=`);
-3. `$XDG_CACHE_HOME/ipam-api`, else `$HOME/.cache/ipam-api`;
-4. `ipam-api-UID` in `$TMPDIR`, `/var/tmp` or `/tmp`;
-5. a directory of this very run in there, deleted when it ends.
-
-A copy counts only if every file in it has its size, so one that was damaged (a power cut, a cleaner of temporary files)
-is replaced. A running program holds a shared lock on its copy: see _ipam_unpack for how old copies go away.
+`_ipam_copies` says where a copy may be, `_ipam_unpack` makes one.
 
 This module runs at every start, `ipam.pyz version` included: it imports only what costs nothing.
 """
@@ -18,30 +8,35 @@ This module runs at every start, `ipam.pyz version` included: it imports only wh
 from __future__ import annotations
 
 import _imp
-import fcntl
 import os
-import stat
 import sys
-from collections.abc import Iterator
 
 import _ipam_build as build
+import _ipam_copies as copies
 
-MANIFEST = ".files"
+# EX_CONFIG of sysexits.h, as ipam_lib.cli has it: the units do not restart a service that ended with it.
+UNFIT = 78
 
 
 class BootError(Exception):
     """The program cannot start here; the message says in one line what to do."""
 
 
+class UnfitInterpreterError(BootError):
+    """The archive was not made for this interpreter or system: a restart changes nothing."""
+
+
 def main() -> int:
-    """Run the program. Returns its exit code; 1, with one line on stderr, when it cannot run here."""
+    """Run the program. Returns its exit code. Where it cannot run here: 1, or UNFIT for the service, and the reason in
+    one line on stderr."""
     archive = os.path.dirname(os.path.abspath(__file__))
     try:
         check_interpreter()
         copy = unpacked_copy(archive)
     except BootError as error:
         sys.stderr.write(f"{sys.argv[0]}: {error}\n")
-        return 1
+        tell_service_manager(str(error))
+        return UNFIT if isinstance(error, UnfitInterpreterError) and "serve" in sys.argv[1:] else 1
     except KeyboardInterrupt:
         return 130
     # What was locked is what runs: neither the archive nor packages installed on this machine are looked at.
@@ -56,31 +51,45 @@ def main() -> int:
 
 
 def check_interpreter() -> None:
-    """Raise BootError when the compiled modules in the archive do not fit this interpreter."""
+    """Raise UnfitInterpreterError when the compiled modules in the archive do not fit this interpreter."""
     suffix = _imp.extension_suffixes()[0]
     if suffix not in build.SUFFIXES:
         # ".cpython-312-x86_64-linux-gnu.so" is the version and the platform in one word.
-        platform = suffix.removesuffix(".so").partition("-")[2].partition("-")[2] or sys.platform
+        abi, _, platform = suffix.removesuffix(".so").partition("-")[2].partition("-")
         versions = ", ".join(build.VERSIONS)
-        this = f"{sys.implementation.name} {sys.version_info[0]}.{sys.version_info[1]} on {platform}"
-        if platform == build.PLATFORM:
-            advice = f"run it with one of those, for example: {_python_on_path()} {sys.argv[0]}"
-        else:
-            advice = "build it on this machine: python3 build_zipapp.py"
-        raise BootError(f"made for CPython {versions} on {build.PLATFORM}, this is {this}; {advice}")
+        this = f"{sys.implementation.name} {sys.version_info[0]}.{sys.version_info[1]} on {platform or sys.platform}"
+        if abi.endswith("t"):
+            this = f"free-threaded {this}"
+        ordinary = sys.implementation.name == "cpython" and not abi.endswith("t")
+        advice = _advice(platform, ordinary=ordinary)
+        raise UnfitInterpreterError(f"made for CPython {versions} on {build.PLATFORM}, this is {this}; {advice}")
     if hasattr(os, "confstr"):
         name, _, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").partition(" ")
         if name == "glibc" and tuple(int(part) for part in version.split(".")[:2]) < build.GLIBC:
             needed = ".".join(str(part) for part in build.GLIBC)
-            raise BootError(f"needs glibc {needed} or newer, this is {version}; run it on a newer system")
+            raise UnfitInterpreterError(f"needs glibc {needed} or newer, this is {version}; run it on a newer system")
 
 
-def _python_on_path() -> str:
+def _advice(platform: str, *, ordinary: bool) -> str:
+    """What to do about it on this machine. `ordinary`: an archive can be built for this kind of interpreter."""
+    if platform != build.PLATFORM:
+        machine, _, system = platform.partition("-")
+        option = f" --platform {machine}" if machine in build.MACHINES and system == "linux-gnu" else ""
+        return f"build it for this machine, in its source tree: python3 build_zipapp.py{option}"
+    if fitting := _python_on_path():
+        return f"run it with one of those, for example: {fitting} {sys.argv[0]}"
+    install = f"no such Python is on PATH: install one, for example python{build.VERSIONS[-1]}"
+    if not ordinary:
+        return install
+    this = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    return f"{install}, or build it for this one, in its source tree: python3 build_zipapp.py --python {this}"
+
+
+def _python_on_path() -> str | None:
+    """The newest Python on PATH that the archive was made for."""
     directories = os.environ.get("PATH", os.defpath).split(os.pathsep)
-    names = [f"python{version}" for version in build.VERSIONS]
-    return next(
-        (name for name in names if any(os.access(os.path.join(d, name), os.X_OK) for d in directories)), names[0]
-    )
+    names = [f"python{version}" for version in reversed(build.VERSIONS)]
+    return next((name for name in names if any(os.access(os.path.join(d, name), os.X_OK) for d in directories)), None)
 
 
 def unpacked_copy(archive: str) -> str:
@@ -90,78 +99,31 @@ def unpacked_copy(archive: str) -> str:
     """
     tag = _imp.extension_suffixes()[0].split("-")[1]
     name = f"{build.ID}-cp{tag}"
-    for root in roots():
+    for root in copies.roots():
         copy = os.path.join(root, name)
-        if trusted(root) and hold(copy):
+        if copies.trusted(root) and copies.hold(copy):
             return copy
 
     import _ipam_unpack
 
-    return _ipam_unpack.unpack(archive, name)
-
-
-def roots() -> Iterator[str]:
-    """The directories that may hold unpacked copies, in order."""
-    environment = os.environ
-    # Whoever set these may have left a link there, as systemd does with `DynamicUser=`.
-    for root in (environment.get("SHIV_ROOT"), environment.get("CACHE_DIRECTORY", "").partition(":")[0]):
-        if root:
-            yield os.path.realpath(root)
-    cache = environment.get("XDG_CACHE_HOME", "")
-    home = environment.get("HOME", "")
-    if os.path.isabs(cache):
-        yield os.path.join(cache, "ipam-api")
-    elif os.path.isabs(home):
-        yield os.path.join(home, ".cache", "ipam-api")
-    for temporary in temporary_directories():
-        yield os.path.join(temporary, f"ipam-api-{os.geteuid()}")
-
-
-def temporary_directories() -> list[str]:
-    """Where temporary files may live, in order."""
-    paths = (os.environ.get("TMPDIR", ""), "/var/tmp", "/tmp")  # noqa: S108 - used only if `trusted`
-    return [path for path in paths if os.path.isabs(path)]
-
-
-def trusted(directory: str) -> bool:
-    """Whether nobody else (but root) can have put code into the directory."""
     try:
-        status = os.lstat(directory)
+        return _ipam_unpack.unpack(archive, name)
+    except _ipam_unpack.NoDirectoryError as error:
+        raise BootError(str(error)) from None
+
+
+def tell_service_manager(status: str) -> None:
+    """Put a line into `systemctl status`, where systemd started this (sd_notify(3))."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+
+    import socket
+
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.setblocking(False)
+            sender.connect("\0" + address[1:] if address.startswith("@") else address)
+            sender.send(f"STATUS={status}".encode(errors="replace"))
     except OSError:
-        return False
-    return stat.S_ISDIR(status.st_mode) and status.st_uid in (0, os.geteuid()) and not status.st_mode & 0o022
-
-
-def hold(copy: str) -> bool:
-    """Lock a copy for the rest of this process, if it is there, whole, and trusted. Returns whether it is held."""
-    if not trusted(copy):
-        return False
-    try:
-        descriptor = os.open(copy, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return False
-    except OSError:
-        pass  # A file system without locks. Then nothing is deleted there either.
-    # Looked at only now, under the lock: until here another process could still move the copy away.
-    if whole(copy) and os.path.samestat(os.fstat(descriptor), os.stat(copy)):
-        return True
-    os.close(descriptor)
-    return False
-
-
-def whole(copy: str) -> bool:
-    """Whether every file that was unpacked is there with its size."""
-    try:
-        with open(os.path.join(copy, MANIFEST), encoding="utf-8") as manifest:
-            for line in manifest:
-                size, _, path = line.rstrip("\n").partition(" ")
-                if os.stat(f"{copy}/{path}").st_size != int(size):
-                    return False
-    except (OSError, ValueError):
-        return False
-    return True
+        pass  # The line is on stderr as well.

@@ -3,5 +3,6 @@
 ID: str
 VERSIONS: list[str]
 PLATFORM: str
+MACHINES: list[str]
 SUFFIXES: list[str]
 GLIBC: tuple[int, int]

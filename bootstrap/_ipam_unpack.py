@@ -1,8 +1,8 @@
 """Unpacks ipam.pyz, once per build and machine, and deletes what old builds left.
 
-Nothing waits for anybody: each process unpacks into a directory of its own and then renames it, which happens whole or
-not at all. Of two that start at once one wins, and the other uses the winner's copy. One that is killed in the middle
-leaves a directory that the next to unpack deletes.
+No process waits for another: each unpacks into a directory of its own and then renames it, which is atomic. Of two
+processes that start at once, one renames first, and the other uses that copy. A process that is killed in the middle
+leaves a directory that the next one to unpack deletes.
 
 Of the other builds' copies in the same place, the newest few stay (to go back quickly), the rest are deleted unless
 a running program still holds them.
@@ -21,7 +21,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import _ipam_boot as boot
+import _ipam_copies as copies
 
 PACKAGES = "site-packages/"
 UNFINISHED = ".unpacking-"
@@ -32,45 +32,49 @@ ATTEMPTS = 5
 def unpack(archive: str, name: str) -> str:
     """Unpack into the first directory that will do, and hold the copy.
 
-    archive: path of ipam.pyz. name: name of this build's copy. Returns the copy's path; raises boot.BootError when no
+    archive: path of ipam.pyz. name: name of this build's copy. Returns the copy's path; raises copies.BootError when no
     directory will do, with what was wrong with each.
     """
     refused = []
-    for root in boot.roots():
+    for root in copies.roots():
         try:
             return str(_unpack_below(Path(root), archive, name))
         except (OSError, _UnusableError) as error:
             refused.append(f"{root}: {getattr(error, 'strerror', None) or error}")
-    for temporary in boot.temporary_directories():
+    for temporary in copies.temporary_directories():
         try:
             root = tempfile.mkdtemp(prefix="ipam-api-", dir=temporary)
             atexit.register(shutil.rmtree, root, ignore_errors=True)
             return str(_unpack_below(Path(root), archive, name))
         except (OSError, _UnusableError) as error:
             refused.append(f"{temporary}: {getattr(error, 'strerror', None) or error}")
-    raise boot.BootError(
+    raise NoDirectoryError(
         "no directory to unpack into; let SHIV_ROOT name one that this user can write, with 40 MB free"
         f" ({'; '.join(refused)})"
     )
 
 
+class NoDirectoryError(Exception):
+    """There is no directory to unpack into."""
+
+
 class _UnusableError(Exception):
-    """This directory will not do."""
+    """This directory cannot be used."""
 
 
 def _unpack_below(root: Path, archive: str, name: str) -> Path:
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if not boot.trusted(str(root)):
-        raise _UnusableError("belongs to somebody else, or others can write it")
-    if os.statvfs(root).f_flag & os.ST_NOEXEC:
+    if not copies.trusted(str(root)):
+        raise _UnusableError("belongs to another user, or other users can write it")
+    if not copies.executable(str(root)):
         raise _UnusableError("mounted noexec")
     copy = root / name
     for _ in range(ATTEMPTS):
         try:
             _unpack_once(root, archive, copy)
         except FileNotFoundError:
-            continue  # Another process took the directory, still without a lock, for one that was left.
-        if boot.hold(str(copy)):
+            continue  # Another process deleted the directory before it was locked.
+        if copies.hold(str(copy)):
             _delete_leftovers(root, copy)
             return copy
     raise _UnusableError("unpacked copies vanish or are damaged at once")
@@ -82,9 +86,9 @@ def _unpack_once(root: Path, archive: str, copy: Path) -> None:
     try:
         with _locked(unfinished, fcntl.LOCK_SH, required=False):
             _extract(archive, unfinished)
-            if copy.exists() and not boot.whole(str(copy)):
+            if copy.exists() and not copies.complete(str(copy)):
                 copy.rename(_fresh_name(root))
-            with contextlib.suppress(OSError):  # Somebody else's copy is there: as good as ours.
+            with contextlib.suppress(OSError):  # Another process has put its copy there: the same files.
                 unfinished.rename(copy)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -103,21 +107,21 @@ def _extract(archive: str, target: Path) -> None:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(packed.read(entry))
             manifest.append(f"{entry.file_size} {path}\n")
-    (target / boot.MANIFEST).write_text("".join(manifest), encoding="utf-8")
+    (target / copies.MANIFEST).write_text("".join(manifest), encoding="utf-8")
 
 
 def _delete_leftovers(root: Path, current: Path) -> None:
     """Delete what crashed unpackings left, and all but the newest other copies; never one that is in use."""
-    copies = []
+    others = []
     for path in root.iterdir():
         if path.name.startswith(UNFINISHED):
             with contextlib.suppress(OSError), _locked(path, fcntl.LOCK_EX):
                 shutil.rmtree(path, ignore_errors=True)
-        elif path != current and (path / boot.MANIFEST).is_file():
-            copies.append((path.stat().st_mtime, path))
-    for _, path in sorted(copies, reverse=True)[COPIES_KEPT:]:
+        elif path != current and (path / copies.MANIFEST).is_file():
+            others.append((path.stat().st_mtime, path))
+    for _, path in sorted(others, reverse=True)[COPIES_KEPT:]:
         with contextlib.suppress(OSError), _locked(path, fcntl.LOCK_EX):
-            # Out of sight first: whoever starts now must not find half of it.
+            # Renamed first: a process that starts now must not find half of it.
             shutil.rmtree(path.rename(_fresh_name(root)), ignore_errors=True)
 
 

@@ -8,14 +8,17 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 import build_zipapp
 from ipam_lib.version import __version__
+from tests.support.interpreters import BARE_PYTHON, PLACES, find_python
 from tests.support.not_run import skip_loudly
+from tests.support.systemd import listener
+from tests.support.zipapp import built_archive
 
 LARGEST = 15_000_000
 HEAVY = {
@@ -29,9 +32,8 @@ HEAVY = {
     "webargs",
 }
 OUTPUT = f"ipam-api {__version__}\n"
-
-# The interpreter below any virtual environment: without the service's packages.
-BARE_PYTHON: str = getattr(sys, "_base_executable", sys.executable)
+FEWEST_PYTHONS = 3
+UNFIT = 78  # EX_CONFIG of sysexits.h
 
 
 class Run:
@@ -97,19 +99,12 @@ def warm(pyz: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.fixture(params=build_zipapp.PYTHONS)
-def packed_python(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Each interpreter that the archive is packed for, and that works here."""
+def packed_python(request: pytest.FixtureRequest) -> str:
+    """Each interpreter that the archive is packed for, where this machine has it."""
     version: str = request.param
-    for candidate in (BARE_PYTHON, f"python{version}"):
-        program = shutil.which(candidate)
-        if program is None:
-            continue
-        asked = [program, "-c", "import sys; print(sys._base_executable, *sys.version_info[:2])"]
-        said = subprocess.run(asked, capture_output=True, text=True).stdout.split()
-        if said[1:] == version.split("."):
-            yield said[0]
-            return
-    skip_loudly(f"ipam.pyz under Python {version}", f"no python{version} on PATH")
+    if (python := find_python(version)) is None:
+        skip_loudly(f"ipam.pyz under Python {version}", f"no python{version} {PLACES}")
+    return python
 
 
 def assert_works(done: subprocess.CompletedProcess[str]) -> None:
@@ -132,6 +127,29 @@ def test_is_one_executable_file_of_at_most_15_mb(pyz: Path) -> None:
     assert os.access(pyz, os.X_OK)
 
 
+def test_packs_for_another_processor() -> None:
+    """It cannot run here: what is in it must be for that processor, and nothing may be missing."""
+    machine, number = ("x86_64", 62) if os.uname().machine == "aarch64" else ("aarch64", 183)
+    version = build_zipapp.PYTHONS[-1]
+    suffix = f".cpython-3{version[2:]}-{machine}-linux-gnu.so"
+    with zipfile.ZipFile(built_archive("--platform", machine, "--python", version)) as packed:
+        names = packed.namelist()
+        compiled = [name for name in names if name.endswith(".so")]
+        # ELF-64 object file format: e_machine at 18.
+        assert {int.from_bytes(packed.read(name)[18:20], "little") for name in compiled} == {number}
+        assert f"PLATFORM = '{machine}-linux-gnu'\nMACHINES" in packed.read("_ipam_build.py").decode()
+    assert [name for name in compiled if not name.endswith((suffix, ".abi3.so", ".abi3t.so"))] == []
+    for module in ("aiohttp/_http_parser", "bson/_cbson", "multidict/_multidict", "yarl/_quoting_c", "_cffi_backend"):
+        assert f"site-packages/{module}{suffix}" in names
+
+
+def test_a_module_for_another_processor_is_not_packed() -> None:
+    module = b"\x7fELF\x02\x01" + bytes(12) + (62).to_bytes(2, "little")
+    build_zipapp.check_machine({"fits.so": module, "not-compiled.py": b"pass"}, build_zipapp.Platform.of("x86_64"))
+    with pytest.raises(build_zipapp.BuildError, match=r"other\.so is not for aarch64"):
+        build_zipapp.check_machine({"other.so": module}, build_zipapp.Platform.of("aarch64"))
+
+
 def test_carries_no_tests_sources_in_c_or_old_swagger_ui(pyz: Path) -> None:
     with zipfile.ZipFile(pyz) as packed:
         names = packed.namelist()
@@ -139,6 +157,13 @@ def test_carries_no_tests_sources_in_c_or_old_swagger_ui(pyz: Path) -> None:
     assert unwanted == []
     assert [name for name in names if name.startswith("site-packages/aiohttp_apispec/static/")] == []
     assert "site-packages/ipam_lib/static/swagger/LICENSE" in names
+
+
+def test_enough_pythons_are_here_to_try_it_with() -> None:
+    found = [version for version in build_zipapp.PYTHONS if find_python(version)]
+    if len(found) < FEWEST_PYTHONS:
+        few = f"only {', '.join(found) or 'none'} of {', '.join(build_zipapp.PYTHONS)} {PLACES}"
+        skip_loudly(f"ipam.pyz under {FEWEST_PYTHONS} Pythons or more", few)
 
 
 def test_runs_on_each_python_without_the_packages(run: Run, packed_python: str) -> None:
@@ -267,16 +292,39 @@ def test_a_squatted_temporary_directory_gives_way_to_one_that_is_deleted(run: Ru
     squatted = tmp_path / f"ipam-api-{os.geteuid()}"
     squatted.mkdir()
     squatted.chmod(0o777)
-    only_here = f"import _ipam_boot; _ipam_boot.temporary_directories = lambda: [{str(tmp_path)!r}]"
+    only_here = f"import _ipam_copies; _ipam_copies.temporary_directories = lambda: [{str(tmp_path)!r}]"
     assert_works(run("version", environment={}, before=only_here))
     assert list(tmp_path.iterdir()) == [squatted]
     assert list(squatted.iterdir()) == []
 
 
 def test_no_directory_at_all_is_one_line(run: Run) -> None:
-    nowhere = "import _ipam_boot; _ipam_boot.temporary_directories = lambda: ['/dev/null']"
+    nowhere = "import _ipam_copies; _ipam_copies.temporary_directories = lambda: ['/dev/null']"
     done = run("version", environment={"HOME": "/dev/null"}, before=nowhere)
     assert_refuses(done, "SHIV_ROOT", "/dev/null/.cache/ipam-api: Not a directory")
+
+
+def test_a_directory_without_execution_is_passed_over(run: Run, tmp_path: Path) -> None:
+    """As systemd's cache directory from 257 on: neither a new copy nor one that is there already can be loaded."""
+    inside_a_mount_of_its_own = """
+mount -t tmpfs -o mode=0700 tmpfs "$SHIV_ROOT" && "$@" && [ "$(ls "$SHIV_ROOT" | wc -l)" = 1 ] || exit 3
+mount -o remount,noexec "$SHIV_ROOT" || exit 3
+"$@" && [ "$(ls "$TMPDIR"/ipam-api-* | wc -l)" = 1 ] || exit 4
+rm -r "$SHIV_ROOT"/* "$TMPDIR"/* && "$@" && [ "$(ls "$SHIV_ROOT" | wc -l)" = 0 ]
+"""
+    for directory in (run.cache, tmp_path / "temporary"):
+        directory.mkdir()
+    environment = run.environment | {"TMPDIR": str(tmp_path / "temporary")}
+    program = [BARE_PYTHON, str(run.archive), "version"]
+    namespace = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--mount", "--map-root-user"]
+    command = [*namespace, "sh", "-c", inside_a_mount_of_its_own, "sh", *program]
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    except FileNotFoundError:
+        skip_loudly("ipam.pyz in a directory mounted noexec", "there is no unshare (Debian: util-linux)")
+    if done.returncode in (1, 3):
+        skip_loudly("ipam.pyz in a directory mounted noexec", f"it cannot be mounted here: {done.stderr.strip()}")
+    assert (done.returncode, done.stdout, done.stderr) == (0, OUTPUT * 3, "")
 
 
 def test_reads_a_copy_that_it_cannot_write(run: Run) -> None:
@@ -390,6 +438,8 @@ def rebuilt(archive: Path, target: Path, **changes: object) -> Path:
     """A copy of the archive that says that it was made for something else."""
     with zipfile.ZipFile(archive) as packed, zipfile.ZipFile(target, "w") as changed:
         for entry in packed.infolist():
+            if "/" in entry.filename:
+                continue  # The refusal comes before anything is unpacked.
             content = packed.read(entry)
             if entry.filename == "_ipam_build.py":
                 content += "".join(f"{name} = {value!r}\n" for name, value in changes.items()).encode()
@@ -397,9 +447,14 @@ def rebuilt(archive: Path, target: Path, **changes: object) -> Path:
     return target
 
 
-def test_another_python_version_is_told_which_ones_fit(run: Run, tmp_path: Path) -> None:
-    changes = {"SUFFIXES": [".cpython-399-x.so"], "VERSIONS": ["3.98", "3.99"], "PLATFORM": this_platform()}
-    run.archive = rebuilt(run.archive, tmp_path / "ipam.pyz", **changes)
+def unfit(run: Run, tmp_path: Path, **changes: object) -> None:
+    """Let the archive say that it was made for another interpreter of this platform, unless `changes` say otherwise."""
+    made_for = {"SUFFIXES": [".cpython-399-x.so"], "VERSIONS": ["3.98", "3.99"], "PLATFORM": this_platform()}
+    run.archive = rebuilt(run.archive, tmp_path / "ipam.pyz", **made_for | changes)
+
+
+def test_another_python_version_is_told_which_one_fits(run: Run, tmp_path: Path) -> None:
+    unfit(run, tmp_path)
     fitting = tmp_path / "bin" / "python3.99"
     fitting.parent.mkdir()
     fitting.touch(mode=0o755)
@@ -408,10 +463,38 @@ def test_another_python_version_is_told_which_ones_fit(run: Run, tmp_path: Path)
     assert run.copies() == []
 
 
-def test_another_architecture_is_told_to_build(run: Run, tmp_path: Path) -> None:
-    changes = {"SUFFIXES": [".cpython-312-pdp11-linux-gnu.so"], "PLATFORM": "pdp11-linux-gnu"}
-    run.archive = rebuilt(run.archive, tmp_path / "ipam.pyz", **changes)
-    assert_refuses(run("version"), "pdp11-linux-gnu", this_platform(), "python3 build_zipapp.py")
+def test_where_no_python_fits_it_is_told_to_install_one_or_to_build(run: Run, tmp_path: Path) -> None:
+    unfit(run, tmp_path)
+    this = f"{sys.version_info.major}.{sys.version_info.minor}"
+    done = run("version", environment=run.environment | {"PATH": str(tmp_path)})
+    assert_refuses(done, "install one, for example python3.99", f"python3 build_zipapp.py --python {this}\n")
+    free_threaded = f"import _imp; _imp.extension_suffixes = lambda: ['.cpython-398t-{this_platform()}.so']"
+    done = run("version", environment=run.environment | {"PATH": str(tmp_path)}, before=free_threaded)
+    assert_refuses(done, "this is free-threaded cpython", "install one, for example python3.99\n")
+
+
+def test_another_processor_is_told_to_build(run: Run, tmp_path: Path) -> None:
+    unfit(run, tmp_path, PLATFORM="aarch64-linux-gnu" if os.uname().machine != "aarch64" else "x86_64-linux-gnu")
+    option = f" --platform {os.uname().machine}" if this_platform().endswith("-linux-gnu") else ""
+    assert_refuses(run("version"), f"on {run_platform(run)}", this_platform(), f"python3 build_zipapp.py{option}\n")
+
+
+def run_platform(run: Run) -> str:
+    """What the archive says that it is for."""
+    with zipfile.ZipFile(run.archive) as packed:
+        return packed.read("_ipam_build.py").decode().split("PLATFORM = '")[-1].split("'")[0]
+
+
+def test_a_service_that_a_restart_cannot_help_tells_systemd_so(run: Run, tmp_path: Path) -> None:
+    unfit(run, tmp_path)
+    for address in (False, True):
+        with listener(abstract=address) as systemd:
+            environment = run.environment | {"PATH": str(tmp_path), "NOTIFY_SOCKET": systemd.address}
+            done = run("--config", "x", "serve", environment=environment)
+            assert done.returncode == UNFIT
+            assert systemd.message()["STATUS"] in done.stderr
+    systemd_has_gone = run.environment | {"NOTIFY_SOCKET": "/nowhere"}
+    assert run("serve", environment=systemd_has_gone).returncode == UNFIT
 
 
 def test_an_old_c_library_is_named(run: Run, tmp_path: Path) -> None:
@@ -429,13 +512,9 @@ def test_a_python_that_is_too_old(run: Run, version: str) -> None:
 
 
 def test_the_refusal_is_no_syntax_error_in_an_old_python(run: Run) -> None:
-    found = []
-    for name in ("python2", "python2.7", "python3.6", "python3.8", "python3.9", "python3.10"):
-        program = shutil.which(name)
-        if program and subprocess.run([program, "-c", "pass"], capture_output=True).returncode == 0:
-            found.append(program)
+    found = [program for version in ("2.7", "3.6", "3.8", "3.9", "3.10") if (program := find_python(version))]
     if not found:
-        skip_loudly("ipam.pyz refusing a Python that is too old", "no python2 to python3.10 on PATH")
+        skip_loudly("ipam.pyz refusing a Python that is too old", f"no Python 2.7 to 3.10 {PLACES}")
     for program in found:
         assert_refuses(run("version", python=program, environment=dict(os.environ)), "Python 3.11 or newer")
 

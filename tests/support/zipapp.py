@@ -16,7 +16,7 @@ import pytest
 import build_zipapp
 
 CACHE = build_zipapp.REPOSITORY / ".cache" / "zipapp"
-ARCHIVES_KEPT = 3
+ARCHIVES_KEPT = 4
 
 
 def sources_digest() -> str:
@@ -31,17 +31,17 @@ def sources_digest() -> str:
     return digest.hexdigest()[:16]
 
 
-def built_archive() -> Path:
-    """The path of an archive built from the present sources by the build's own command. Safe to call at once."""
-    archive = CACHE / sources_digest() / "ipam.pyz"
+def built_archive(*options: str) -> Path:
+    """The path of an archive built from the present sources by the build's own command, with these options of it. Safe
+    to call at once."""
+    archive = CACHE / "-".join([sources_digest(), *(one.strip("-") for one in options)]) / "ipam.pyz"
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not archive.exists():
             archive.parent.mkdir(exist_ok=True)
-            subprocess.run(
-                [sys.executable, str(build_zipapp.REPOSITORY / "build_zipapp.py"), "--output", str(archive)], check=True
-            )
+            build = [sys.executable, str(build_zipapp.REPOSITORY / "build_zipapp.py"), "--output", str(archive)]
+            subprocess.run([*build, *options], check=True)
             older = sorted(CACHE.glob("*/ipam.pyz"), key=lambda path: path.stat().st_mtime, reverse=True)
             for path in older[ARCHIVES_KEPT:]:
                 path.unlink()
