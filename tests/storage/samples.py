@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from ipam_lib.models import Registration, Service, ServiceKey
+from ipam_lib.models import Filter, Registration, Service, ServiceKey
 from ipam_lib.storage.documents import Document
 
 NOW = datetime(2026, 11, 25, 12, 0, 0, 123_000, tzinfo=UTC)
@@ -22,6 +22,16 @@ _numbers = itertools.count(1)
 def object_id(number: int) -> str:
     """An id of a registration; those of greater numbers are greater."""
     return f"{0x6B000000_00000000_00000000 + number:024x}"
+
+
+def filter_id(value: object) -> str:
+    """The name of a parametrised test of a filter: the same in every process, unlike the order of a set and the address
+    of a function."""
+    if not isinstance(value, Filter):
+        return "wanted"
+    chosen = {name: getattr(value, name) for name in value.__slots__}
+    chosen["states"] = "any" if value.states is None else sorted(value.states)
+    return ",".join(f"{name}={one}" for name, one in chosen.items() if one is not None)
 
 
 def key(name: str = "web", *, cluster: str = "cluster", namespace: str = "namespace") -> ServiceKey:

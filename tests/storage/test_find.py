@@ -9,7 +9,7 @@ import pytest
 
 from ipam_lib.models import Filter, Registration, ServiceKey, State
 from ipam_lib.storage.base import Store
-from tests.storage.samples import DAY, MILLISECOND, NOW, key, object_id, registration, service
+from tests.storage.samples import DAY, MILLISECOND, NOW, filter_id, key, object_id, registration, service
 
 Fetch = Callable[[str | None, int], Awaitable[list[Registration]]]
 
@@ -230,7 +230,7 @@ def various() -> list[Registration]:
             ),
         ),
     ],
-    ids=str,
+    ids=filter_id,
 )
 async def test_a_page_is_what_fits(
     store: Store, various: list[Registration], wanted: Filter, fits: Callable[[Registration], bool]

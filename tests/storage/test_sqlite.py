@@ -20,7 +20,7 @@ from ipam_lib.models import Filter, Registration, State
 from ipam_lib.storage import sqlite_file, sqlite_history, sqlite_rows
 from ipam_lib.storage.history_store import Place
 from ipam_lib.storage.sqlite import SQLiteStore
-from tests.storage.samples import NOW, key, object_id, registration, service
+from tests.storage.samples import NOW, filter_id, key, object_id, registration, service
 
 # How long an operation may take where it is to fail for that.
 SHORT = 0.4
@@ -373,7 +373,7 @@ class TestQueryPlans:
         ]
         assert scans == []
 
-    @pytest.mark.parametrize("wanted", FILTERS, ids=str)
+    @pytest.mark.parametrize("wanted", FILTERS, ids=filter_id)
     def test_a_page_is_not_sorted_out_of_all_the_rest(
         self, statements: tuple[sqlite3.Connection, list[str]], wanted: Filter
     ) -> None:
