@@ -1,3 +1,9 @@
 """Fixtures for every test."""
 
-pytest_plugins = ["tests.support.not_run", "tests.support.mongo", "tests.support.zipapp", "tests.support.loop_guard"]
+pytest_plugins = [
+    "tests.support.not_run",
+    "tests.support.soak",
+    "tests.support.mongo",
+    "tests.support.zipapp",
+    "tests.support.loop_guard",
+]

@@ -134,7 +134,9 @@ def test_every_truncation_is_refused(data: bytes) -> None:
             read(data[:length])
 
 
-@pytest.mark.parametrize("garbage", [b"\0", b"\0" * 512, b"\xff" * 4, b"garbage", SMALL, gzip.compress(b"", mtime=0)[:5]])
+@pytest.mark.parametrize(
+    "garbage", [b"\0", b"\0" * 512, b"\xff" * 4, b"garbage", SMALL, gzip.compress(b"", mtime=0)[:5]]
+)
 @pytest.mark.parametrize("data", [SMALL, gzip.compress(SMALL, mtime=0)], ids=["plain", "gzip"])
 def test_what_follows_is_refused(data: bytes, garbage: bytes) -> None:
     with pytest.raises(ArchiveError):
@@ -157,7 +159,9 @@ def test_no_flipped_bit_changes_a_document(data: bytes) -> None:
     assert accepted < len(data) * 8 / 2
 
 
-@pytest.mark.parametrize("foreign", [b"", b"\x1f", b"PK\3\4 a zip file", b"{}", gzip.compress(b"{}", mtime=0), b"\0" * 100])
+@pytest.mark.parametrize(
+    "foreign", [b"", b"\x1f", b"PK\3\4 a zip file", b"{}", gzip.compress(b"{}", mtime=0), b"\0" * 100]
+)
 def test_a_foreign_file_is_refused(foreign: bytes) -> None:
     with pytest.raises(ArchiveError):
         read(foreign)

@@ -4,7 +4,8 @@
 2. `mongod` on PATH, started on a directory and a port of its own;
 3. the server of tests/mongo_server (needs a JDK and Maven), built once.
 
-A pytest plugin: tests/conftest.py loads it. Fixtures: `mongodb_uri` (one server for the whole run), `mongodb_database`
+A pytest plugin: tests/conftest.py loads it. Fixtures: `mongodb_uri` (one server for the whole run, also for the workers
+of pytest-xdist, whose parent starts it), `mongodb_database`
 (a fresh database name, dropped afterwards), `start_mongo` (servers of a test's own, to stop, kill and start again).
 Where there is no server, the tests that need one are skipped and said so (tests/support/not_run.py).
 """
@@ -15,6 +16,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -29,10 +31,16 @@ from tests.support.not_run import skip_loudly
 
 if TYPE_CHECKING:
     from pymongo import MongoClient
+    from xdist.workermanage import WorkerController
 
 URI_VARIABLE = "IPAM_TEST_MONGODB_URI"
+WORKER_INPUT = "mongodb"
+WHAT = "MongoDB tests"
 START_SECONDS = 60
 STOP_SECONDS = 30
+
+
+_SHARED = pytest.StashKey[tuple[str, str]]()
 
 
 class NoMongoError(Exception):
@@ -186,10 +194,38 @@ def own_server(directory: Path, *, keep_data: bool, heap: str = "512m") -> Mongo
     return JavaServer(directory / "data.mv" if keep_data else None, heap)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: WorkerController) -> None:
+    """Start the server of the workers of pytest-xdist before the first of them. Each worker is told its URI, or why
+    there is none. (What a worker starts ends with that worker, while another may still be at work.)"""
+    stash = node.config.stash
+    if _SHARED not in stash and not os.environ.get(URI_VARIABLE):
+        stash[_SHARED] = _shared_server(node.config)
+    if _SHARED in stash:
+        node.workerinput[WORKER_INPUT] = stash[_SHARED]
+
+
+def _shared_server(config: pytest.Config) -> tuple[str, str]:
+    directory = tempfile.TemporaryDirectory(prefix="mongodb-")
+    config.add_cleanup(directory.cleanup)
+    server = own_server(Path(directory.name), keep_data=False)
+    try:
+        server.start()
+    except NoMongoError as error:
+        return "", str(error)
+    config.add_cleanup(server.stop)
+    return server.uri, ""
+
+
 @pytest.fixture(scope="session")
-def mongodb_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def mongodb_uri(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URI, without a database, of a server that runs as long as the tests do."""
     uri = os.environ.get(URI_VARIABLE)
+    missing = ""
+    if not uri and hasattr(request.config, "workerinput"):
+        uri, missing = request.config.workerinput[WORKER_INPUT]
+    if missing:
+        skip_loudly(WHAT, missing)
     if uri:
         yield uri
         return
@@ -234,4 +270,4 @@ def _start_or_skip(server: MongoServer) -> None:
     try:
         server.start()
     except NoMongoError as error:
-        skip_loudly("MongoDB tests", str(error))
+        skip_loudly(WHAT, str(error))

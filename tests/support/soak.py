@@ -1,0 +1,74 @@
+"""`--soak`: the long random tests with their full numbers, and nothing else.
+
+A plain run tries everything, the random tests (marked `soak`) with a share of their schedules, storms and mutants. How
+much a test does is `amount(plain, soak)`; what was done stands in pytest's last lines.
+
+A pytest plugin: tests/conftest.py loads it. Fixture: `done`, a function that counts what a test did.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import TypeVar
+
+import pytest
+
+T = TypeVar("T")
+Count = Callable[[str, int], None]
+
+COMMAND = "./scripts/test --soak"
+_soak = False
+
+
+def amount(plain: T, soak: T) -> T:
+    """How much a random test does: `plain` in a plain run, `soak` under `--soak`. For modules of tests only: pytest has
+    read its options before it imports them."""
+    return soak if _soak else plain
+
+
+@pytest.fixture
+def done(record_property: Callable[[str, object], None]) -> Count:
+    """A function to count what the test did, such as `done("storms", 1)`, for the last lines of the run."""
+
+    def count(what: str, number: int) -> None:
+        record_property(f"done: {what}", number)
+
+    return count
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The option."""
+    parser.addoption(
+        "--soak", action="store_true", help="run the long random tests with their full numbers, and nothing else"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before any test is imported."""
+    global _soak
+    _soak = config.getoption("--soak")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Under `--soak` only what is marked so."""
+    if config.getoption("--soak"):
+        others = [item for item in items if item.get_closest_marker("soak") is None]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item.get_closest_marker("soak") is not None]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Tell in the last lines how much the random tests did, and that there is more."""
+    done = Counter[str]()
+    for report in terminalreporter.stats.get("passed", []):
+        for name, number in report.user_properties:
+            if name.startswith("done: "):
+                done[name.removeprefix("done: ")] += number
+    if not done:
+        return
+    terminalreporter.section("RANDOM TESTS")
+    terminalreporter.line(", ".join(f"{number:,} {what}" for what, number in sorted(done.items())))
+    if not config.getoption("--soak"):
+        terminalreporter.line(f"Many more of them: {COMMAND}")
