@@ -44,7 +44,7 @@ class Answer:
 
 @dataclass(slots=True)
 class Clients:
-    """The clients of some services.
+    """The clients of some services. They go on while `raging` says so.
 
     `aftermath`: seconds after which a request that took too long, or met a storage that did not answer, has no effect
     any more; `after_death`: the same for one whose service was killed, which leaves at most one write on its way.
@@ -55,6 +55,7 @@ class Clients:
     services: Sequence[Server]
     ledger: Ledger
     random: Random
+    raging: Callable[[], bool]
     aftermath: float
     after_death: float
     longest_answer: float
@@ -299,12 +300,12 @@ class Clients:
 
     # -- lives -------------------------------------------------------------------------------------------------------
 
-    async def live(self, lane: Lane, until: float, most: int) -> None:
-        """The life of a lane, until then (`time.monotonic()`), at most so many times."""
+    async def live(self, lane: Lane, most: int) -> None:
+        """The life of a lane while the storm rages, at most so many steps."""
         # Whose address is never given back while somebody probes it.
         stays = [one for one in self.ledger.lanes if one.kind == "stays" and one.asked == lane.asked]
         for _ in range(most):
-            if time.monotonic() >= until:
+            if not self.raging():
                 return
             draw = self.random.random()
             if draw < 0.3 and lane.kind != "stays" and not lane.settled_but_for("expire"):
@@ -319,10 +320,10 @@ class Clients:
                 await self.register(lane, copies=self.random.choice((1, 1, 1, 2, 3, 5)))
             await asyncio.sleep(self.random.choice((0.0, 0.02, 0.1, 0.3, 1.0)))
 
-    async def visit(self, until: float) -> None:
+    async def visit(self) -> None:
         """One new service after the other that registers, and asks no second time: what an unanswered request leaves
         behind, nobody but recovery will ever clear up."""
-        while time.monotonic() < until:
+        while self.raging():
             lane = self.ledger.visitor(self.random)
             mark = lane.mark
             lane.gone = False
@@ -333,9 +334,9 @@ class Clients:
                 await self.expire(lane)
             await asyncio.sleep(self.random.choice((0.0, 0.1, 0.5)))
 
-    async def delete_clusters(self, until: float) -> None:
+    async def delete_clusters(self) -> None:
         """Delete a cluster now and then."""
-        while time.monotonic() < until:
+        while self.raging():
             await asyncio.sleep(self.random.uniform(0.2, 1.5))
             await self.expire_cluster(self.random.choice(self.ledger.groups))
 

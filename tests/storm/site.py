@@ -17,10 +17,11 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Final
 
+from ipam_lib.lifecycle import SECONDS_BETWEEN_RECOVERIES
 from ipam_lib.storage import sqlite_json
 from tests.storm.proxy import FaultProxy
 from tests.support.mongo import MongoServer
-from tests.support.processes import TOKEN, Process, call, write_config
+from tests.support.processes import PROGRAM, TOKEN, Process, call, write_config
 
 Document = dict[str, Any]
 CONTROL: Final = {"Authorization": f"Token {TOKEN}", "Content-Type": "application/json"}
@@ -109,13 +110,14 @@ class Server:
     """One process that keeps its port from start to start. `gaps`: when it was away, as pairs of `time.monotonic()`;
     the last one may still be open (infinite)."""
 
-    def __init__(self, name: str, *arguments: str, cwd: Path) -> None:
+    def __init__(self, name: str, *arguments: str, cwd: Path, script: Sequence[str] = PROGRAM) -> None:
         self.name = name
         self.gaps: list[list[float]] = []
         self.processes: list[Process] = []
         self.url = ""
         self._arguments = arguments
         self._cwd = cwd
+        self._script = script
         self._port = 0
 
     @property
@@ -125,7 +127,8 @@ class Server:
 
     def launch(self) -> None:
         """Start."""
-        self.processes.append(Process(*self._arguments, "--port", str(self._port), cwd=self._cwd))
+        port = str(self._port)
+        self.processes.append(Process(*self._arguments, "--port", port, cwd=self._cwd, script=self._script))
 
     def start(self) -> None:
         """Start, and return when it listens."""
@@ -161,17 +164,26 @@ class Server:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """Seconds. The defaults are those of the service; with `SHORT`, recovery happens before a test's eyes."""
+    """Seconds. The defaults are those of the service, except for `cleanup`; with `SHORT`, recovery happens before a
+    test's eyes."""
 
     request: float = 25.0
     netbox: float = 10.0
     cleanup: float = 1.0
+    recovery: float = SECONDS_BETWEEN_RECOVERIES
 
     @property
     def longest_answer(self) -> float:
         """Seconds within which a client must have its answer. The service means its own clock; what a busy machine adds
         on the way is not its fault, and the callers in the field wait for 30 seconds."""
         return max(25.0, self.request) + 4.0
+
+    @property
+    def script(self) -> Sequence[str]:
+        """What to run as the service, so that recovery comes as often."""
+        if self.recovery == SECONDS_BETWEEN_RECOVERIES:
+            return PROGRAM
+        return (str(Path(__file__).with_name("quick_recovery.py")), str(self.recovery))
 
 
 SHORT: Final = Timing(request=6.0, netbox=2.0)
@@ -212,7 +224,8 @@ class Site:
             home = self.directory / f"service-{number}"
             home.mkdir()
             config = str(self.directory / "config.json")
-            self.services.append(Server(f"service {number}", "serve", "--config", config, cwd=home))
+            service = Server(f"service {number}", "serve", "--config", config, cwd=home, script=self.timing.script)
+            self.services.append(service)
 
     @property
     def config(self) -> Path:

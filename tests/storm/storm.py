@@ -14,7 +14,6 @@ from typing import Any, Final
 
 from ipam_lib.assembly import assemble
 from ipam_lib.config import Settings
-from ipam_lib.lifecycle import SECONDS_BETWEEN_RECOVERIES
 from tests.storm.clients import Clients
 from tests.storm.compare import compare
 from tests.storm.lanes import Ledger, make_lanes
@@ -23,13 +22,23 @@ from tests.storm.site import MongoStorage, Server, Site
 
 # How long a machine may take for what should take a moment.
 SLACK_SECONDS: Final = 60.0
+REGISTERED: Final = "200 Address registered successfully"
+LEAST_BROKEN: Final = 10
+# What a storm must have been answered, or it was none.
+ANSWERS: Final = (
+    REGISTERED,
+    "200 Address updated successfully",
+    "200 Service expiration set successfully",
+    "200 Cluster expiration set successfully",
+)
 
 
 @dataclass(slots=True, kw_only=True)
 class Storm:
     """How bad it gets.
 
-    `clients`: how many lanes; `seconds`: how long at the longest; `most`: what a lane does at the most. `faults`:
+    `clients`: how many lanes; `seconds`: how long, and longer on a machine that is too slow to do enough in that time;
+    `least`: how many registrations are enough; `most`: what a lane does at the most. `faults`:
     whether the proxy (which the site must then have) breaks things; `late`: whether it also holds requests back until
     everybody has given up, so that reconciliation is needed. `kill`: whether services and simulator are killed in turn.
     `database`: whether the database is stopped and killed, and started again on its data. `rounds`: how often each of
@@ -39,6 +48,7 @@ class Storm:
     clients: int = 64
     seconds: float = 20.0
     most: int = 1000
+    least: int = 15
     seed: int = 1
     faults: bool = False
     late: bool = False
@@ -46,6 +56,7 @@ class Storm:
     database: bool = False
     rounds: int = 1
     killed: dict[str, int] = field(default_factory=dict)
+    until: float = field(init=False, default=0.0)
 
     async def run(self, site: Site) -> Ledger:
         """Rage, calm down, compare. The ledger holds what was wrong."""
@@ -59,6 +70,7 @@ class Storm:
             site.services,
             ledger,
             random,
+            raging=lambda: not self._over(site, ledger),
             aftermath=aftermath,
             after_death=5.0,
             longest_answer=site.timing.longest_answer,
@@ -66,14 +78,14 @@ class Storm:
             cooldown=site.cooldown_minutes > 0,
         )
         async with clients:
-            until = time.monotonic() + self.seconds
-            havoc = asyncio.create_task(self._havoc(site, Random(self.seed), until))
+            self.until = time.monotonic() + self.seconds
+            havoc = asyncio.create_task(self._havoc(site, Random(self.seed), ledger))
             async with asyncio.TaskGroup() as tasks:
                 for lane in tuple(lanes):
-                    tasks.create_task(clients.live(lane, until, self.most))
+                    tasks.create_task(clients.live(lane, self.most))
                 for _ in range(max(1, self.clients // 8)):
-                    tasks.create_task(clients.visit(until))
-                tasks.create_task(clients.delete_clusters(until))
+                    tasks.create_task(clients.visit())
+                tasks.create_task(clients.delete_clusters())
             await havoc
             clients.over = True
             if site.proxy is not None:
@@ -89,8 +101,21 @@ class Storm:
         ledger.problems += site.complaints()
         return ledger
 
-    async def _havoc(self, site: Site, random: Random, until: float) -> None:
-        """Kill one after the other until then; everything is up again at the end, and the proxy is calm."""
+    def enough(self, site: Site, ledger: Ledger) -> bool:
+        """Whether enough was done for the storm to mean something."""
+        broken = site.proxy.fates.total() - site.proxy.fates["forwarded"] if self.faults and site.proxy else 0
+        return (
+            all(ledger.answers[answer] for answer in ANSWERS)
+            and ledger.answers[REGISTERED] >= self.least
+            and (broken > LEAST_BROKEN or not self.faults)
+        )
+
+    def _over(self, site: Site, ledger: Ledger) -> bool:
+        late = time.monotonic() - self.until
+        return late >= SLACK_SECONDS or (late >= 0 and self.enough(site, ledger))
+
+    async def _havoc(self, site: Site, random: Random, ledger: Ledger) -> None:
+        """Kill one after the other while the storm rages; everything is up again at the end, and the proxy is calm."""
         if self.faults or self.late:
             assert site.proxy is not None
             site.proxy.odds = (STORMY if self.faults else {}) | ({"late": 0.02} if self.late else {})
@@ -103,12 +128,13 @@ class Storm:
             assert isinstance(site.storage, MongoStorage)
             victims.append(self._stopping_database(site.storage))
         rounds = 0
-        while victims and (rounds < self.rounds or time.monotonic() < until):
+        while victims and (rounds < self.rounds or not self._over(site, ledger)):
             for victim in victims:
                 await asyncio.sleep(random.uniform(0.5, 2.0))
                 await victim()
             rounds += 1
-        await asyncio.sleep(max(0.0, until - time.monotonic()))
+        while not self._over(site, ledger):  # noqa: ASYNC110 (counts change, and the clock)
+            await asyncio.sleep(0.1)
         if site.proxy is not None:
             site.proxy.calm()
 
@@ -153,7 +179,7 @@ async def settled(site: Site, ledger: Ledger) -> list[str]:
     """Wait until cleanup and recovery have left nothing to complain about. What is still wrong after the longest time
     that they may take."""
     timing = site.timing
-    longest = 2 * timing.request + timing.netbox + 1.1 * SECONDS_BETWEEN_RECOVERIES + 2 * timing.cleanup
+    longest = 2 * timing.request + timing.netbox + 1.1 * timing.recovery + 2 * timing.cleanup
     return await without_problems(lambda: compare(site, ledger.lanes), longest + SLACK_SECONDS)
 
 

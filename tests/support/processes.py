@@ -13,7 +13,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from typing import Any
 from tests.support.blocking import MARK
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+PROGRAM = (str(REPOSITORY / "ipam.py"),)
 START_SECONDS = 60
 STOP_SECONDS = 60
 URL = re.compile(r"https?://[\w.:\[\]-]+:\d+")
@@ -43,7 +44,8 @@ class Process:
     """One process of the program. One that lasts must not make its event loop wait. Its output is collected as it
     comes; `url` is the first address that it printed.
 
-    `listening`: a socket to pass on as systemd does (sd_listen_fds(3)).
+    `listening`: a socket to pass on as systemd does (sd_listen_fds(3)). `script`: what to run instead of ipam.py, with
+    arguments of its own before those of the program.
     """
 
     def __init__(
@@ -52,11 +54,12 @@ class Process:
         cwd: Path,
         env: Mapping[str, str] | None = None,
         listening: socket.socket | None = None,
+        script: Sequence[str] = PROGRAM,
     ) -> None:
         watched = ["-m", "tests.support.blocking"] if LASTING.intersection(arguments) else []
         environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), **(env or {})}
         environment.pop("IPAM_CONFIG", None) if "IPAM_CONFIG" not in (env or {}) else None
-        command = [sys.executable, "-W", "error", *watched, str(REPOSITORY / "ipam.py"), *arguments]
+        command = [sys.executable, "-W", "error", *watched, *script, *arguments]
         if listening:
             command = [sys.executable, "-c", PASS_ON, str(listening.fileno()), *command]
         self.process = subprocess.Popen(
