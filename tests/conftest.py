@@ -2,6 +2,7 @@
 
 pytest_plugins = [
     "tests.support.not_run",
+    "tests.support.parallel",
     "tests.support.soak",
     "tests.support.mongo",
     "tests.support.zipapp",

@@ -64,6 +64,8 @@ def check_shape(report: Any, storage: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.soak(only=True)
+@pytest.mark.no_cover
 def test_every_figure_comes_out(tmp_path: Path) -> None:
     done, report = measured(tmp_path, "--storage", "sqlite")
     check_shape(report, "sqlite")
@@ -81,6 +83,8 @@ def test_every_figure_comes_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.soak
+@pytest.mark.no_cover
 @pytest.mark.mongodb
 def test_the_comparison_runs_on_mongodb(tmp_path: Path, mongodb_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IPAM_TEST_MONGODB_URI", mongodb_uri)

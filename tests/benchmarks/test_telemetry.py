@@ -11,6 +11,7 @@ from tests.support.processes import REPOSITORY
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover
 def test_the_figure_comes_out() -> None:
     command = [sys.executable, "-m", "benchmarks.telemetry", "--rounds", "2", "--requests", "3"]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""Schedules by the hundred, with fixed seeds, in every test run. Many more: `python -m tests.crash`."""
+"""Hundreds of schedules with fixed seeds in a plain run, thousands in the soak. Others: `python -m tests.crash`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 
 from tests.crash.run import run_schedule
 from tests.crash.world import Summary
+from tests.support.soak import RecordAmount, amount
 
 
 @pytest.fixture(autouse=True)
@@ -20,25 +21,44 @@ def quiet() -> Iterator[None]:
     logging.disable(logging.NOTSET)
 
 
+# Store, options, seed of the first schedule, how many schedules in a plain run and in the soak.
+SCHEDULES = [
+    ("memory", "", 0, 120, 2400),
+    ("memory", "latecomers", 10_000, 60, 1200),
+    ("memory", "warm", 40_000, 60, 900),
+    ("memory", "warm latecomers", 50_000, 20, 400),
+    ("memory", "rush", 80_000, 20, 400),
+    ("memory", "rush warm latecomers", 90_000, 10, 150),
+    ("sqlite", "", 20_000, 20, 240),
+    ("sqlite", "latecomers", 30_000, 10, 160),
+    ("sqlite", "warm", 60_000, 8, 120),
+    ("sqlite", "warm latecomers", 70_000, 4, 60),
+    ("sqlite", "rush", 95_000, 4, 60),
+]
+AT_ONCE = 60
+
+
+def parts(first: int, number: int) -> Iterator[range]:
+    """The seeds, in tests of a bearable length."""
+    for begin in range(first, first + number, AT_ONCE):
+        yield range(begin, min(begin + AT_ONCE, first + number))
+
+
 @pytest.mark.slow
+@pytest.mark.soak
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     ("store", "options", "seeds"),
     [
-        *(("memory", "", range(first, first + 100)) for first in range(0, 600, 100)),
-        *(("memory", "latecomers", range(first, first + 100)) for first in range(10_000, 10_300, 100)),
-        *(("memory", "warm", range(first, first + 100)) for first in range(40_000, 40_300, 100)),
-        *(("memory", "warm latecomers", range(first, first + 100)) for first in range(50_000, 50_100, 100)),
-        *(("memory", "rush", range(first, first + 50)) for first in range(80_000, 80_100, 50)),
-        ("memory", "rush warm latecomers", range(90_000, 90_050)),
-        ("sqlite", "", range(20_000, 20_060)),
-        ("sqlite", "latecomers", range(30_000, 30_040)),
-        ("sqlite", "warm", range(60_000, 60_030)),
-        ("sqlite", "warm latecomers", range(70_000, 70_015)),
-        ("sqlite", "rush", range(95_000, 95_015)),
+        (store, options, seeds)
+        for store, options, first, plain, soak in SCHEDULES
+        for seeds in parts(first, amount(plain, soak))
     ],
     ids=lambda value: f"from-{value.start}" if isinstance(value, range) else value,
 )
-def test_nothing_is_leaked_lost_or_given_twice(store: str, options: str, seeds: range) -> None:
+def test_nothing_is_leaked_lost_or_given_twice(
+    store: str, options: str, seeds: range, record_amount: RecordAmount
+) -> None:
     total, calls = Summary(), Counter[str]()
     for seed in seeds:
         summary, history = run_schedule(seed, store=store, **dict.fromkeys(options.split(), True))
@@ -50,6 +70,7 @@ def test_nothing_is_leaked_lost_or_given_twice(store: str, options: str, seeds: 
     used += ["netbox.create_next_many"] if "rush" in options or "warm" in options else []
     used += ["store.pool_claim", "store.pool_insert", "netbox.update_many"] if "warm" in options else []
     assert all(calls[name] > len(seeds) / 10 for name in used), "a part of the service was hardly used"
+    record_amount("schedules of the crash machine", len(seeds))
 
 
 @pytest.mark.parametrize("warm", [False, True])

@@ -1,4 +1,5 @@
-"""Each step of the design left out, one at a time: the crash machine must notice.
+"""Each step of the design left out, one at a time: the crash machine must notice. A plain run tries all but those whose
+schedules are rare; the soak tries all.
 
 A mutant is one replacement in the text of one module. The mutated tree is written to a directory of its own, and the
 schedules run over it in a process of its own.
@@ -14,12 +15,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.soak import RecordAmount, amount
+
 ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """Replace `old`, which stands in `module` exactly once, with `new`; one of `schedules` from `seed` must be bad."""
+    """Replace `old`, which stands in `module` exactly once, with `new`; one of `schedules` from `seed` must be bad.
+
+    rare: whether the bad schedules are so rare that only the soak looks for one.
+    """
 
     name: str
     module: str
@@ -29,6 +35,7 @@ class Mutant:
     schedules: int = 1500
     latecomers: bool = False
     warm: bool = False
+    rare: bool = False
 
 
 MUTANTS = [
@@ -90,6 +97,7 @@ MUTANTS = [
         "registry/create.py",
         "mine, others = await self._look_before_creating(container)",
         "mine, others = None, []",
+        rare=True,
     ),
     Mutant(
         "a take-over that does not look for what was made",
@@ -159,6 +167,7 @@ MUTANTS = [
         "        if not await writes.replace(context, registration, registration.changed(**changes), deadline):\n"
         "            return None",
         "        await writes.replace(context, registration, registration.changed(**changes), deadline)",
+        rare=True,
     ),
     Mutant(
         "reconcile forgets the prefixes without a registration",
@@ -179,6 +188,7 @@ MUTANTS = [
         "netbox/coalesce.py",
         "waiter.succeed(prefix)",
         "waiter.succeed(made[0])",
+        rare=True,
     ),
     Mutant(
         "a refused registration of a claimed address taken for success",
@@ -336,6 +346,8 @@ def test_the_text_that_a_mutant_replaces_is_there_once(mutant: Mutant) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.soak
+@pytest.mark.no_cover
 def test_the_copied_tree_itself_is_good(tree: Path) -> None:
     done = run(tree, Mutant("none", "", "", "", schedules=40))
     assert done.returncode == 0, done.stdout + done.stderr
@@ -343,8 +355,12 @@ def test_the_copied_tree_itself_is_good(tree: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-def test_each_mutant_is_caught(tree: Path, mutant: Mutant) -> None:
+@pytest.mark.soak
+@pytest.mark.no_cover
+@pytest.mark.parametrize(
+    "mutant", [one for one in MUTANTS if amount(not one.rare, True)], ids=lambda mutant: mutant.name
+)
+def test_each_mutant_is_caught(tree: Path, mutant: Mutant, record_amount: RecordAmount) -> None:
     module = tree / "ipam_lib" / mutant.module
     text = module.read_text()
     assert text.count(mutant.old) == 1, f"{mutant.name}: its place in {mutant.module} has changed; mend the mutant"
@@ -352,8 +368,9 @@ def test_each_mutant_is_caught(tree: Path, mutant: Mutant) -> None:
     future = "from __future__ import annotations\n"
     try:
         module.write_text(text.replace(mutant.old, mutant.new).replace(future, future + header, 1))
-        done = run(tree, mutant)
+        ran = run(tree, mutant)
     finally:
         module.write_text(text)
-    assert done.returncode == 1, f"not caught\n{done.stdout}{done.stderr}"
-    assert "seed " in done.stdout, done.stderr
+    assert ran.returncode == 1, f"not caught\n{ran.stdout}{ran.stderr}"
+    assert "seed " in ran.stdout, ran.stderr
+    record_amount("mutants caught", 1)

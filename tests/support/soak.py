@@ -6,7 +6,7 @@ much a test does is `amount(plain, soak)`; what was done stands in pytest's last
 These tests are marked `no_cover` (of pytest-cov) as well: coverage would take half of their time, and what they cover
 others do, too. That holds for the processes that they start.
 
-A pytest plugin: tests/conftest.py loads it. Fixture: `done`, a function that counts what a test did.
+A pytest plugin: tests/conftest.py loads it. Fixture: `record_amount`, a function that records how much a test did.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from typing import TypeVar
 import pytest
 
 T = TypeVar("T")
-Count = Callable[[str, int], None]
+RecordAmount = Callable[[str, int], None]
 
 COMMAND = "./scripts/test --soak"
 # How coverage reaches the processes that tests start (https://coverage.readthedocs.io/en/latest/subprocess.html).
 COVERAGE_VARIABLE = "COVERAGE_PROCESS_CONFIG"
+_AMOUNT = "amount: "
 _soak = False
 
 
@@ -34,13 +35,13 @@ def amount(plain: T, soak: T) -> T:
 
 
 @pytest.fixture
-def done(record_property: Callable[[str, object], None]) -> Count:
-    """A function to count what the test did, such as `done("storms", 1)`, for the last lines of the run."""
+def record_amount(record_property: Callable[[str, object], None]) -> RecordAmount:
+    """A function that records how much a test did, such as `record_amount("storms", 1)`, for the last lines."""
 
-    def count(what: str, number: int) -> None:
-        record_property(f"done: {what}", number)
+    def record(what: str, number: int) -> None:
+        record_property(f"{_AMOUNT}{what}", number)
 
-    return count
+    return record
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -57,11 +58,16 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Under `--soak` only what is marked so."""
-    if config.getoption("--soak"):
-        others = [item for item in items if item.get_closest_marker("soak") is None]
+    """Under `--soak` only what is marked `soak`; without, all but what is marked `soak(only=True)`."""
+    chosen: list[pytest.Item] = []
+    others: list[pytest.Item] = []
+    for item in items:
+        marker = item.get_closest_marker("soak")
+        wanted = marker is not None if config.getoption("--soak") else marker is None or not marker.kwargs.get("only")
+        (chosen if wanted else others).append(item)
+    if others:
         config.hook.pytest_deselected(items=others)
-        items[:] = [item for item in items if item.get_closest_marker("soak") is not None]
+        items[:] = chosen
 
 
 @pytest.hookimpl(wrapper=True)
@@ -81,8 +87,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     done = Counter[str]()
     for report in terminalreporter.stats.get("passed", []):
         for name, number in report.user_properties:
-            if name.startswith("done: "):
-                done[name.removeprefix("done: ")] += number
+            if name.startswith(_AMOUNT):
+                done[name.removeprefix(_AMOUNT)] += number
     if not done:
         return
     terminalreporter.section("RANDOM TESTS")
