@@ -45,15 +45,27 @@ def legacy(installation: Installation) -> Installation:
     return installation
 
 
-@pytest.fixture
-def netbox(tmp_path: Path) -> Iterator[RemoteNetBox]:
-    """A NetBox with the sample zones."""
-    with remote_netbox(tmp_path) as running:
+@pytest.fixture(scope="session")
+def _netbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RemoteNetBox]:
+    with remote_netbox(tmp_path_factory.mktemp("netbox")) as running:
         yield running
 
 
 @pytest.fixture
-def empty_netbox(tmp_path: Path) -> Iterator[RemoteNetBox]:
+def netbox(_netbox: RemoteNetBox) -> RemoteNetBox:
+    """A NetBox with the sample zones, as it was when it was started."""
+    _netbox.reset()
+    return _netbox
+
+
+@pytest.fixture(scope="session")
+def _empty_netbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RemoteNetBox]:
+    with remote_netbox(tmp_path_factory.mktemp("netbox"), "--empty") as running:
+        yield running
+
+
+@pytest.fixture
+def empty_netbox(_empty_netbox: RemoteNetBox) -> RemoteNetBox:
     """A NetBox as it is when it is new."""
-    with remote_netbox(tmp_path, "--empty") as running:
-        yield running
+    _empty_netbox.reset()
+    return _empty_netbox

@@ -24,6 +24,11 @@ class RemoteNetBox:
         self.url = process.url
         self.process = process
 
+    def reset(self) -> None:
+        """As it was when it was started, without faults and latency."""
+        self.admin("POST", "/simulator/reset")
+        self.admin("PUT", "/simulator/latency", {"latency_ms": 0})
+
     def admin(self, method: str, path: str, body: Any = None) -> Any:
         """The superuser's request, which must succeed."""
         headers = {"Authorization": f"Token {TOKEN}", "Content-Type": "application/json"}

@@ -6,9 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support.processes import running
+from tests.support.soak import amount
 
 
+@pytest.mark.soak
 def test_the_service_does_what_its_specification_says(tmp_path: Path) -> None:
     with running("demo", "--data", str(tmp_path / "data"), "--port", "0", cwd=tmp_path) as demo:
         url = demo.url
@@ -20,7 +24,7 @@ def test_the_service_does_what_its_specification_says(tmp_path: Path) -> None:
             [
                 *command,
                 *("--header", f"Authorization: Bearer {token}"),
-                *("--max-examples", "40"),
+                *("--max-examples", str(amount(10, 60))),
                 *("--seed", "1"),
                 # That an address lies in the zone and is of the family cannot be said in Swagger 2.0.
                 *("--exclude-checks", "positive_data_acceptance"),

@@ -29,6 +29,7 @@ from tests.storage.backends import MongoBackend
 from tests.storage.samples import legacy_documents, object_id
 from tests.support.processes import call, running
 from tests.support.pseudo_terminal import at_terminal
+from tests.support.soak import amount
 
 DOCUMENTS = [to_bson(one) for one in legacy_documents()]
 OURS = Namespace(CONFIGURED, "addresses")
@@ -316,7 +317,8 @@ def test_every_truncation(installation: Installation, content: bytes) -> None:
     assert registrations(installation) == [ONE, TWO]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.soak
+@settings(max_examples=amount(20, 200), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.sampled_from([SMALL, PLAIN]), data=st.data())
 def test_flipped_bits(installation: Installation, content: bytes, data: st.DataObject) -> None:
     """What no checksum covers (a version, the time in gzip's header) may be flipped; a document never is."""

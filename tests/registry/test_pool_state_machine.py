@@ -31,6 +31,7 @@ from ipam_lib.models import PoolState, Request, State
 from tests.registry.life import HOSTS, Life, live, on_memory, on_mongodb, on_sqlite
 from tests.registry.watched import Died, done_but, fails
 from tests.registry.world import CIPHER, key, request
+from tests.support.soak import amount
 
 pytestmark = pytest.mark.usefixtures("quiet")
 
@@ -241,13 +242,15 @@ class PoolMachine(Life):
         assert set(prefixes.values()) <= {1}
 
 
-@pytest.mark.parametrize(("on", "lives"), [(on_memory, 120), (on_sqlite, 10)])
+@pytest.mark.soak
+@pytest.mark.parametrize(("on", "lives"), [(on_memory, amount(40, 500)), (on_sqlite, amount(6, 40))])
 def test_the_invariants_hold_with_a_pool(on: Callable[[type[Life]], type[Life]], lives: int) -> None:
     live(on(PoolMachine), lives)
 
 
+@pytest.mark.soak
 @pytest.mark.mongodb
 def test_they_do_so_over_mongodb(
     mongodb_admin: MongoClient[dict[str, Any]], mongodb_uri: str, mongodb_database: str
 ) -> None:
-    live(on_mongodb(PoolMachine, mongodb_admin, mongodb_uri, mongodb_database), 4)
+    live(on_mongodb(PoolMachine, mongodb_admin, mongodb_uri, mongodb_database), amount(3, 30))

@@ -21,6 +21,7 @@ from tests.registry.bookkeeping import Book
 from tests.registry.life import HOSTS, Life, live, on_memory, on_mongodb, on_sqlite
 from tests.registry.watched import Died, done_but, fails, netbox_lost, storage_lost
 from tests.registry.world import CIPHER, CLUSTER, DAY, OTHER_CLUSTER, key, request
+from tests.support.soak import amount
 
 if TYPE_CHECKING:
     from pymongo import MongoClient
@@ -326,13 +327,15 @@ def near(told: datetime | None, real: datetime | None) -> bool:
     return told is real or (told is not None and real is not None and abs(told - real) < timedelta(seconds=26))
 
 
-@pytest.mark.parametrize(("on", "lives"), [(on_memory, 150), (on_sqlite, 15)])
+@pytest.mark.soak
+@pytest.mark.parametrize(("on", "lives"), [(on_memory, amount(40, 600)), (on_sqlite, amount(8, 60))])
 def test_the_service_does_what_the_book_says(on: Callable[[type[Life]], type[Life]], lives: int) -> None:
     live(on(RegistryMachine), lives)
 
 
+@pytest.mark.soak
 @pytest.mark.mongodb
 def test_it_does_so_over_mongodb(
     mongodb_admin: MongoClient[dict[str, Any]], mongodb_uri: str, mongodb_database: str
 ) -> None:
-    live(on_mongodb(RegistryMachine, mongodb_admin, mongodb_uri, mongodb_database), 5)
+    live(on_mongodb(RegistryMachine, mongodb_admin, mongodb_uri, mongodb_database), amount(4, 40))

@@ -18,15 +18,18 @@ from ipam_lib.models import Registered, Request
 from tests.registry.watched import Plan, Work
 from tests.registry.world import CIPHER, FIRST, THIRD, World, request, world_on
 from tests.storage.backends import MemoryBackend
+from tests.support.soak import amount
 from tests.support.virtual_loop import VirtualLoop, run_virtually
 
-pytestmark = pytest.mark.usefixtures("quiet")
+pytestmark = [pytest.mark.usefixtures("quiet"), pytest.mark.soak]
 
 SEEDS = st.integers(0, 2**32 - 1)
 INSTANCES = st.integers(1, 4)
 ALL_IN_ORDER = [f"192.0.2.{n}/32" for n in range(8)] + [f"198.51.100.{n}/32" for n in range(4)]
 
-storm = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+storm = settings(
+    max_examples=amount(15, 300), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 def at_random_speed(random: Random) -> Callable[[str], Plan]:

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ipam_lib.web.connection import Limits
+from tests.support.soak import amount
 from tests.web.service import BODY, Service, service
 
 RAW_BODY = json.dumps(BODY).encode()
@@ -130,7 +131,8 @@ def unblocked() -> None:
     """Not here: Hypothesis traces every line, and each life of the service begins with making its specification."""
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.soak
+@settings(max_examples=amount(40, 400), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(st.lists(st.one_of(requests(), damaged()), min_size=1, max_size=3), min_size=1, max_size=8),
     st.integers(1, 200),
