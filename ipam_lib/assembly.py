@@ -11,7 +11,9 @@ from ipam_lib.config import NetBoxSection, Settings, SQLitePath
 from ipam_lib.ids import object_ids
 from ipam_lib.lifecycle import Services
 from ipam_lib.netbox.base import NetBox, Zones
-from ipam_lib.netbox.client import NetBoxClient, NetBoxSettings
+from ipam_lib.netbox.client import NetBoxClient
+from ipam_lib.netbox.endpoint import NetBoxSettings
+from ipam_lib.netbox.transport import Transport
 from ipam_lib.netbox.zones import ZoneCache
 from ipam_lib.registry import Context, Registry, RegistrySettings
 from ipam_lib.storage.base import Store
@@ -56,7 +58,7 @@ def netbox_settings(netbox: NetBoxSection) -> NetBoxSettings:
 
 def make_netbox(settings: Settings, clock: Clock, observe: Observe | None = None) -> NetBoxClient:
     """NetBox's client. Raises ConfigError."""
-    return NetBoxClient(netbox_settings(settings.netbox), clock=clock, observe=observe)
+    return NetBoxClient(Transport(netbox_settings(settings.netbox), clock=clock, observe=observe))
 
 
 def make_context(settings: Settings, store: Store, netbox: NetBox, zones: Zones, clock: Clock) -> Context:
@@ -88,7 +90,7 @@ def assemble(settings: Settings, clock: Clock | None = None) -> Services:
     store = instrument(make_store(settings), metrics.storage_call)
     netbox = make_netbox(settings, clock, metrics.netbox_call)
     zones = ZoneCache(
-        netbox,
+        netbox.zone_reader,
         clock=clock,
         load=partial(store.load_document, ZONES_DOCUMENT),
         save=partial(store.save_document, ZONES_DOCUMENT),

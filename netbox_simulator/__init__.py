@@ -3,9 +3,8 @@
 `NetBoxModel` is the whole of it as one synchronous object, `create_app` puts it behind HTTP, `sample_model` fills it.
 """
 
-from netbox_simulator.app import SIMULATOR, Simulator, all_prefixes, create_app, serve
+from netbox_simulator.app import SIMULATOR, Simulator, create_app, serve
 from netbox_simulator.costs import Costs
-from netbox_simulator.faults import Fault, Faults
 from netbox_simulator.journal import FileJournal, StateInUseError, attach
 from netbox_simulator.model import NetBoxModel, Staged
 from netbox_simulator.sample import (
@@ -23,8 +22,6 @@ __all__ = [
     "SAMPLE_ZONES",
     "SIMULATOR",
     "Costs",
-    "Fault",
-    "Faults",
     "FileJournal",
     "NetBoxModel",
     "Request",
@@ -33,7 +30,6 @@ __all__ = [
     "Staged",
     "StateInUseError",
     "Zones",
-    "all_prefixes",
     "attach",
     "checked_zones",
     "create_app",

@@ -1,6 +1,6 @@
-"""Who may do what: tokens of both versions, permissions, and their constraints.
+"""Authentication and permissions: tokens of both versions, object permissions, and their constraints.
 
-Everything that fails here is a 403, as in NetBox; there is no 401.
+Every failure is a 403, as in NetBox; there is no 401.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ V2_MARK = "nbt_"
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Whoever sent a request. `writes` is false with a read-only token."""
+    """The user of a request. `writes` is false with a read-only token."""
 
     id: int
     name: str
@@ -37,7 +37,7 @@ class User:
 
 
 def ensure_admin(state: State) -> None:
-    """Make the superuser that every NetBox has, unless there is one."""
+    """Create the superuser that every NetBox has, if there is none."""
     if ADMIN not in state.rows(USER):
         row = {"id": ADMIN, "username": "admin", "first_name": "", "last_name": "", "email": "", "is_active": True}
         joined = state.now().isoformat().replace("+00:00", "Z")
@@ -145,7 +145,7 @@ def allowed(state: State, user: User, action: str, object_type: str) -> bool:
 
 
 def check_constraints(constraints: Any) -> None:
-    """Raise ValueError for a constraint that this simulator could not hold anybody to."""
+    """Raise ValueError for a constraint that this simulator cannot check."""
     for each in constraints if isinstance(constraints, list) else [constraints]:
         for path in each or {}:
             if not path.startswith("custom_field_data__") and path not in _PATHS:

@@ -1,9 +1,9 @@
-"""How long NetBox takes to answer: medians that were seen on NetBox 4.6.8, by operation and number of children.
+"""How long NetBox takes to answer: medians measured on NetBox 4.6.8, by operation and number of children.
 
-The points are measurements; between two of them the cost is taken to grow evenly, and beyond the last one as it did
-last, where it grew. How a container is filled lies between two curves: *contiguous*, where each child begins where the
-one before it ends, and *alternating*, where every other address is free. What was not measured costs what the nearest
-measurement says, without a saving that nobody saw.
+The cost is interpolated between two measurements. Beyond the last one it grows as between the last two, but it never
+falls. The cost in a container lies between two curves: *contiguous*, where each child begins where the one before
+ends, and *alternating*, where every other address is free. An operation without a measurement costs what the most
+similar one costs.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ class Costs:
         return first + interpolate(ALLOCATED_IN_LIST, min(length, 50)) * length - ALLOCATED_IN_LIST[0][1]
 
     def _named(self, request: Request) -> Prefix | None:
-        """The container whose id stands in the path."""
+        """The container of the id in the path."""
         text = request.path.removesuffix("/available-prefixes/").rpartition("/")[2]
         return self.model.state.prefixes.rows.get(int(text)) if text.isdecimal() else None
 

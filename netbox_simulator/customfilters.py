@@ -1,4 +1,4 @@
-"""Filters on custom fields (`cf_NAME`), whose meaning hangs on the field's `filter_logic`.
+"""Filters on custom fields (`cf_NAME`), whose meaning depends on the field's `filter_logic`.
 
 A text field is loose by default: `cf_k8s_uuid=1111` finds every value that contains 1111, in any case, and the explicit
 look-ups (`__ie`, `__ic`, `__isw`, `__n`, `__empty`) are then unknown filters, which NetBox ignores. A select field is

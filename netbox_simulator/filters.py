@@ -72,6 +72,10 @@ def _narrow(state: State, changelog: Changelog, name: str, values: list[str]) ->
     stem, _, comparison = name.partition("__")
     if stem in ("created", "last_updated") and comparison in _COMPARE:
         return _moment(stem, comparison, values[-1])
+    if stem == "id" and comparison in _COMPARE:
+        bounds = _numbers(values, "Enter a whole number.")
+        compare = _COMPARE[comparison]
+        return lambda row: any(compare(row.id, bound) for bound in bounds)
     return None
 
 
@@ -79,11 +83,11 @@ def _ids(state: State, values: list[str]) -> set[int]:
     return {number for number in _numbers(values) if number in state.prefixes.rows}
 
 
-def _numbers(values: list[str]) -> list[int]:
+def _numbers(values: list[str], problem: str = "Enter a number.") -> list[int]:
     try:
         return [int(value) for value in values]
     except ValueError:
-        raise _Invalid("Enter a number.") from None
+        raise _Invalid(problem) from None
 
 
 def _exact(state: State, values: list[str]) -> set[int]:
@@ -202,7 +206,7 @@ def _tags(key: str, *, wanted: bool) -> Callable[[State, list[str]], Predicate]:
     return tagged
 
 
-_COMPARE: dict[str, Callable[[datetime, datetime], bool]] = {
+_COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     "gte": lambda left, right: left >= right,
     "gt": lambda left, right: left > right,
     "lte": lambda left, right: left <= right,

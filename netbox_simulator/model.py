@@ -71,8 +71,8 @@ class Staged:
 class NetBoxModel:
     """A NetBox with everything it holds.
 
-    `tokens` (40 hex digits, or `nbt_KEY.SECRET`) belong to the superuser. `now` gives aware UTC times. `journal`, when
-    given, is told of each change before the answer goes out. `calls` counts the requests by operation.
+    `tokens` (40 hex digits, or `nbt_KEY.SECRET`) belong to the superuser. `now` gives aware UTC times. `journal`
+    gets each change before the answer is sent. `calls` counts the requests by operation.
     """
 
     def __init__(

@@ -20,7 +20,7 @@ from ipam_lib.cli.exit_codes import DONE, FAILED
 from ipam_lib.config import Inspection, NetBoxSection, inspect
 from ipam_lib.errors import ConfigError
 from ipam_lib.findings import Finding, Status, error, warning
-from ipam_lib.netbox.probe import NetBoxProbe
+from ipam_lib.netbox.probe import NetBoxProbe, probe_transport
 from ipam_lib.telemetry import logs
 from ipam_lib.telemetry.splunk_probe import probe as probe_splunk
 from ipam_lib.text import plural, printable
@@ -102,12 +102,13 @@ def _here(config: Inspection) -> Iterator[Finding]:
 async def _netbox(section: NetBoxSection) -> AsyncIterator[Finding]:
     warm = section.warm_addresses
     try:
-        probe = NetBoxProbe(netbox_settings(section), zones_named=warm if isinstance(warm, Mapping) else ())
+        transport = probe_transport(netbox_settings(section))
     except ConfigError as problem:
         for one in problem.problems:
             yield error("netbox.connection", one, "correct it in the configuration")
         return
-    async with probe:
+    async with transport:
+        probe = NetBoxProbe(transport, zones_named=warm if isinstance(warm, Mapping) else ())
         async for finding in probe.findings():
             yield finding
 

@@ -1,6 +1,6 @@
-"""`netbox-setup`: what NetBox lacks is created, after it was shown. What is there and differs is told, and left alone.
+"""`netbox-setup`: shows what NetBox lacks, and creates it. It reports objects that differ, and leaves them alone.
 
-Exit status 0: everything is there (by now). 1: something is missing, or will not do as it is.
+Exit status 0: everything is there. 1: something is missing or unsuitable.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from ipam_lib.cli.exit_codes import DONE, FAILED, UsageError
 from ipam_lib.cli.runtime import load_settings
 from ipam_lib.cli.runtime import run as run_work
 from ipam_lib.config import Settings, read_secret
-from ipam_lib.netbox.client import NetBoxSettings
+from ipam_lib.netbox.endpoint import NetBoxSettings
 from ipam_lib.netbox.setup import Item, NetBoxSetup
+from ipam_lib.netbox.transport import Transport
 from ipam_lib.text import plural, printable
 
 HEADINGS: Final = ("WHAT", "NAME", "TO DO", "DETAIL")
@@ -66,21 +67,21 @@ def _token(path: Path) -> str:
 
 
 async def _plan(netbox: NetBoxSettings, zones: Sequence[str]) -> list[Item]:
-    async with NetBoxSetup(netbox) as setup:
-        return await setup.plan(zones)
+    async with Transport(netbox) as transport:
+        return await NetBoxSetup(transport).plan(zones)
 
 
 def _apply(settings: Settings, netbox: NetBoxSettings, plan: Sequence[Item], *, as_text: bool) -> list[Item]:
     with audit.trail(settings, required=False) as trail:
 
-        def told(item: Item) -> None:
+        def report(item: Item) -> None:
             trail.record("netbox-setup: NetBox was changed", kind=item.kind, name_in_netbox=item.name, zones=item.zones)
             if as_text:
                 print(f"{terminal.paint('done', 'green')}: {_what(item)}", flush=True)
 
         async def work() -> list[Item]:
-            async with NetBoxSetup(netbox) as setup:
-                return await setup.apply(plan, told)
+            async with Transport(netbox) as transport:
+                return await NetBoxSetup(transport).apply(plan, report)
 
         return run_work(work())
 
@@ -113,15 +114,15 @@ def _conclude(items: Sequence[Item], *, dry_run: bool) -> None:
             )
         elif item.action == "differs":
             terminal.warn(
-                f"the {_KINDS[item.kind]} {item.name} is there, but will not do: {item.detail}. Correct it in NetBox;"
-                " this program changes nothing that is there"
+                f"the {_KINDS[item.kind]} {item.name} is there, but cannot be used: {item.detail}. Correct it in"
+                " NetBox; this program changes nothing that is there"
             )
     if any("may not" in item.failure for item in items):
         terminal.say("An administrator's token may: give the file that holds one with --token-file.")
     if all(item.settled for item in items):
         print(terminal.paint("NetBox has everything that is needed", "green"))
         terminal.say(
-            "Now give prefixes of status container the custom field k8s_zone; check-config tells what is left."
+            "Now give prefixes of status container the custom field k8s_zone; check-config shows what is left."
         )
     elif dry_run:
         terminal.say("Nothing was changed: this was a dry run.")

@@ -90,7 +90,9 @@ async def opened_registry(settings: Settings, *, netbox: bool = False) -> AsyncI
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(opened_store(settings))
         # The service keeps the zones in storage; a command that only looks writes nothing there.
-        zones = ZoneCache(client, clock=clock, load=_nothing, save=_nowhere, limit=settings.netbox.timeout_seconds)
+        zones = ZoneCache(
+            client.zone_reader, clock=clock, load=_nothing, save=_nowhere, limit=settings.netbox.timeout_seconds
+        )
         if netbox:
             await client.open()
             stack.push_async_callback(client.close)

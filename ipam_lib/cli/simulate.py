@@ -16,7 +16,7 @@ from ipam_lib.web.signals import stop_signals
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serve the simulator until told to stop. Prints its URL and its token.
+    """Serve the simulator until SIGTERM or SIGINT. Prints its URL and its token.
 
     Raises CommandError when the zones or the state cannot be used, or the port is taken.
     """

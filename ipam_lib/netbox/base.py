@@ -1,6 +1,6 @@
-"""What the registry needs of NetBox, in its own words: containers, prefixes, and the few calls on them.
+"""What the registry needs of NetBox: containers, prefixes, and the calls on them.
 
-The REST client implements `NetBox`; the cache of zones implements `Zones`. Tests put doubles behind both.
+`client.NetBoxClient` implements `NetBox`, `zones.ZoneCache` implements `Zones`. Tests implement both with test doubles.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ipam_lib.models import IPFamily
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """A container prefix of a zone. VRF None is the global table."""
+    """A container prefix of a zone. VRF None is the global table. `custom_fields`: its custom fields but `k8s_zone`."""
 
     id: int
     prefix: str
@@ -40,13 +40,13 @@ class Prefix:
 
     @property
     def is_container(self) -> bool:
-        """Whether other prefixes are meant to lie inside it."""
+        """Whether it is a prefix that other prefixes are created in."""
         return self.status == "container"
 
 
 @dataclass(frozen=True, slots=True)
 class PrefixChange:
-    """What to write on a prefix: its `k8s_uuid`, and whether it is `reserved` or `active`."""
+    """A change of a prefix: its new `k8s_uuid`, and whether its status becomes `reserved` or `active`."""
 
     id: int
     uuid: str
@@ -54,21 +54,24 @@ class PrefixChange:
 
     @property
     def status(self) -> str:
-        """The status in NetBox's words."""
+        """The status as NetBox names it."""
         return "reserved" if self.reserved else "active"
 
 
 class NetBox(ABC):
-    """The calls on prefixes. `limit` is the longest that a call may take, in seconds, retries included.
+    """The calls on prefixes. `limit` is the longest time for a call, in seconds, repetitions included.
 
     Every method raises NetBoxUnavailable (with `applied`) when NetBox does not answer properly in time, and
-    NetBoxRejected when it refuses the request (its 400 or 403). Reads and deletions are repeated with jittered back-off
-    within `limit`, since that is safe; creations are sent once.
+    NetBoxRejected when it refuses the request (its 400 or 403). Reads, changes and deletions may be sent twice without
+    harm, so they are repeated with jittered back-off within `limit`. Creations are sent once.
+
+    A list that a method returns is complete. If NetBox's answers do not prove that, the method raises
+    NetBoxUnavailable: the caller may delete or report what a list lacks.
     """
 
     @property
     def available(self) -> bool:
-        """Whether a call has a chance: False while NetBox is known to be away, so that nothing is begun in vain."""
+        """False while NetBox is known to be away: a call would fail at once."""
         return True
 
     @abstractmethod
@@ -93,16 +96,17 @@ class NetBox(ABC):
     async def create_exact(self, container: Container, address: str, *, uuid: str, limit: float) -> Prefix:
         """Create the host prefix `address` with VRF, tenant and role of the container, complete like `create_next`.
 
-        Raises DuplicatePrefix when NetBox has it already. That it does not raise proves nothing: NetBox's check races.
+        Raises DuplicatePrefix when NetBox has it already. NetBox's check races, so success does not prove that the
+        prefix is the only one.
         """
 
     @abstractmethod
     async def covering(self, container: Container, address: str, *, limit: float) -> list[Prefix]:
-        """Every prefix in the container's VRF that holds the address or is it, containers included."""
+        """Every prefix in the container's VRF that contains the address or equals it, containers included."""
 
     @abstractmethod
     async def find_by_uuid(self, uuids: Sequence[str], *, limit: float) -> list[Prefix]:
-        """Every prefix whose `k8s_uuid` is exactly one of `uuids`, in however many calls that takes."""
+        """Every prefix whose `k8s_uuid` is exactly one of `uuids`."""
 
     @abstractmethod
     async def get_many(self, prefix_ids: Sequence[int], *, limit: float) -> list[Prefix]:
@@ -110,7 +114,7 @@ class NetBox(ABC):
 
     @abstractmethod
     async def delete_many(self, prefix_ids: Sequence[int], *, limit: float) -> None:
-        """Delete these prefixes, in bulk; one that is gone already counts as deleted."""
+        """Delete these prefixes, in bulk. A prefix that is gone already counts as deleted."""
 
     @abstractmethod
     async def assign(self, prefix_id: int, uuid: str, *, limit: float) -> bool:
@@ -118,32 +122,31 @@ class NetBox(ABC):
 
     @abstractmethod
     async def update_many(self, changes: Sequence[PrefixChange], *, limit: float) -> set[int]:
-        """Write status and `k8s_uuid` of these prefixes, in bulk; the ids of those that exist."""
+        """Write status and `k8s_uuid` of these prefixes, in bulk. Returns the ids of those that exist."""
 
     @abstractmethod
     async def list_prefixes(self, container: Container, *, after: int, limit: float) -> list[Prefix]:
-        """One page of what lies inside the container, in its VRF: ascending ids, those above `after`; empty at the
-        end."""
+        """One page of what lies inside the container, in its VRF: ids above `after`, ascending; empty at the end."""
 
 
 class Zones(ABC):
-    """The zones and their containers, from a cache: no method but `check` waits for NetBox."""
+    """The zones and their containers, from a cache. Only `check` and `refresh` wait for NetBox."""
 
     @property
     @abstractmethod
     def names(self) -> Sequence[str]:
-        """The zones, in the order of NetBox's choice set; none while they have never been loaded."""
+        """The zones, in the order of NetBox's choice set; empty before the first load."""
 
     @abstractmethod
     async def check(self, zone: str) -> None:
-        """Return when the zone exists. Asks NetBox once more, rate-limited, before it says that it does not.
+        """Return when the zone exists. Before it raises, it asks NetBox once more, rate-limited.
 
-        Raises UnknownZone, or NetBoxUnavailable while no zones have ever been loaded.
+        Raises UnknownZone, or NetBoxUnavailable before the first load.
         """
 
     @abstractmethod
     def containers(self, zone: str, ip_family: IPFamily) -> Sequence[Container]:
-        """The zone's containers of that family, in the order in which they are filled."""
+        """The zone's containers of that family, in the order in which addresses are taken from them."""
 
     @abstractmethod
     def all_containers(self) -> Sequence[Container]:
@@ -151,9 +154,12 @@ class Zones(ABC):
 
     @abstractmethod
     def container_of(self, zone: str, address: str) -> Container | None:
-        """The most specific container of the zone that holds the address, or None; also None where a container of
-        another zone in the same VRF lies nearer to the address."""
+        """The most specific container of the zone that contains the address. None if there is none, or if a container
+        of another zone in the same VRF is more specific."""
 
     @abstractmethod
     async def refresh(self) -> bool:
-        """Load from NetBox again, unless that was done a moment ago (then False)."""
+        """Load from NetBox again. Returns False, without a load, if the last one began a few seconds ago.
+
+        Raises NetBoxError when the load fails.
+        """

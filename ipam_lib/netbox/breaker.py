@@ -1,4 +1,4 @@
-"""A circuit breaker: while NetBox is away, calls fail at once instead of waiting for it one after the other.
+"""A circuit breaker: while NetBox is away, calls fail at once instead of waiting for it.
 
 closed --(threshold failures in a row)--> open --(its time is over)--> half-open --(probe succeeds)--> closed
                                            ^                              |
@@ -23,22 +23,21 @@ BreakerState = Literal["closed", "open", "half-open"]
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """Permission for one call, given back with its outcome. `era` tells calls that began before the last change of
-    state, whose outcome says nothing any more, from those that count."""
+    """Permission for one call, given back with its result. `generation` counts the changes of state: the result of a
+    call that began before the last change is ignored."""
 
     generation: int
     probe: bool
 
 
 class Breaker:
-    """Counts failures in a row. Not for several threads: it belongs to one event loop.
+    """Counts failures in a row. It belongs to one event loop and is not safe for threads.
 
-    Only what says that NetBox as a whole is away may be counted as a failure: no connection, no answer in time, its
-    5xx. Any answer to a request, also a refusal, is a success.
+    Failures are: no connection, no answer in time, a 5xx. Any other answer, a refusal included, is a success.
 
-    `threshold`: failures in a row that open it. `first`, `longest`: seconds that it stays open the first time, doubled
-    each time a probe fails, and at most; both before a jitter of a quarter either way (never above `longest`), so that
-    several instances do not probe at the same moment.
+    `threshold`: how many failures in a row open it. `first`: seconds that it stays open the first time, doubled each
+    time a probe fails, up to `longest`. A jitter of a quarter either way (never above `longest`) keeps several
+    instances from probing at the same moment.
     """
 
     def __init__(
@@ -63,27 +62,27 @@ class Breaker:
 
     @property
     def state(self) -> BreakerState:
-        """Where it stands at this moment."""
+        """The current state."""
         if self._opened_until is None:
             return "closed"
         return "open" if self._clock.monotonic() < self._opened_until else "half-open"
 
     @property
     def available(self) -> bool:
-        """Whether a call would be let through now."""
+        """Whether `admit` would let a call through now."""
         state = self.state
         return state == "closed" or (state == "half-open" and not self._probing)
 
     def wait(self) -> float:
-        """Seconds until a call may be let through: 0 when one would be now."""
+        """Seconds until a call may be let through; 0 when one would be now."""
         if self.available or self._opened_until is None:
             return 0.0
         return max(self._opened_until - self._clock.monotonic(), self._first)
 
     def admit(self) -> Ticket:
-        """Let one call through; its outcome must be told with `succeeded`, `failed` or `abandoned`.
+        """Let one call through. Its result must be reported with `succeeded`, `failed` or `abandoned`.
 
-        Raises NetBoxUnavailable (not applied) while it is open, or a probe is under way.
+        Raises NetBoxUnavailable (not applied) while the breaker is open or a probe is under way.
         """
         if not self.available:
             raise NetBoxUnavailable(
@@ -105,21 +104,21 @@ class Breaker:
             log.warning("NetBox answers again")
 
     def failed(self, ticket: Ticket) -> None:
-        """NetBox did not answer, or said that it cannot."""
+        """NetBox did not answer, or answered with a 5xx."""
         if ticket.generation != self._generation:
             return
         self._failures += 1
         self._open_if_enough()
 
     def record_failures(self, others: int) -> None:
-        """So many further requests have failed together with one that was reported: they had waited for it, or were in
-        the same call."""
+        """Count further requests that failed together with a reported one: they waited for it, or were in the same
+        call."""
         if self._opened_until is None:
             self._failures += others
             self._open_if_enough()
 
     def _open_if_enough(self) -> None:
-        # A failed probe is one more on top of those that opened it.
+        # A failed probe comes on top of the failures that opened it, so it opens the breaker again.
         if self._failures >= self._threshold:
             seconds = min(self._first * 2 ** min(self._openings, 30), self._longest)
             seconds = min(seconds * self._random.uniform(0.75, 1.25), self._longest)
@@ -128,7 +127,7 @@ class Breaker:
             log.warning("NetBox failed %d times in a row; not asking it for %.1f s", self._failures, seconds)
 
     def abandoned(self, ticket: Ticket) -> None:
-        """The call ended without telling anything about NetBox (it was cancelled, say)."""
+        """The call ended without a result, for example because it was cancelled."""
         if ticket.generation == self._generation and ticket.probe:
             self._probing = False
 

@@ -1,17 +1,15 @@
-"""NetBox's REST API behind the contract of `base.NetBox`: what creates, deletes and changes (`reading`: the rest)."""
+"""NetBox's REST API behind the contract of `base.NetBox`: creations, changes and deletions, with reads by
+`PrefixReader`."""
 
 from __future__ import annotations
 
 import logging
-import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
 from ipam_lib.addresses import HOST_LENGTH, network
-from ipam_lib.clock import Clock, SystemClock
 from ipam_lib.errors import (
     ContainerFull,
     ContainerGone,
@@ -21,80 +19,39 @@ from ipam_lib.errors import (
     NetBoxUnavailable,
 )
 from ipam_lib.netbox import payloads
-from ipam_lib.netbox.base import Container, Prefix, PrefixChange
-from ipam_lib.netbox.breaker import Breaker
-from ipam_lib.netbox.client_read import PREFIXES, ReadingClient, chunks, read_all, set_up_missing, unexpected_response
+from ipam_lib.netbox.base import Container, NetBox, Prefix, PrefixChange
 from ipam_lib.netbox.coalesce import Coalescer
+from ipam_lib.netbox.definitions import TAGS
+from ipam_lib.netbox.paging import chunks, find_named, read_all, set_up_missing, unexpected_response
 from ipam_lib.netbox.payloads import UnexpectedResponse
+from ipam_lib.netbox.prefix_reader import PREFIXES, PrefixReader
 from ipam_lib.netbox.responses import REJECTED, NetBoxBroken, NetBoxResponse, is_duplicate
-from ipam_lib.netbox.transport import Budget, Observe, Transport
+from ipam_lib.netbox.transport import Budget, Transport
+from ipam_lib.netbox.zone_reader import ZoneReader
 
 log = logging.getLogger(__name__)
 
-DELETED_AT_ONCE = 50
-CHANGED_AT_ONCE = 50
+AT_ONCE = 50
+"""How many prefixes one request changes or deletes."""
 
 
-@dataclass(frozen=True, slots=True)
-class NetBoxSettings:
-    """The `netbox` section of the configuration, its files read. `constraint_tag`: name of the tag put on every prefix
-    that is created, None for none. `connections`: how many requests are under way at most."""
+class NetBoxClient(NetBox):
+    """The client, over a transport that it opens and closes. `open` it in the event loop that uses it, and `close` it;
+    or use it as an asynchronous context manager.
 
-    url: str
-    token: str = field(repr=False)
-    constraint_tag: str | None = None
-    timeout_seconds: float = 10.0
-    ca_file: str | Path | None = None
-    custom_fields: Mapping[str, Any] = field(default_factory=dict)
-    inherit_custom_fields: Sequence[str] = ()
-    connections: int = 20
-    user_agent: str = "ipam-api"
-
-
-class NetBoxClient(ReadingClient):
-    """The client. `open` it before the first call, in the event loop in which it is used, and `close` it; or use it as
-    an asynchronous context manager.
-
-    `observe` is told of every request (see `Transport`). `rng` makes the jitter.
+    `zone_reader` reads the zones over the same transport.
     """
 
-    def __init__(
-        self,
-        settings: NetBoxSettings,
-        *,
-        clock: Clock | None = None,
-        rng: random.Random | None = None,
-        breaker: Breaker | None = None,
-        observe: Observe | None = None,
-    ) -> None:
-        """Raises ConfigError when the URL, the token or the CA file cannot be used."""
-        clock = clock or SystemClock()
-        rng = rng or random.Random()
-        self.breaker = breaker or Breaker(clock, rng=rng)
-        self._settings = settings
+    def __init__(self, transport: Transport) -> None:
+        self.breaker = transport.breaker
+        self.zone_reader = ZoneReader(transport)
+        self._reader = PrefixReader(transport)
+        self._transport = transport
+        self._settings = transport.settings
         self._tag: int | None = None
         self._coalescer = Coalescer(
-            self.create_next_one, self.create_next_many, clock, hopeless=self.breaker.record_failures
+            self.create_next_one, self.create_next_many, transport.clock, hopeless=self.breaker.record_failures
         )
-        super().__init__(
-            Transport(
-                settings.url,
-                settings.token,
-                clock=clock,
-                breaker=self.breaker,
-                rng=rng,
-                timeout_seconds=settings.timeout_seconds,
-                ca_file=settings.ca_file,
-                connections=settings.connections,
-                user_agent=settings.user_agent,
-                observe=observe,
-            )
-        )
-
-    @property
-    def url(self) -> str:
-        """Where NetBox is, with a slash at the end."""
-        return self._transport.url
 
     @property
     def available(self) -> bool:
@@ -102,11 +59,11 @@ class NetBoxClient(ReadingClient):
 
     @property
     def away(self) -> bool:
-        """Whether it did not answer when it was last asked, several times in a row: also while one call tries again."""
+        """Whether the latest requests failed several times in a row, also while one request tries again."""
         return self.breaker.state != "closed"
 
     def set_token(self, token: str) -> None:
-        """Use this token from the next request on. Raises ConfigError when it can be none."""
+        """Use this token from the next request on. Raises ConfigError when it cannot be a token."""
         self._transport.set_token(token)
 
     async def open(self) -> None:
@@ -114,7 +71,7 @@ class NetBoxClient(ReadingClient):
         await self._transport.open()
 
     async def close(self) -> None:
-        """Close the connections. Closing twice is fine."""
+        """Close the connections. Closing twice is harmless."""
         await self._coalescer.close()
         await self._transport.close()
 
@@ -127,11 +84,23 @@ class NetBoxClient(ReadingClient):
     ) -> None:
         await self.close()
 
+    async def covering(self, container: Container, address: str, *, limit: float) -> list[Prefix]:
+        return await self._reader.covering(container, address, self._transport.budget(limit))
+
+    async def find_by_uuid(self, uuids: Sequence[str], *, limit: float) -> list[Prefix]:
+        return await self._reader.find_by_uuid(uuids, self._transport.budget(limit))
+
+    async def get_many(self, prefix_ids: Sequence[int], *, limit: float) -> list[Prefix]:
+        return await self._reader.get_many(prefix_ids, self._transport.budget(limit))
+
+    async def list_prefixes(self, container: Container, *, after: int, limit: float) -> list[Prefix]:
+        return await self._reader.list_prefixes(container, after, self._transport.budget(limit))
+
     async def create_next(self, container: Container, *, uuid: str, limit: float) -> Prefix:
         return await self._coalescer.create_next(container, uuid=uuid, limit=limit)
 
     async def create_next_one(self, container: Container, *, uuid: str, limit: float) -> Prefix:
-        """As `create_next`, at once and in a call of its own."""
+        """As `create_next`, in a call of its own and without waiting for others."""
         answer = await self._create_inside("create_next", container, [uuid], limit, as_list=False)
         return _created("create_next", answer.body, container, uuid)
 
@@ -171,7 +140,7 @@ class NetBoxClient(ReadingClient):
         as_list: bool,
         status: str = "active",
     ) -> NetBoxResponse:
-        """Have NetBox choose the addresses. An object is answered by an object, a list by a list."""
+        """Let NetBox choose the addresses. NetBox answers an object with an object, and a list with a list."""
 
         def payload(tag_id: int | None) -> Any:
             asked = {"prefix_length": HOST_LENGTH[container.ip_family]}
@@ -196,13 +165,13 @@ class NetBoxClient(ReadingClient):
         limit: float,
         expected: Sequence[int],
     ) -> NetBoxResponse:
-        """Send a creation once; once more if NetBox refused it (so that it created nothing) because of the tag's id:
-        the tag may have been deleted and made anew."""
+        """Send a creation once. If NetBox refuses it because of the tag's id, it created nothing: the tag may have been
+        deleted and created again, so the creation is sent once more with the tag's new id."""
         budget = self._transport.budget(limit)
         remembered = self._tag
         answer = await self._post(operation, path, payload(await self._constraint_tag(budget)), budget, expected)
         if remembered is not None and answer.status == 400 and _names_tags(answer.body):
-            log.warning("NetBox no longer knows tag %d; looking for it anew", remembered)
+            log.warning("NetBox has no tag %d any more; looking up its id again", remembered)
             if self._tag == remembered:
                 self._tag = None
             answer = await self._post(operation, path, payload(await self._constraint_tag(budget)), budget, expected)
@@ -223,12 +192,13 @@ class NetBoxClient(ReadingClient):
         )
 
     async def _constraint_tag(self, budget: Budget) -> int | None:
-        """The id of the constraint tag, looked up once. Whatever fails here, nothing has been created."""
+        """The id of the constraint tag, looked up once. An error here means that nothing was created."""
         name = self._settings.constraint_tag
         if name is None or self._tag is not None:
             return self._tag
         try:
-            self._tag = await self._find_tag(name, budget)
+            found = await find_named(self._transport, "tag", TAGS, name, budget)
+            self._tag = None if found is None else read_all("tag", [found], payloads.id_of)[0]
         except NetBoxUnavailable as error:
             error.applied = False
             raise
@@ -240,34 +210,31 @@ class NetBoxClient(ReadingClient):
         return self._tag
 
     async def delete_many(self, prefix_ids: Sequence[int], *, limit: float) -> None:
-        """As the contract says. One prefix that cannot be deleted does not keep the others: where a bulk fails because
-        of something in it, its prefixes are deleted one by one, and the first error is raised at the end. Only where
-        none of them could be, the right is missing rather than a prefix odd, and no more is tried."""
+        """As the contract says. If NetBox refuses a bulk deletion, its prefixes are deleted one by one, and the first
+        error is raised at the end. If none of them could be deleted, the right is missing, and the rest is not tried.
+        """
         budget = self._transport.budget(limit)
-        failures: list[NetBoxError] = []
+        failures = _Failures()
         # Ascending, so that two instances that delete the same prefixes do not lock them in opposite order.
-        for chunk in chunks(sorted(set(prefix_ids)), DELETED_AT_ONCE):
-            before = len(failures)
+        for chunk in chunks(sorted(set(prefix_ids)), AT_ONCE):
+            before = len(failures.errors)
             for prefix_id in chunk if len(chunk) == 1 else await self._delete_at_once(chunk, budget):
-                try:
+                with failures.collected():
                     await self._delete(prefix_id, budget)
-                except (NetBoxRejected, NetBoxBroken) as error:
-                    failures.append(error)
-            if len(failures) - before == len(chunk) > 1:
+            if len(failures.errors) - before == len(chunk) > 1:
                 break
-        if failures:
-            raise failures[0]
+        failures.raise_first()
 
     async def _delete_at_once(self, prefix_ids: Sequence[int], budget: Budget) -> Sequence[int]:
-        """One bulk deletion; those that are left: all when something in it made it fail, or those outside of what the
-        token may delete, which NetBox passes over."""
+        """One bulk deletion. Returns the prefixes that are left: all of them if NetBox refused, or those that the
+        token's constraints exclude, which NetBox skips."""
         body = [{"id": prefix_id, "changelog_message": "released"} for prefix_id in prefix_ids]
         try:
             await self._transport.call("delete_many", "DELETE", PREFIXES, budget=budget, body=body, repeat=True)
         except (NetBoxRejected, NetBoxBroken):
             log.warning("%d prefixes could not be deleted at once; deleting them one by one", len(prefix_ids))
             return prefix_ids
-        return sorted(one.id for one in await self._get_many(prefix_ids, budget))
+        return sorted(one.id for one in await self._reader.get_many(prefix_ids, budget))
 
     async def _delete(self, prefix_id: int, budget: Budget) -> None:
         answer = await self._transport.call(
@@ -283,9 +250,9 @@ class NetBoxClient(ReadingClient):
             await self._check_gone("delete", [prefix_id], budget)
 
     async def _check_gone(self, action: str, prefix_ids: Sequence[int], budget: Budget) -> None:
-        """NetBox treats what the token's constraints for an action do not cover as if it were not there: with a 404, or
-        passed over in a bulk. Raises NetBoxRejected where it is there to be seen."""
-        standing = sorted(one.id for one in await self._get_many(prefix_ids, budget))
+        """Raises NetBoxRejected if one of these prefixes exists. NetBox treats a prefix outside of the token's
+        constraints for an action as absent: 404, or skipped in a bulk."""
+        standing = sorted(one.id for one in await self._reader.get_many(prefix_ids, budget))
         if standing:
             ids = ", ".join(map(str, standing))
             detail = f"the token may view prefix {ids}, but not {action} it: see the constraints of its permissions"
@@ -314,31 +281,28 @@ class NetBoxClient(ReadingClient):
         return True
 
     async def update_many(self, changes: Sequence[PrefixChange], *, limit: float) -> set[int]:
-        """As the contract says; where a bulk fails because of something in it, its prefixes are changed one by one, and
-        the first error is raised at the end."""
+        """As the contract says. If NetBox refuses a bulk change, its prefixes are changed one by one, and the first
+        error is raised at the end."""
         budget = self._transport.budget(limit)
         done: set[int] = set()
-        failures: list[NetBoxError] = []
-        for chunk in chunks(sorted(changes, key=lambda change: change.id), CHANGED_AT_ONCE):
-            try:
-                done |= await self._update(chunk, budget)
-                continue
-            except (NetBoxRejected, NetBoxBroken) as error:
-                if len(chunk) == 1:
-                    failures.append(error)
-                    continue
-            log.warning("%d prefixes could not be changed at once; changing them one by one", len(chunk))
-            for change in chunk:
+        failures = _Failures()
+        for chunk in chunks(sorted(changes, key=lambda change: change.id), AT_ONCE):
+            left = [chunk]
+            if len(chunk) > 1:
                 try:
-                    done |= await self._update([change], budget)
-                except (NetBoxRejected, NetBoxBroken) as error:
-                    failures.append(error)
-        if failures:
-            raise failures[0]
+                    done |= await self._update(chunk, budget)
+                    continue
+                except (NetBoxRejected, NetBoxBroken):
+                    log.warning("%d prefixes could not be changed at once; changing them one by one", len(chunk))
+                    left = [[change] for change in chunk]
+            for changes_of_one in left:
+                with failures.collected():
+                    done |= await self._update(changes_of_one, budget)
+        failures.raise_first()
         return done
 
     async def _update(self, changes: Sequence[PrefixChange], budget: Budget) -> set[int]:
-        """One bulk change; those that are gone are passed over by NetBox, and so are those outside of the right."""
+        """One bulk change. NetBox skips prefixes that are gone, and those that the token's constraints exclude."""
         body = [
             {
                 "id": change.id,
@@ -363,9 +327,29 @@ class NetBoxClient(ReadingClient):
         return done
 
 
+class _Failures:
+    """The errors of single prefixes in a bulk, collected so that one prefix does not stop the others."""
+
+    def __init__(self) -> None:
+        self.errors: list[NetBoxError] = []
+
+    @contextmanager
+    def collected(self) -> Iterator[None]:
+        """Collect the error of this prefix. Errors that say that NetBox as a whole is away are raised."""
+        try:
+            yield
+        except (NetBoxRejected, NetBoxBroken) as error:
+            self.errors.append(error)
+
+    def raise_first(self) -> None:
+        """Raise the first error, if there is one."""
+        if self.errors:
+            raise self.errors[0]
+
+
 def _created(operation: str, body: Any, container: Container, uuid: str, address: str | None = None) -> Prefix:
-    """What was created, checked. Something that differs is not undone here: if the answer were to another request (a
-    proxy's confusion), that would delete somebody else's prefix."""
+    """The created prefix, checked. A prefix that differs is not deleted here: if a proxy mixed up two answers, it
+    may belong to another client."""
 
     def read(item: Any) -> Prefix:
         made = payloads.prefix(item)

@@ -1,8 +1,8 @@
-"""Coalesced creation: while one creation for a container is under way, later ones for it wait, and then go as one list.
+"""Coalesced creation: while one creation for a container is under way, later ones wait, and are then sent as one list.
 
-NetBox hands out free addresses one at a time behind a global lock, but several in one POST for little more than the
-price of one. Natural batching: no timer, and no delay when nothing is under way. Each waiter keeps its own time
-limit, its own `k8s_uuid`, and its own outcome.
+NetBox hands out free addresses one at a time behind a global lock, but a list in one POST takes little longer than one
+address. There is no timer, and no delay when nothing is under way. Each waiter keeps its own time limit, its own
+`k8s_uuid` and its own outcome.
 """
 
 from __future__ import annotations
@@ -22,13 +22,12 @@ from ipam_lib.netbox.base import Container, Prefix
 log = logging.getLogger(__name__)
 
 LARGEST_LIST = 50
-"""How many prefixes are asked for in one POST; at about 30 ms each, one such takes a second and a half."""
+"""The most prefixes in one POST. At about 30 ms each, such a POST takes a second and a half."""
 
 
 @dataclass(slots=True, eq=False)
 class _Waiter:
-    """One creation. `limit` is how long it may take in seconds, `until` the monotonic time by which it must have
-    ended."""
+    """One creation. `limit`: the longest time for it, in seconds. `until`: the monotonic time when it must be over."""
 
     uuid: str
     limit: float
@@ -36,7 +35,7 @@ class _Waiter:
     outcome: asyncio.Future[Prefix] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     def fail(self, error: Exception) -> None:
-        """End with an error: a copy, since each waiter adds its own traceback."""
+        """End with a copy of the error: each waiter adds its own traceback."""
         if not self.outcome.done():
             self.outcome.set_exception(copy(error))
 
@@ -53,14 +52,13 @@ class CreateOne(Protocol):
 
 
 class CreateMany(Protocol):
-    """One prefix for each of `uuids`, in their order, in one call: all or none. Raises ContainerFull when not all
-    fit."""
+    """One prefix for each of `uuids`, in their order, in one call: all or none. Raises ContainerFull if not all fit."""
 
     async def __call__(self, container: Container, uuids: Sequence[str], /, *, limit: float) -> list[Prefix]: ...
 
 
 class Coalescer:
-    """Creations of next free prefixes, container by container. `create_next` is its whole use."""
+    """Creations of next free prefixes, container by container."""
 
     def __init__(
         self,
@@ -70,7 +68,7 @@ class Coalescer:
         *,
         hopeless: Callable[[int], None] = lambda others: None,
     ) -> None:
-        """`hopeless` is told, when a creation timed out, how many others have failed with it."""
+        """`hopeless` is called after a creation timed out, with the number of creations that failed with it."""
         self._hopeless = hopeless
         self._one = one
         self._many = many
@@ -81,9 +79,9 @@ class Coalescer:
     async def create_next(self, container: Container, *, uuid: str, limit: float) -> Prefix:
         """As `NetBox.create_next`; `limit` includes the wait for the creation that is under way.
 
-        A waiter that has less than half of its limit left when its list is to be sent, or that waited for one which
-        timed out, raises NetBoxUnavailable(applied=False). A waiter that is cancelled once its list is sent leaves
-        that to the others: what is made under its `k8s_uuid` is found by that.
+        Raises NetBoxUnavailable(applied=False) if less than half of the limit is left when the list is to be sent, or
+        if the list before it timed out. If a waiter is cancelled after its list was sent, NetBox still creates its
+        prefix, which can be found by its `k8s_uuid`.
         """
         waiter = _Waiter(uuid, limit, self._clock.monotonic() + limit)
         queue = self._waiting.setdefault(container.id, deque())
@@ -97,13 +95,13 @@ class Coalescer:
                 queue.remove(waiter)
 
     async def close(self) -> None:
-        """End what is under way; its waiters are told that it may have happened."""
+        """Cancel what is under way; its waiters get an error that says that NetBox may have created the prefix."""
         for task in list(self._sending.values()):
             task.cancel()
         await asyncio.gather(*self._sending.values(), return_exceptions=True)
 
     async def _send(self, container: Container, queue: deque[_Waiter]) -> None:
-        """Send lists until nobody waits."""
+        """Send lists until no creation waits."""
         batch: list[_Waiter] = []
         try:
             while queue:
@@ -120,15 +118,14 @@ class Coalescer:
                 waiter.fail(NetBoxUnavailable(applied=False))
 
     def _give_up(self, batch: Sequence[_Waiter], queue: deque[_Waiter]) -> None:
-        """NetBox was too slow for this batch: those that waited behind it shall not wait as long once more."""
+        """NetBox was too slow for this batch, so the creations that waited for it fail at once."""
         self._hopeless(len(batch) - 1 + len(queue))
         while queue:
             error = NetBoxUnavailable(detail="the creation before it timed out", applied=False, timed_out=True)
             queue.popleft().fail(error)
 
     def _in_time(self, batch: Sequence[_Waiter]) -> list[_Waiter]:
-        """Those that are still waited for and have time left for a whole call; the others are told that nothing was
-        sent, and may try again."""
+        """The waiters with time left for a whole call. The others get an error that says that nothing was sent."""
         going = []
         now = self._clock.monotonic()
         for waiter in batch:
@@ -142,8 +139,7 @@ class Coalescer:
         return going
 
     async def _create(self, container: Container, batch: Sequence[_Waiter]) -> bool:
-        """One POST for the whole batch; where NetBox refuses the list as a whole, one for each. Whether it timed
-        out."""
+        """One POST for the whole batch; if NetBox refuses the list, one for each. Returns whether it timed out."""
         if not batch:
             return False
         limit = min(waiter.until for waiter in batch) - self._clock.monotonic()
@@ -157,7 +153,11 @@ class Coalescer:
                 batch[0].fail(error)
                 return False
             # Nothing was created: the list fits only in part, or one of it is bad.
-            log.info("a list of %d was refused for container %s; one by one", len(batch), container.prefix)
+            log.info(
+                "NetBox refused %d creations in %s as one list; sending them one by one",
+                len(batch),
+                container.prefix,
+            )
             for number, waiter in enumerate(batch):
                 if await self._create(container, self._in_time([waiter])):
                     self._give_up([waiter], deque(batch[number + 1 :]))

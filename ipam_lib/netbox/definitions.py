@@ -1,6 +1,6 @@
-"""What this service needs to be defined in NetBox beside prefixes: the choice set of zones, two custom fields, a tag.
+"""What this service needs NetBox to define beside prefixes: the choice set of zones, two custom fields, a tag.
 
-The definitions as NetBox shows them, whether they will do, and what is asked of them. No I/O.
+Checks of the definitions that NetBox shows, and the definitions that `netbox-setup` creates. No I/O.
 """
 
 from __future__ import annotations
@@ -8,16 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ipam_lib.netbox.client_read import CHOICE_SET
 from ipam_lib.netbox.payloads import UUID_FIELD, ZONE_FIELD
 
+CHOICE_SET: Final = "k8s_zone_choices"
 PREFIX_TYPE: Final = "ipam.prefix"
 CHOICE_SETS: Final = "api/extras/custom-field-choice-sets/"
 CUSTOM_FIELDS: Final = "api/extras/custom-fields/"
 TAGS: Final = "api/extras/tags/"
 VRFS: Final = "api/ipam/vrfs/"
 
-# Custom fields of these types hold one text, as it was given.
+# The types of custom fields that hold one text unchanged.
 _TEXTS: Final = ("text", "longtext")
 
 
@@ -33,7 +33,7 @@ def on_prefixes(field: Mapping[str, Any]) -> bool:
 
 
 def zone_field_problems(field: Mapping[str, Any]) -> list[str]:
-    """Why this custom field will not do as `k8s_zone`; empty when it will."""
+    """Why this custom field cannot serve as `k8s_zone`; empty when it can."""
     problems = _common(field)
     if value_of(field.get("type")) != "select":
         problems.append(f"its type is {value_of(field.get('type')) or 'unknown'}, not select")
@@ -46,7 +46,7 @@ def zone_field_problems(field: Mapping[str, Any]) -> list[str]:
 
 
 def uuid_field_problems(field: Mapping[str, Any]) -> list[str]:
-    """Why this custom field will not do as `k8s_uuid`; empty when it will."""
+    """Why this custom field cannot serve as `k8s_uuid`; empty when it can."""
     problems = _common(field)
     if value_of(field.get("type")) not in _TEXTS:
         problems.append(f"its type is {value_of(field.get('type')) or 'unknown'}, not text")
@@ -57,7 +57,7 @@ def uuid_field_problems(field: Mapping[str, Any]) -> list[str]:
 
 
 def uuid_field_remarks(field: Mapping[str, Any]) -> list[str]:
-    """What makes this custom field slower than it could be as `k8s_uuid`."""
+    """What makes this custom field slow as `k8s_uuid`."""
     logic = value_of(field.get("filter_logic"))
     return [] if logic == "exact" else [f"its filter logic is {logic or 'unknown'}: with exact, NetBox finds it faster"]
 

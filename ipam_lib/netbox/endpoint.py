@@ -1,17 +1,41 @@
-"""What the configuration says about reaching NetBox, checked: its address, the token, whom to trust."""
+"""How the configuration says to reach NetBox, checked: the URL, the token, the trusted certificate authorities."""
 
 from __future__ import annotations
 
 import ssl
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from yarl import URL
 
 from ipam_lib.errors import ConfigError
 
 
+@dataclass(frozen=True, slots=True)
+class NetBoxSettings:
+    """The `netbox` section of the configuration, with the content of its files.
+
+    `url`: the address of NetBox, with its path if it has one. `constraint_tag`: the name of the tag of every prefix
+    that the service creates; None for no tag. `timeout_seconds`: the longest time for one request, connection
+    included. `ca_file`: a PEM file of the authorities to trust instead of the system's. `connections`: the largest
+    number of requests at a time.
+    """
+
+    url: str
+    token: str = field(repr=False)
+    constraint_tag: str | None = None
+    timeout_seconds: float = 10.0
+    ca_file: str | Path | None = None
+    custom_fields: Mapping[str, Any] = field(default_factory=dict)
+    inherit_custom_fields: Sequence[str] = ()
+    connections: int = 20
+    user_agent: str = "ipam-api"
+
+
 def usable_token(token: str) -> str:
-    """The token without what surrounds it in its file. Raises ConfigError when it can be no token; never shows it."""
+    """The token without the white space around it. Raises ConfigError, without the token in it, when it is unusable."""
     token = token.strip()
     if not token or not token.isascii() or not token.isprintable() or " " in token:
         raise ConfigError(["netbox.token_path: the token is empty, or holds characters that no token has"])
@@ -19,7 +43,7 @@ def usable_token(token: str) -> str:
 
 
 def base_url(url: str) -> str:
-    """The address that every path is added to. Raises ConfigError."""
+    """The URL, with a slash at its end, that every path is appended to. Raises ConfigError."""
     try:
         parsed = URL(url.strip())
     except ValueError:
@@ -32,7 +56,7 @@ def base_url(url: str) -> str:
 
 
 def tls(ca_file: str | Path | None) -> ssl.SSLContext | bool:
-    """The TLS settings: aiohttp's own (the system's authorities) without a file. Raises ConfigError."""
+    """The TLS settings; without a file aiohttp's own, which trust the system's authorities. Raises ConfigError."""
     if ca_file is None:
         return True
     try:

@@ -7,6 +7,7 @@ observed with 4.6.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ipam_lib.addresses import HOST_LENGTH, contains, family_of, network
@@ -127,15 +128,23 @@ def check_created(made: Prefix, wanted: Container, *, uuid: str, address: str | 
         raise UnexpectedResponse(f"created prefix {made.id} ({made.prefix}): " + ", ".join(problems))
 
 
-def page(body: Any) -> tuple[list[Any], bool, bool]:
-    """The results in a page of a listing, whether there are more, and whether it was paged by id (NetBox then does not
-    count; it does when it does not know `start`).
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a listing. `more`: whether rows follow. `count`: the number of rows in this page and after it, None
+    where NetBox does not say."""
 
-    Raises UnexpectedResponse when it is no page.
-    """
-    if not isinstance(body, dict) or not isinstance(body.get("results"), list) or "next" not in body:
-        raise UnexpectedResponse("not a page of a listing")
-    return body["results"], body["next"] is not None, body.get("count") is None
+    items: list[Any]
+    more: bool
+    count: int | None
+
+
+def page(body: Any) -> Page:
+    """The page that NetBox describes. Raises UnexpectedResponse when it is none."""
+    if isinstance(body, dict) and isinstance(body.get("results"), list) and "next" in body:
+        count = body.get("count")
+        if count is None or _is_id(count):
+            return Page(body["results"], body["next"] is not None, count)
+    raise UnexpectedResponse("it is not a page of a listing")
 
 
 def choices(item: Any) -> list[str]:

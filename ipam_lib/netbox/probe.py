@@ -1,8 +1,7 @@
-"""What is right and wrong with a NetBox and this service's access to it, found out without changing anything.
+"""Checks a NetBox, and this service's access to it, without changing anything.
 
-Rights are tried with requests that NetBox refuses for another reason when the right is there: it looks at the right
-first (403), then at the object (404), then at the body (400). So a creation without a body, and a change and a deletion
-of prefix 0, which never exists, tell what the token may do.
+NetBox checks the right first (403), then the object (404), then the body (400). So a creation without a body, and a
+change and a deletion of prefix 0, which never exists, show what the token may do.
 """
 
 from __future__ import annotations
@@ -18,12 +17,15 @@ from ipam_lib.findings import Finding, error, ok, stays_here, warning
 from ipam_lib.netbox import definitions, payloads, probe_findings
 from ipam_lib.netbox.base import Container
 from ipam_lib.netbox.breaker import Breaker
-from ipam_lib.netbox.client import NetBoxClient, NetBoxSettings
-from ipam_lib.netbox.client_read import CHOICE_SET, PREFIXES
+from ipam_lib.netbox.definitions import CHOICE_SET
+from ipam_lib.netbox.endpoint import NetBoxSettings
 from ipam_lib.netbox.payloads import UUID_FIELD, ZONE_FIELD, UnexpectedResponse
+from ipam_lib.netbox.prefix_reader import PREFIXES
 from ipam_lib.netbox.probe_findings import SETUP
 from ipam_lib.netbox.responses import NetBoxResponse
 from ipam_lib.netbox.snapshot import Snapshot
+from ipam_lib.netbox.transport import Transport
+from ipam_lib.netbox.zone_reader import ZoneReader
 
 OLDEST: Final = (4, 6)
 NEWEST_MAJOR: Final = 4
@@ -35,21 +37,25 @@ _RIGHTS: Final[tuple[tuple[str, str, str, Any], ...]] = (
 )
 
 
-class NetBoxProbe(NetBoxClient):
-    """NetBox's client, for looking at NetBox itself. Open it first.
+def probe_transport(settings: NetBoxSettings) -> Transport:
+    """A transport for the probe. Its breaker never opens: a failed check must not stop the next one.
 
-    `zones_named`: zones that the configuration names. Raises ConfigError like the client.
+    Raises ConfigError when the URL, the token or the CA file cannot be used.
     """
+    clock = SystemClock()
+    return Transport(settings, clock=clock, breaker=Breaker(clock, threshold=10_000))
 
-    def __init__(self, settings: NetBoxSettings, *, zones_named: Collection[str] = ()) -> None:
-        clock = SystemClock()
-        # One check that fails must not keep the next one from being tried.
-        super().__init__(settings, clock=clock, breaker=Breaker(clock, threshold=10_000))
-        self._now = clock.now
+
+class NetBoxProbe:
+    """Checks NetBox over an open transport. `zones_named`: the zones that the configuration names."""
+
+    def __init__(self, transport: Transport, *, zones_named: Collection[str] = ()) -> None:
+        self._transport = transport
+        self._settings = transport.settings
         self._zones_named = zones_named
 
     async def findings(self) -> AsyncIterator[Finding]:
-        """Everything that can be found out, each as soon as it is known."""
+        """All findings, each as soon as it is known."""
         yield self._transport_security()
         unwell = False
         try:
@@ -59,7 +65,7 @@ class NetBoxProbe(NetBoxClient):
                 return
         except NetBoxError as problem:
             advice = "are netbox.url and netbox.ca_file right, and does NetBox run?"
-            yield error("netbox.connection", f"{self.url}: {problem.detail}", advice)
+            yield error("netbox.connection", f"{self._transport.url}: {problem.detail}", advice)
             if isinstance(problem, NetBoxUnavailable) and (problem.timed_out or not problem.applied):
                 return
             unwell = True
@@ -68,7 +74,7 @@ class NetBoxProbe(NetBoxClient):
             shown = await self._ask("GET", PREFIXES, params=(("limit", "1"), ("fields", "id,custom_fields")))
         except NetBoxError as problem:
             if unwell:
-                return  # it is not the one request that is the matter
+                return  # every request fails, not only this one
             yield probe_findings.failed("netbox.rights", "whether the token may view prefixes", problem)
         if shown.status:
             async for finding in self._rights(shown):
@@ -83,10 +89,10 @@ class NetBoxProbe(NetBoxClient):
         async for finding in self._containers(zones):
             yield finding
 
-    # -- reaching it ---------------------------------------------------------------------------------------------------
+    # -- connection ----------------------------------------------------------------------------------------------------
 
     def _transport_security(self) -> Finding:
-        parts = urlsplit(self.url)
+        parts = urlsplit(self._transport.url)
         if parts.scheme == "https":
             trusted = "the authorities in netbox.ca_file" if self._settings.ca_file else "the system's authorities"
             return ok("netbox.tls", f"TLS, with {trusted}")
@@ -99,8 +105,7 @@ class NetBoxProbe(NetBoxClient):
         )
 
     async def _status(self) -> Finding:
-        """Whether NetBox takes the token, and is of a version that will do. Raises NetBoxError where it does not
-        answer."""
+        """Whether NetBox accepts the token, and its version. Raises NetBoxError when it does not answer."""
         answer = await self._ask("GET", "api/status/")
         if answer.status == 403:
             return probe_findings.token(answer)
@@ -108,24 +113,24 @@ class NetBoxProbe(NetBoxClient):
         number = re.match(r"(\d+)\.(\d+)", version) if isinstance(version, str) else None
         if number is None:
             advice = "is netbox.url the address of NetBox itself?"
-            return error("netbox.version", f"{self.url} does not say which version of NetBox it is", advice)
+            return error("netbox.version", f"{self._transport.url} does not say which version of NetBox it is", advice)
         if (int(number[1]), int(number[2])) < OLDEST:
             wanted = ".".join(map(str, OLDEST))
             return error("netbox.version", f"NetBox {version} is too old", f"update NetBox to {wanted} or newer")
         if int(number[1]) > NEWEST_MAJOR:
             advice = "look into the changelog for a newer version of this program"
             return warning("netbox.version", f"NetBox {version} is newer than any that was tried", advice)
-        return ok("netbox.version", f"NetBox {version} at {self.url} takes the token")
+        return ok("netbox.version", f"NetBox {version} at {self._transport.url} takes the token")
 
     async def _ask(
         self, method: str, path: str, *, params: Sequence[tuple[str, str]] = (), body: Any = None
     ) -> NetBoxResponse:
-        """One request, sent once. Raises NetBoxError for what is no answer of NetBox's own."""
+        """One request, sent once. Raises NetBoxError for anything but an answer of NetBox itself."""
         return await self._transport.call(
             "check-config",
             method,
             path,
-            budget=self._transport.budget(self._settings.timeout_seconds),
+            budget=self._transport.budget(),
             params=params,
             body=body,
             expected=(400, 403, 404),
@@ -134,7 +139,7 @@ class NetBoxProbe(NetBoxClient):
     # -- rights --------------------------------------------------------------------------------------------------------
 
     async def _rights(self, view: NetBoxResponse) -> AsyncIterator[Finding]:
-        """The four on prefixes."""
+        """The four rights on prefixes."""
         refused: list[str] = [] if view.ok else ["view"]
         for action, method, path, body in _RIGHTS:
             try:
@@ -152,10 +157,10 @@ class NetBoxProbe(NetBoxClient):
             advice += ", and have the token be one that may write"
         yield error("netbox.rights", f"the token may not {', '.join(refused)} prefixes", advice)
 
-    # -- what has to be defined ----------------------------------------------------------------------------------------
+    # -- definitions ---------------------------------------------------------------------------------------------------
 
     async def _choice_set(self) -> AsyncIterator[tuple[Finding, Sequence[str] | None]]:
-        """The choice set, and the zones in it when they can be read."""
+        """The choice set, and its zones if they can be read."""
         check = "netbox.choice_set"
         try:
             answer = await self._ask("GET", definitions.CHOICE_SETS, params=(("name", CHOICE_SET),))
@@ -180,7 +185,7 @@ class NetBoxProbe(NetBoxClient):
             yield warning("netbox.choice_set", message, "correct netbox.warm_addresses, or add them to NetBox"), zones
 
     async def _custom_fields(self, shown: NetBoxResponse) -> AsyncIterator[Finding]:
-        """`k8s_zone`, `k8s_uuid`, and those that the configuration sets or copies."""
+        """`k8s_zone`, `k8s_uuid`, and the custom fields that the configuration sets or copies."""
         check = "netbox.custom_fields"
         others = sorted({*self._settings.custom_fields, *self._settings.inherit_custom_fields})
         try:
@@ -196,11 +201,11 @@ class NetBoxProbe(NetBoxClient):
         yield probe_findings.field(ZONE_FIELD, fields, definitions.zone_field_problems)
         yield probe_findings.field(UUID_FIELD, fields, definitions.uuid_field_problems, definitions.uuid_field_remarks)
         missing = [name for name in others if name not in fields or not definitions.on_prefixes(fields[name])]
-        if told := probe_findings.other_fields(others, missing):
-            yield told
+        if finding := probe_findings.other_fields(others, missing):
+            yield finding
 
     async def _custom_fields_by_prefix(self, shown: NetBoxResponse, others: Sequence[str]) -> AsyncIterator[Finding]:
-        """The same, where the token may not view definitions (it need not): by the names that a prefix shows."""
+        """The same for a token that may not view definitions: by the names that a prefix shows."""
         check = "netbox.custom_fields"
         first = next(iter(probe_findings.items(shown)), None) if shown.ok else None
         names = first.get("custom_fields") if first is not None else None
@@ -213,8 +218,8 @@ class NetBoxProbe(NetBoxClient):
                 yield ok(check, f"{name} is there on prefixes; its type is not shown to this token, nor need it be")
             else:
                 yield error(check, f"prefixes have no custom field {name}", SETUP)
-        if told := probe_findings.other_fields(others, [name for name in others if name not in names]):
-            yield told
+        if finding := probe_findings.other_fields(others, [name for name in others if name not in names]):
+            yield finding
 
     async def _tag_there(self) -> Finding:
         check, name = "netbox.tag", self._settings.constraint_tag
@@ -232,29 +237,29 @@ class NetBoxProbe(NetBoxClient):
             return probe_findings.failed(check, "the tag", problem)
         return ok(check, f"the tag {name!r} is there")
 
-    # -- what is handed out --------------------------------------------------------------------------------------------
+    # -- containers ----------------------------------------------------------------------------------------------------
 
     async def _containers(self, zones: Sequence[str] | None) -> AsyncIterator[Finding]:
         check = "netbox.containers"
         try:
-            found = await self.containers(limit=self._settings.timeout_seconds)
+            found = await ZoneReader(self._transport).containers(limit=self._settings.timeout_seconds)
         except NetBoxError as problem:
             yield probe_findings.failed(check, "the containers", problem)
             return
         known = zones if zones is not None else sorted({one.zone for one in found})
-        snapshot = Snapshot(known, found, self._now())
+        snapshot = Snapshot(known, found, self._transport.clock.now())
         for zone in known:
             yield probe_findings.containers_of(zone, snapshot)
-        for _, problem_text in snapshot.problems():
-            if not problem_text.endswith("has no container prefixes"):
+        for one in snapshot.problems():
+            if one.kind != "no_containers":  # each zone has a finding of its own
                 advice = "correct k8s_zone on the container, the choice set, or the container's prefix"
-                yield warning(check, problem_text, advice)
+                yield warning(check, one.text, advice)
         async for finding in self._vrfs(found):
             yield finding
 
     async def _vrfs(self, containers: Sequence[Container]) -> AsyncIterator[Finding]:
-        """Whether NetBox refuses a prefix that is there already. Between registrations the storage decides, but people
-        are to be kept from taking an address a second time."""
+        """Whether NetBox refuses a prefix that exists already. The storage keeps registrations apart; this keeps people
+        from using an address a second time."""
         check = "netbox.vrf"
         for vrf_id in sorted({one.vrf_id for one in containers if one.vrf_id is not None}):
             try:

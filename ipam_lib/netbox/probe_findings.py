@@ -1,4 +1,4 @@
-"""What NetBox's answers to a probe say about it. No I/O."""
+"""The findings that follow from NetBox's answers to the probe. No I/O."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ipam_lib.netbox.payloads import ZONE_FIELD, UnexpectedResponse
 from ipam_lib.netbox.responses import NetBoxResponse, texts
 from ipam_lib.netbox.snapshot import Snapshot
 
-# What is wrong with a definition, in words.
+# Returns what is wrong with a definition.
 Judge = Callable[[Mapping[str, Any]], list[str]]
 
 NO_RIGHT: Final = "You do not have permission to perform this action."
@@ -27,17 +27,17 @@ def containers_of(zone: str, snapshot: Snapshot) -> Finding:
             f"create prefixes of status container with {ZONE_FIELD} {zone!r} in NetBox, or nothing can be registered"
         )
         return warning("netbox.containers", f"zone {zone!r} has no container prefixes", advice)
-    told = ", ".join(f"{count or 'no'} {family}" for family, count in counts.items())
-    return ok("netbox.containers", f"zone {zone!r} has containers: {told}")
+    shown = ", ".join(f"{count or 'no'} {family}" for family, count in counts.items())
+    return ok("netbox.containers", f"zone {zone!r} has containers: {shown}")
 
 
 def field(name: str, fields: Mapping[str, Any], problems_of: Judge, remarks_of: Judge = lambda field: []) -> Finding:
-    """One custom field of ours; `problems_of` and `remarks_of` say why it will not do, and what could be better."""
+    """`k8s_zone` or `k8s_uuid`. `problems_of` says why it cannot serve, `remarks_of` what could be better."""
     check = "netbox.custom_fields"
     if name not in fields:
         return error(check, f"there is no custom field {name}", SETUP)
     if problems := problems_of(fields[name]):
-        return error(check, f"the custom field {name} will not do: {'; '.join(problems)}", "correct it in NetBox")
+        return error(check, f"the custom field {name} cannot be used: {'; '.join(problems)}", "correct it in NetBox")
     if remarks := remarks_of(fields[name]):
         return warning(
             check, f"the custom field {name}: {'; '.join(remarks)}", "set its filter logic to exact in NetBox"
@@ -46,7 +46,7 @@ def field(name: str, fields: Mapping[str, Any], problems_of: Judge, remarks_of: 
 
 
 def other_fields(names: Sequence[str], missing: Sequence[str]) -> Finding | None:
-    """Those that the configuration names; None when it names none."""
+    """The custom fields that the configuration names; None when it names none."""
     if missing:
         message = f"prefixes have no custom field {', '.join(missing)}: NetBox would refuse every registration"
         advice = "create it in NetBox, or take it out of netbox.custom_fields and netbox.inherit_custom_fields"
@@ -55,10 +55,10 @@ def other_fields(names: Sequence[str], missing: Sequence[str]) -> Finding | None
 
 
 def token(answer: NetBoxResponse) -> Finding:
-    """What NetBox's refusal (403) of its status says about the token."""
+    """What a refusal (403) of `status/` says about the token."""
     words = next(texts(answer.body), "")
     if words == NO_RIGHT:
-        advice = "the token is good; which version NetBox is cannot be told"
+        advice = "the token is valid; the version of NetBox is unknown"
         return warning("netbox.version", "the token may not ask NetBox for its status", advice)
     return error(
         "netbox.token", f"NetBox refuses the token: {words}", "put a valid one into the file of netbox.token_path"
@@ -66,14 +66,14 @@ def token(answer: NetBoxResponse) -> Finding:
 
 
 def failed(check: str, what: str, problem: NetBoxError | UnexpectedResponse) -> Finding:
-    """A check that NetBox, as it is, did not let be made."""
+    """A check that failed because NetBox did not answer it."""
     detail = problem.detail if isinstance(problem, NetBoxError) else str(problem)
-    return error(check, f"{what}: {detail}", "NetBox's own log says more; try again when it is well")
+    return error(check, f"{what}: {detail}", "look at NetBox's own log, and try again")
 
 
 def items(answer: NetBoxResponse) -> list[Any]:
     """The objects of a listing. Raises UnexpectedResponse."""
-    return [item for item in payloads.page(answer.body)[0] if isinstance(item, dict)] if answer.ok else []
+    return [item for item in payloads.page(answer.body).items if isinstance(item, dict)] if answer.ok else []
 
 
 def named(answer: NetBoxResponse, name: str) -> Any:

@@ -1,5 +1,5 @@
-"""What NetBox lacks of what this service needs: found out, and created. What is there is never removed or changed, but
-for zones that are added to the choice set.
+"""Finds out which definitions NetBox lacks for this service, and creates them. It removes and changes nothing that is
+there; it only adds zones to the choice set.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import Any, Final, Literal
 
 from ipam_lib.errors import NetBoxError, NetBoxRejected
 from ipam_lib.netbox import definitions, payloads
-from ipam_lib.netbox.client import NetBoxClient
-from ipam_lib.netbox.client_read import CHOICE_SET, unexpected_response
+from ipam_lib.netbox.definitions import CHOICE_SET
+from ipam_lib.netbox.paging import find_named, unexpected_response
 from ipam_lib.netbox.payloads import UUID_FIELD, ZONE_FIELD, UnexpectedResponse
 from ipam_lib.netbox.responses import NetBoxResponse
-from ipam_lib.netbox.transport import Budget
+from ipam_lib.netbox.transport import Transport
 
 Action = Literal["present", "create", "extend", "differs", "needs_zones"]
 CHANGES: Final = ("create", "extend")
@@ -26,11 +26,11 @@ _COLOUR: Final = "2196f3"
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One object that is needed, and what there is to do.
+    """One object that the service needs, and the action for it.
 
-    Nothing (`present`), `create`, `extend` (by `zones`); or it is another than it should be and left alone (`differs`:
-    `detail` says how); or nobody said which zones there are to be (`needs_zones`). `kind` is `choice_set`,
-    `custom_field` or `tag`. `done`: whether that was done. `failure`: why it was not.
+    `present`: no action. `create`. `extend`: add `zones`. `differs`: the object is not as it should be and is left
+    alone; `detail` says how it differs. `needs_zones`: there are no zones, and none were named. `kind` is `choice_set`,
+    `custom_field` or `tag`. `done`: whether the action was carried out; `failure`: why it was not.
     """
 
     kind: str
@@ -43,34 +43,36 @@ class Item:
 
     @property
     def changes(self) -> bool:
-        """Whether something is to be written."""
+        """Whether the action writes to NetBox."""
         return self.action in CHANGES
 
     @property
     def settled(self) -> bool:
-        """Whether it is as it should be by now."""
+        """Whether the object is now as it should be."""
         return self.action == "present" or self.done
 
 
-class NetBoxSetup(NetBoxClient):
-    """NetBox's client, with a token that may view and add (and, for zones, change) definitions. Open it first."""
+class NetBoxSetup:
+    """Works over an open transport, whose token may view and add definitions (and change them, to add zones)."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
 
     async def plan(self, zones: Sequence[str]) -> list[Item]:
-        """What there is to do so that these zones, and everything else that is needed, are there: in the order in which
-        it must be done.
+        """The actions that make these zones and everything else exist, in the order in which `apply` must take them.
 
-        Raises NetBoxError when NetBox cannot be looked at.
+        Raises NetBoxError when NetBox cannot be read.
         """
         items = [await self._plan_choice_set(zones)]
         items.append(await self._plan_field(ZONE_FIELD, definitions.zone_field_problems))
         items.append(await self._plan_field(UUID_FIELD, definitions.uuid_field_problems))
-        if (name := self._settings.constraint_tag) is not None:
+        if (name := self._transport.settings.constraint_tag) is not None:
             items.append(await self._plan_tag(name))
         return items
 
-    async def apply(self, items: Sequence[Item], told: Callable[[Item], None]) -> list[Item]:
-        """Do what the plan says, and tell of each thing that was done. One failure does not keep the others from being
-        done; what needs the failed one fails with it."""
+    async def apply(self, items: Sequence[Item], report: Callable[[Item], None]) -> list[Item]:
+        """Carry out the actions, and call `report` after each success. One failure does not stop the others; an action
+        that needs the failed one fails too."""
         results: list[Item] = []
         for item in items:
             if not item.changes:
@@ -83,7 +85,7 @@ class NetBoxSetup(NetBoxClient):
                 done = replace(item, failure=error.detail or error.message)
             results.append(done)
             if done.done:
-                told(done)
+                report(done)
         return results
 
     async def _plan_choice_set(self, zones: Sequence[str]) -> Item:
@@ -134,34 +136,35 @@ class NetBoxSetup(NetBoxClient):
                 await self._add(definitions.TAGS, tag)
 
     async def _extend(self, zones: Sequence[str]) -> None:
-        """Add zones behind those that are there. NetBox replaces the whole list, so the change is bound to the version
-        that was read: what somebody adds at the same moment is not lost."""
+        """Add zones after those that are there. NetBox replaces the whole list. NetBox 4.6 refuses the change if
+        the choice set was changed since it was read (ETag); for older versions it is read again afterwards."""
         found = await self._look(definitions.CHOICE_SETS, CHOICE_SET)
         if found is None:
             raise NetBoxRejected("gone", detail=f"the choice set {CHOICE_SET} is gone; run this again")
         path = f"{definitions.CHOICE_SETS}{_id(found)}/"
-        shown = await self._transport.call("netbox-setup", "GET", path, budget=self._budget())
+        shown = await self._transport.call("netbox-setup", "GET", path, budget=self._transport.budget())
         there = _choices(shown.body)
         choices = [*shown.body["extra_choices"], *([zone, zone] for zone in zones if zone not in there)]
         answer = await self._transport.call(
             "netbox-setup",
             "PATCH",
             path,
-            budget=self._budget(),
+            budget=self._transport.budget(),
             body={"extra_choices": choices, "changelog_message": _CHANGELOG},
             expected=(400, 403, 412),
             if_match=shown.etag,
         )
         if answer.status == 412:
-            raise NetBoxRejected("changed", detail="somebody changed it at the same moment; run this again")
+            raise NetBoxRejected("changed", detail="it was changed at the same moment; run this again")
         _accept(answer, f"change {path}")
-        if missing := [zone for zone in [*there, *zones] if zone not in _choices(answer.body)]:
+        kept = await self._transport.call("netbox-setup", "GET", path, budget=self._transport.budget())
+        if missing := [zone for zone in [*there, *zones] if zone not in _choices(kept.body)]:
             raise NetBoxRejected("lost", detail=f"NetBox did not keep {', '.join(missing)}: look at the choice set")
 
     async def _add(self, path: str, wanted: dict[str, Any]) -> None:
         body = wanted | {"changelog_message": _CHANGELOG}
         answer = await self._transport.call(
-            "netbox-setup", "POST", path, budget=self._budget(), body=body, expected=(400, 403)
+            "netbox-setup", "POST", path, budget=self._transport.budget(), body=body, expected=(400, 403)
         )
         _accept(answer, f"add to {path}")
         if not isinstance(answer.body, dict) or answer.body.get("name") != wanted["name"]:
@@ -169,24 +172,20 @@ class NetBoxSetup(NetBoxClient):
                 "netbox-setup", UnexpectedResponse(f"not the {wanted['name']} that was to be created")
             )
 
-    def _budget(self) -> Budget:
-        """What one request, with its repetitions, may take."""
-        return self._transport.budget(self._settings.timeout_seconds)
-
     async def _look(self, path: str, name: str) -> dict[str, Any] | None:
         """The object of exactly this name, or None. Raises NetBoxError."""
-        found = await self._named("netbox-setup", path, name, self._budget())
+        found = await find_named(self._transport, "netbox-setup", path, name, self._transport.budget())
         return found if isinstance(found, dict) else None
 
 
 def slug(name: str) -> str:
-    """A slug for a tag of this name, as NetBox's own form would fill it in: letters, digits, hyphens, underscores."""
+    """A slug for a tag of this name, as NetBox's own form suggests it: letters, digits, hyphens, underscores."""
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     return re.sub(r"[^a-z0-9_]+", "-", plain.lower()).strip("-")[:100] or "tag"
 
 
 def _accept(answer: NetBoxResponse, what: str) -> None:
-    """Raises NetBoxRejected, in NetBox's own words."""
+    """Raises NetBoxRejected with NetBox's own text."""
     if answer.status == 403:
         raise NetBoxRejected("refused", detail=f"the token may not {what} ({answer.words})")
     if not answer.ok:

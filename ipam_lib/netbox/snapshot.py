@@ -1,12 +1,14 @@
-"""The zones and their containers as they were at one moment: immutable, and indexed for look-ups. No I/O."""
+"""The zones and their containers at one moment: immutable, indexed for look-ups. No I/O."""
 
 from __future__ import annotations
 
 import ipaddress
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from itertools import islice
+from typing import Any, Literal, NamedTuple
 
 from ipam_lib.addresses import network
 from ipam_lib.models import IPFamily
@@ -15,8 +17,22 @@ from ipam_lib.netbox.base import Container
 from ipam_lib.netbox.payloads import UnexpectedResponse
 
 
+@dataclass(frozen=True, slots=True)
+class ZoneProblem:
+    """Something about the zones that an operator should know. `no_containers`: the zone has none in any family;
+    `unknown_zone`: a container has a zone that is no choice; `overlap`: containers of two zones overlap."""
+
+    kind: Literal["no_containers", "unknown_zone", "overlap"]
+    text: str
+
+    @property
+    def level(self) -> int:
+        """The logging level: a zone without containers may be meant so."""
+        return logging.INFO if self.kind == "no_containers" else logging.WARNING
+
+
 class _Place(NamedTuple):
-    """A network as numbers: its bits in front of the mask's end, and how many those are. Sorts by address."""
+    """A network as numbers. Sorts by address."""
 
     address: int
     length: int
@@ -33,7 +49,7 @@ def _place(cidr: str) -> _Place:
 
 
 class _Table:
-    """The containers of one VRF and family, by length and network: a look-up costs one dict access a length in use."""
+    """The containers of one VRF and family by length and network: a look-up is one dict access for each length."""
 
     def __init__(self) -> None:
         self._by_length: dict[int, dict[int, list[Container]]] = {}
@@ -42,11 +58,11 @@ class _Table:
         self._by_length.setdefault(place.length, {}).setdefault(place.key, []).append(container)
 
     def sort(self) -> None:
-        """To be called once everything is added."""
+        """Call it after the last `add`."""
         self._by_length = dict(sorted(self._by_length.items(), reverse=True))
 
     def holding(self, address: int, bits: int, *, up_to: int) -> Iterator[list[Container]]:
-        """Those that hold the address and are at most `up_to` bits long, the most specific first; equals together."""
+        """The containers of the address with a mask of at most `up_to` bits: most specific first, equals together."""
         for length, networks in self._by_length.items():
             if length <= up_to:
                 found = networks.get(address >> (bits - length))
@@ -57,8 +73,8 @@ class _Table:
 class Snapshot:
     """Zones and containers, as of `loaded_at` (aware UTC).
 
-    `zones` are the choices of the choice set. A container of a zone that is no choice any more stands in the index (it
-    still takes its space), but in no zone.
+    `zones` are the choices of the choice set. A container whose zone is not among them is in the index, because it
+    still takes its space, but in no zone.
     """
 
     def __init__(self, zones: Iterable[str], containers: Iterable[Container], loaded_at: datetime) -> None:
@@ -93,8 +109,8 @@ class Snapshot:
         return self._containers.get((zone, ip_family), ())
 
     def container_of(self, zone: str, address: str) -> Container | None:
-        """See `Zones.container_of`. Where the zone has containers in several VRFs that hold the address, the most
-        specific; among equals the one of the global table, then of the lowest VRF id."""
+        """See `Zones.container_of`. If containers of the zone in several VRFs contain the address: the most specific;
+        among equals that of the global table, then of the lowest VRF id."""
         host = ipaddress.ip_interface(address).ip
         bits = host.max_prefixlen
         best: tuple[int, Container] | None = None
@@ -107,29 +123,30 @@ class Snapshot:
                     best = (length, mine)
         return best[1] if best else None
 
-    def problems(self) -> list[tuple[int, str]]:
-        """What an operator should know about this set-up: logging level and text of each, in a fixed order."""
-        known = set(self.zones)
+    def problems(self) -> list[ZoneProblem]:
+        """What an operator should know about the zones, in a fixed order."""
         used = {zone for zone, _ in self._containers}
-        found = [(logging.INFO, f"zone {zone!r} has no container prefixes") for zone in self.zones if zone not in used]
+        found = [
+            ZoneProblem("no_containers", f"zone {zone!r} has no container prefixes")
+            for zone in self.zones
+            if zone not in used
+        ]
         for place, one in self._placed:
-            if one.zone not in known:
-                found.append((logging.WARNING, f"container {_name(one)} is of zone {one.zone!r}, which is no choice"))
+            if one.zone not in self.zones:
+                text = f"container {_name(one)} is of zone {one.zone!r}, which is no choice"
+                found.append(ZoneProblem("unknown_zone", text))
             around = self._tables[one.vrf_id, place.bits].holding(place.address, place.bits, up_to=place.length)
-            for other in (other for level in _nearest_two(around) for other in level):
+            # Its own level, and the next one around it.
+            for other in (other for level in islice(around, 2) for other in level):
                 same = other.prefix == one.prefix
                 if other.zone != one.zone and (not same or one.id < other.id):
                     how = "is also" if same else "lies inside"
-                    found.append(
-                        (
-                            logging.WARNING,
-                            f"container {_name(one)} of zone {one.zone!r} {how} {_name(other)} of {other.zone!r}",
-                        )
-                    )
+                    text = f"container {_name(one)} of zone {one.zone!r} {how} {_name(other)} of {other.zone!r}"
+                    found.append(ZoneProblem("overlap", text))
         return found
 
     def document(self, netbox: str) -> dict[str, Any]:
-        """As a JSON document, to be kept in storage. `netbox`: where it was loaded from."""
+        """The snapshot as a JSON document for the storage. `netbox`: the URL that it was loaded from."""
         return {
             "netbox": netbox,
             "loaded_at": self.loaded_at.isoformat(),
@@ -141,7 +158,7 @@ class Snapshot:
     def from_document(cls, document: dict[str, Any], netbox: str) -> Snapshot:
         """The snapshot in such a document.
 
-        Raises UnexpectedResponse when it is none, or was loaded from another NetBox (whose ids mean other things).
+        Raises UnexpectedResponse when it is none, or was loaded from another NetBox, where ids differ.
         """
         if document.get("netbox") != netbox:
             raise UnexpectedResponse(f"the stored zones are those of {document.get('netbox')}")
@@ -162,14 +179,6 @@ class Snapshot:
 
 def _rank(container: Container) -> int:
     return -1 if container.vrf_id is None else container.vrf_id
-
-
-def _nearest_two(levels: Iterator[list[Container]]) -> Iterator[list[Container]]:
-    """A container's own level, and the one around it."""
-    for _ in range(2):
-        level = next(levels, None)
-        if level is not None:
-            yield level
 
 
 def _name(container: Container) -> str:

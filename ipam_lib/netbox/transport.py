@@ -1,4 +1,4 @@
-"""One request to NetBox's REST API at a time: session, token, time limits, repetition, and what a failure means."""
+"""Requests to NetBox's REST API: session, token, time limits, repetition, and the meaning of a failure."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ import logging
 import random
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from types import SimpleNamespace, TracebackType
+from typing import Any, Self
 
 import aiohttp
 from yarl import URL
 
-from ipam_lib.clock import Clock
+from ipam_lib.clock import Clock, SystemClock
 from ipam_lib.errors import NetBoxError, NetBoxUnavailable
 from ipam_lib.netbox.breaker import Breaker
-from ipam_lib.netbox.endpoint import base_url, tls, usable_token
+from ipam_lib.netbox.endpoint import NetBoxSettings, base_url, tls, usable_token
 from ipam_lib.netbox.responses import NetBoxBroken, NetBoxResponse, NetBoxThrottled, shorten, understand
 
 log = logging.getLogger(__name__)
@@ -27,69 +26,57 @@ Params = Sequence[tuple[str, str]]
 Observe = Callable[[str, str, float], None]
 
 ATTEMPTS = 4
-# A request that makes NetBox fail (a deadlock, a broken object) may work the second time, hardly the third.
+# A request that made NetBox fail, by a deadlock for example, may succeed the second time, hardly the third.
 ATTEMPTS_IF_BROKEN = 2
 LARGEST_ANSWER = 64 * 1024 * 1024
 
 
 class ConnectionPoolExhausted(NetBoxUnavailable):
-    """All connections were in use for too long. Says nothing about NetBox, which may be serving every one of them."""
+    """All connections were in use for too long. NetBox may be serving each of them, so this is no failure of NetBox."""
 
 
 class Budget:
-    """The time that a whole call may take, over all its requests. `seconds` from now on."""
+    """The time that a call may take, over all its requests. `seconds` counts from now."""
 
     def __init__(self, clock: Clock, seconds: float) -> None:
         self._clock = clock
         self._end = clock.monotonic() + seconds
 
     def left(self) -> float:
-        """Seconds left; negative when there are none."""
+        """Seconds left; negative when the time is over."""
         return self._end - self._clock.monotonic()
 
 
 class Transport:
-    """A session with NetBox, shared by all calls.
+    """A session with NetBox, shared by all calls. Open it in the event loop that uses it, and close it; or use it as an
+    asynchronous context manager.
 
-    `url`: where NetBox is, with its path prefix if it has one. `timeout_seconds`: the longest that one request may
-    take, its connection included. `ca_file`: PEM file of the authorities to trust instead of the system's. `observe`:
-    told of each request the operation, how it went (`ok`, `refused`, `error`, `timeout`, `unreachable`, `crowded`,
-    `breaker`, `cancelled`), and how many seconds it took.
+    `observe` is called after each request with the operation, the result (`ok`, `refused`, `error`, `timeout`,
+    `unreachable`, `crowded`, `breaker`, `cancelled`) and the duration in seconds.
 
-    Raises ConfigError when the URL, the token or the file cannot be used.
+    Raises ConfigError when the URL, the token or the CA file cannot be used.
     """
 
     def __init__(
         self,
-        url: str,
-        token: str,
+        settings: NetBoxSettings,
         *,
-        clock: Clock,
-        breaker: Breaker,
-        rng: random.Random,
-        timeout_seconds: float = 10.0,
-        ca_file: str | Path | None = None,
-        connections: int = 20,
-        user_agent: str = "ipam-api",
+        clock: Clock | None = None,
+        breaker: Breaker | None = None,
+        rng: random.Random | None = None,
         observe: Observe | None = None,
     ) -> None:
-        self.breaker = breaker
-        self._base = base_url(url)
-        self._clock = clock
-        self._random = rng
-        self._timeout = timeout_seconds
-        self._connections = connections
-        self._user_agent = user_agent
+        self.clock = clock or SystemClock()
+        self.random = rng or random.Random()
+        self.breaker = breaker or Breaker(self.clock, rng=self.random)
+        self.url = base_url(settings.url)
+        """Where NetBox is, with a slash at the end."""
+        self.settings = settings
         self._observe = observe
-        self._tls = tls(ca_file)
+        self._tls = tls(settings.ca_file)
         self._session: aiohttp.ClientSession | None = None
         self._token = ""
-        self.set_token(token)
-
-    @property
-    def url(self) -> str:
-        """Where NetBox is, with a slash at the end."""
-        return self._base
+        self.set_token(settings.token)
 
     def set_token(self, token: str) -> None:
         """Use this token from the next request on.
@@ -98,9 +85,18 @@ class Transport:
         """
         self._token = usable_token(token)
 
-    def budget(self, seconds: float) -> Budget:
-        """A budget that begins now."""
-        return Budget(self._clock, seconds)
+    def budget(self, seconds: float | None = None) -> Budget:
+        """A budget that begins now; without `seconds`, the time for one request."""
+        return Budget(self.clock, self.settings.timeout_seconds if seconds is None else seconds)
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
 
     async def open(self) -> None:
         """Make the session. Nothing is sent yet."""
@@ -111,10 +107,10 @@ class Transport:
         trace.on_connection_queued_end.append(_note_connecting)
         trace.on_request_headers_sent.append(_note_sending)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._connections, ssl=self._tls),
-            # NetBox sets cookies on its pages; a session of the browser's kind would bring CSRF checks with it.
+            connector=aiohttp.TCPConnector(limit=self.settings.connections, ssl=self._tls),
+            # NetBox sets cookies on its pages. With a session cookie it would check for CSRF tokens.
             cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"Accept": "application/json", "User-Agent": self._user_agent},
+            headers={"Accept": "application/json", "User-Agent": self.settings.user_agent},
             timeout=aiohttp.ClientTimeout(total=None),
             trace_configs=[trace],
             trust_env=False,
@@ -141,9 +137,10 @@ class Transport:
     ) -> NetBoxResponse:
         """Send a request, and return the answer when its status is 2xx or in `expected`.
 
-        `if_match`: the entity tag that the object must still have, else NetBox answers 412.
-        `repeat`: it is safe to send again, so that is done with jittered back-off (or after the seconds of Retry-After)
-        while NetBox is unavailable and the budget allows: up to four times in all, twice after NetBox's own 500.
+        `if_match`: the entity tag that the object must still have, else NetBox 4.6 answers 412 (older ones ignore it).
+        `repeat`: a second sending does no harm. While NetBox is unavailable and the budget lasts, the request is sent
+        again after a jittered back-off (or after the seconds of Retry-After): four times in all, twice after NetBox's
+        own 500.
 
         Raises NetBoxUnavailable, NetBoxRejected.
         """
@@ -155,11 +152,11 @@ class Transport:
                 attempt += 1
                 pause: float = error.retry_after
                 if not isinstance(error, NetBoxThrottled):
-                    pause = 0.1 * 2**attempt * self._random.uniform(0.5, 1.5)
+                    pause = 0.1 * 2**attempt * self.random.uniform(0.5, 1.5)
                 most = ATTEMPTS_IF_BROKEN if isinstance(error, NetBoxBroken) else ATTEMPTS
                 if not repeat or attempt >= most or pause >= budget.left() or not self.breaker.available:
                     raise
-            await self._clock.sleep(pause)
+            await self.clock.sleep(pause)
 
     async def _once(
         self,
@@ -172,16 +169,16 @@ class Transport:
         expected: Collection[int],
         if_match: str | None,
     ) -> NetBoxResponse:
-        """One request; tells the log, the breaker and the telemetry how it went."""
-        allowed = min(self._timeout, budget.left())
+        """One request; reports the result to the log, the breaker and the telemetry."""
+        allowed = min(self.settings.timeout_seconds, budget.left())
         if allowed <= 0:
             raise NetBoxUnavailable(detail=f"{operation}: not tried, no time left", applied=False)
         try:
             ticket = self.breaker.admit()
         except NetBoxUnavailable:
-            self._told(operation, "breaker", 0.0)
+            self._report(operation, "breaker", 0.0)
             raise
-        began = self._clock.monotonic()
+        began = self.clock.monotonic()
         result = "cancelled"
         try:
             answer = await self._send(method, path, params, body, allowed, expected, if_match)
@@ -194,13 +191,13 @@ class Transport:
             result = _result(error)
             if result == "refused":
                 self.breaker.succeeded(ticket)
-            elif result != "crowded" and (result != "timeout" or allowed >= min(1.0, self._timeout)):
-                # A timeout says nothing about NetBox when the caller had hardly any time left.
+            elif result != "crowded" and (result != "timeout" or allowed >= min(1.0, self.settings.timeout_seconds)):
+                # A time-out after less than a second is the caller's, not NetBox's.
                 self.breaker.failed(ticket)
             raise
         finally:
             self.breaker.abandoned(ticket)
-            self._told(operation, result, self._clock.monotonic() - began)
+            self._report(operation, result, self.clock.monotonic() - began)
 
     async def _send(
         self,
@@ -220,18 +217,18 @@ class Transport:
                 asyncio.timeout(allowed),
                 self._session.request(
                     method,
-                    URL(self._base + path).with_query(params),
+                    URL(self.url + path).with_query(params),
                     data=None if body is None else json.dumps(body).encode(),
-                    headers=self._headers(body is not None, if_match),
+                    headers=self._headers(if_match),
                     allow_redirects=False,
                     trace_request_ctx=progress,
                 ) as response,
             ):
-                # Whatever is cut short for the log later, it must not be the token, should the answer repeat that.
+                # The log shows parts of the answer, which may repeat the token.
                 raw = (await _read(response)).replace(self._token.encode(), b"***")
         except TimeoutError:
             if progress.queued:
-                detail = f"no free connection within {allowed:.3g} s, all {self._connections} are in use"
+                detail = f"no free connection within {allowed:.3g} s, all {self.settings.connections} are in use"
                 raise ConnectionPoolExhausted(detail=detail, applied=False) from None
             what = "answer" if progress.sent else "connection"
             raise NetBoxUnavailable(
@@ -254,12 +251,11 @@ class Transport:
         )
         return replace(answer, etag=headers.get("ETag"))
 
-    def _headers(self, with_body: bool, if_match: str | None = None) -> dict[str, str]:
-        # Only tokens of version 2 begin so; NetBox itself looks at nothing else, proxies may look at the keyword.
+    def _headers(self, if_match: str | None = None) -> dict[str, str]:
+        # NetBox looks at the token only, a proxy may look at the keyword: tokens of version 2 begin with nbt_.
         keyword = "Bearer" if self._token.startswith("nbt_") else "Token"
-        headers = {"Authorization": f"{keyword} {self._token}"}
-        if with_body:
-            headers["Content-Type"] = "application/json"
+        # On a GET as well: without it, NetBox before 4.4 answers its own errors (500) with an HTML page.
+        headers = {"Authorization": f"{keyword} {self._token}", "Content-Type": "application/json"}
         if if_match is not None:
             headers["If-Match"] = if_match
         return headers
@@ -268,13 +264,13 @@ class Transport:
         """On one line, and without the token."""
         return shorten(text).replace(self._token, "***")
 
-    def _told(self, operation: str, result: str, seconds: float) -> None:
+    def _report(self, operation: str, result: str, seconds: float) -> None:
         if self._observe is not None:
             self._observe(operation, result, seconds)
 
 
 def _result(error: NetBoxError) -> str:
-    """How a failed request went, in the words of the telemetry."""
+    """The telemetry's name for a failure."""
     if not isinstance(error, NetBoxUnavailable) or (isinstance(error, NetBoxThrottled) and not error.applied):
         return "refused"
     if isinstance(error, ConnectionPoolExhausted):
@@ -285,22 +281,22 @@ def _result(error: NetBoxError) -> str:
 
 
 async def _note_queueing(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: Any) -> None:
-    """Called when a request begins to wait for one of the connections."""
+    """Called when a request starts to wait for a free connection."""
     context.trace_request_ctx.queued = True
 
 
 async def _note_connecting(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: Any) -> None:
-    """Called when it has waited."""
+    """Called when the wait for a free connection is over."""
     context.trace_request_ctx.queued = False
 
 
 async def _note_sending(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: Any) -> None:
-    """Called just before the first byte of a request leaves: from then on it may be carried out."""
+    """Called before the first byte of a request is sent: from then on NetBox may carry it out."""
     context.trace_request_ctx.sent = True
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
-    """The body, up to a limit that no answer of NetBox comes near. Raises NetBoxUnavailable above it."""
+    """The body. Raises NetBoxUnavailable above a size that no answer of NetBox comes near."""
     parts = []
     size = 0
     async for chunk in response.content.iter_any():

@@ -1,5 +1,5 @@
-"""The cache of zones and containers: loaded at start, refreshed in the background, kept in storage for a start without
-NetBox."""
+"""The cache of zones and containers: loaded at start, refreshed in the background, and kept in storage so that the
+service can start while NetBox is away."""
 
 from __future__ import annotations
 
@@ -22,36 +22,35 @@ log = logging.getLogger(__name__)
 Load = Callable[[], Awaitable[dict[str, Any] | None]]
 Save = Callable[[dict[str, Any]], Awaitable[None]]
 
-# NetBox does not answer, refuses (a token or a right is gone), or answers something that is not understood.
+# NetBox does not answer, refuses (a token or a right is gone), or its answer is not understood.
 Trouble = Literal["away", "refused", "odd"]
 
 MOST_PROBLEMS_LOGGED = 20
 
 
 class ZoneSource(Protocol):
-    """Where zones come from: NetBox's client."""
+    """What the cache loads the zones from: `zone_reader.ZoneReader`."""
 
     @property
     def url(self) -> str: ...
 
     async def choices(self, *, limit: float) -> list[str]: ...
 
-    async def containers(self, zone: str | None = None, *, limit: float) -> list[Container]: ...
+    async def containers(self, *, limit: float) -> list[Container]: ...
 
 
 class ZoneCache(Zones):
-    """One immutable snapshot at a time, replaced as a whole.
+    """Holds one immutable snapshot, which each load replaces as a whole.
 
-    A load that fails leaves the snapshot as it is. One that succeeds replaces it whatever it says, also when zones or
-    containers are gone, with a warning: NetBox judges every creation in a container anyway, but would accept a given
-    address outside of any container, so a container that may be gone must not be believed in. Who loses everything by a
-    right taken away gets clear refusals of new addresses; what is registered stays.
+    A load that fails leaves the snapshot as it is. A load that succeeds replaces it, also when zones or containers are
+    gone, with a warning. A container that may be gone must not stay: NetBox would accept a given address outside of
+    any container. If a lost right hides everything, new addresses are refused; what is registered stays.
 
-    `load`, `save`: the document in storage. `refresh_seconds`: time between refreshes in the background, up to a tenth
-    more as jitter. `pause_seconds`: the least time between two loads, whoever asks. `limit`: the longest that NetBox
-    may take for each of the two parts, in seconds.
+    `load`, `save`: the document in storage. `refresh_seconds`: time between refreshes in the background, plus a jitter
+    of up to a tenth. `pause_seconds`: the shortest time between two loads. `limit`: the longest time for each part of
+    a load, in seconds.
 
-    `source` says where the zones are from, `trouble` why the last load from NetBox failed; None where it did not.
+    `source` says where the snapshot is from. `trouble` says why the last load from NetBox failed, None if it did not.
     """
 
     def __init__(
@@ -77,24 +76,24 @@ class ZoneCache(Zones):
         self._snapshot: Snapshot | None = None
         self._loading: asyncio.Task[None] | None = None
         self._tried_at: float | None = None
-        self._told: frozenset[str] = frozenset()
+        self._logged: frozenset[str] = frozenset()
         self._failed = True
         self.source: Literal["netbox", "storage"] | None = None
         self.trouble: Trouble | None = None
 
     @property
     def loaded(self) -> bool:
-        """Whether there are zones to work with."""
+        """Whether there is a snapshot."""
         return self._snapshot is not None
 
     @property
     def loaded_at(self) -> datetime | None:
-        """When they were loaded from NetBox, by whichever process."""
+        """When the snapshot was loaded from NetBox, by this process or another."""
         return self._snapshot.loaded_at if self._snapshot else None
 
     @property
     def age_seconds(self) -> float | None:
-        """Seconds since then."""
+        """Seconds since `loaded_at`."""
         return max(0.0, (self._clock.now() - self._snapshot.loaded_at).total_seconds()) if self._snapshot else None
 
     @property
@@ -102,8 +101,8 @@ class ZoneCache(Zones):
         return self._snapshot.zones if self._snapshot else ()
 
     async def start(self) -> None:
-        """Load from storage, then from NetBox; with zones from storage, NetBox gets two seconds for that. Never fails:
-        `loaded` says whether it worked, and `run` goes on trying."""
+        """Load from storage, then from NetBox; with zones from storage, NetBox gets two seconds. A failure is logged:
+        `loaded` says whether there are zones, and `run` tries again."""
         await self._load_stored()
         try:
             await self._refresh(min(2.0, self._limit) if self.loaded else self._limit)
@@ -113,7 +112,7 @@ class ZoneCache(Zones):
                 log.warning("serving the zones that were loaded from NetBox at %s", self._snapshot.loaded_at)
 
     async def run(self) -> None:
-        """Refresh for ever, at `refresh_seconds`; sooner after a failure."""
+        """Refresh every `refresh_seconds`, sooner after a failure. Never returns."""
         while True:
             soon = self._pause_seconds * (3 if self.loaded else 1)
             seconds = min(soon, self._refresh_seconds) if self._failed else self._refresh_seconds
@@ -126,7 +125,7 @@ class ZoneCache(Zones):
                 log.exception("zones could not be refreshed")
 
     async def close(self) -> None:
-        """End a load that is under way."""
+        """Cancel a load that is under way."""
         if self._loading is not None:
             self._loading.cancel()
             await asyncio.wait([self._loading])
@@ -153,16 +152,13 @@ class ZoneCache(Zones):
         return self._snapshot.container_of(zone, address) if self._snapshot else None
 
     async def refresh(self) -> bool:
-        """As the contract says. Calls while a load is under way wait for that one.
-
-        Raises NetBoxError when it fails; the zones are then as they were.
-        """
+        """As the contract says. A call during a load waits for it. A failed load leaves the zones as they were."""
         return await self._refresh(self._limit)
 
     async def reload(self) -> None:
-        """Load from NetBox now, however short ago that was done.
+        """Load from NetBox now, without regard to `pause_seconds`.
 
-        Raises NetBoxError when it fails; the zones are then as they were.
+        Raises NetBoxError when the load fails; the zones are then as they were.
         """
         if self._loading is None:
             self._tried_at = None
@@ -176,7 +172,7 @@ class ZoneCache(Zones):
             self._tried_at = now
             self._loading = asyncio.create_task(self._load_from_netbox(limit))
             self._loading.add_done_callback(self._ended)
-        # Whoever is cancelled leaves the load to the others.
+        # A cancelled caller must not cancel the load of the others.
         await asyncio.shield(self._loading)
         return True
 
@@ -193,7 +189,7 @@ class ZoneCache(Zones):
         snapshot = Snapshot(choices, containers, self._clock.now())
         self._snapshot = snapshot
         self.source = "netbox"
-        self._tell(snapshot, before)
+        self._log_problems(snapshot, before)
         try:
             await self._save(snapshot.document(self._source.url))
         except StorageUnavailable as error:
@@ -212,8 +208,8 @@ class ZoneCache(Zones):
         else:
             self.source = "storage"
 
-    def _tell(self, snapshot: Snapshot, before: Snapshot | None) -> None:
-        """Log what is odd about the zones, once for as long as it stays so, and what they have lost."""
+    def _log_problems(self, snapshot: Snapshot, before: Snapshot | None) -> None:
+        """Log the problems of the zones, each once as long as it lasts, and what the zones have lost."""
         if not snapshot.zones:
             log.warning("NetBox has no zones (any more): every new registration will be refused")
         for zone in before.zones if before else ():
@@ -222,12 +218,12 @@ class ZoneCache(Zones):
                 if before and before.containers(zone, family) and not snapshot.containers(zone, family):
                     log.warning("zone %r has lost all its container prefixes for %s", zone, family)
         problems = snapshot.problems()
-        fresh = sorted((item for item in problems if item[1] not in self._told), key=lambda item: -item[0])
-        for level, text in fresh[:MOST_PROBLEMS_LOGGED]:
-            log.log(level, "%s", text)
+        fresh = sorted((one for one in problems if one.text not in self._logged), key=lambda one: -one.level)
+        for one in fresh[:MOST_PROBLEMS_LOGGED]:
+            log.log(one.level, "%s", one.text)
         if len(fresh) > MOST_PROBLEMS_LOGGED:
-            log.warning("and %d more such findings about the zones", len(fresh) - MOST_PROBLEMS_LOGGED)
-        self._told = frozenset(text for _, text in problems)
+            log.warning("and %d more problems with the zones", len(fresh) - MOST_PROBLEMS_LOGGED)
+        self._logged = frozenset(one.text for one in problems)
 
 
 def _trouble(error: BaseException | None) -> Trouble | None:

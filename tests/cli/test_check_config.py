@@ -22,8 +22,8 @@ from pymongo import MongoClient
 from ipam_lib.cli.checks import config_files
 from ipam_lib.config import ServerSection
 from ipam_lib.findings import Finding
-from ipam_lib.netbox.client import NetBoxSettings
-from ipam_lib.netbox.probe import NetBoxProbe
+from ipam_lib.netbox.endpoint import NetBoxSettings
+from ipam_lib.netbox.probe import NetBoxProbe, probe_transport
 from ipam_lib.storage import sqlite_file, sqlite_probe
 from ipam_lib.storage.mongo_probe import MongoProbe
 from ipam_lib.telemetry import splunk_probe
@@ -481,8 +481,8 @@ def test_a_netbox_that_is_away(installation: Installation) -> None:
 async def test_versions(version: str, status: str) -> None:
     async with wire_server() as wire:
         wire.then(answer(200, {"netbox-version": version}))
-        async with NetBoxProbe(NetBoxSettings(wire.url, TOKEN)) as probe:
-            found = [one async for one in probe.findings()]
+        async with probe_transport(NetBoxSettings(wire.url, TOKEN)) as transport:
+            found = [one async for one in NetBoxProbe(transport).findings()]
     [one] = [one for one in found if one.check == "netbox.version"]
     assert one.status == status
 

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ipam_lib.netbox.base import Container, Prefix
-from ipam_lib.netbox.client import NetBoxClient, NetBoxSettings
+from ipam_lib.netbox.client import NetBoxClient
+from ipam_lib.netbox.endpoint import NetBoxSettings
+from ipam_lib.netbox.transport import Transport
 from tests.support.clock import FakeClock
 from tests.support.wire import answer, cut, raw
 
@@ -51,7 +53,8 @@ async def client_for(url: str, *, clock: FakeClock | None = None, **options: Any
     """An open client; `options` as in NetBoxSettings, and `observe`."""
     observe = options.pop("observe", None)
     settings = NetBoxSettings(url, options.pop("token", TOKEN), **options)
-    async with NetBoxClient(settings, clock=clock or FakeClock(), rng=random.Random(3), observe=observe) as client:
+    transport = Transport(settings, clock=clock or FakeClock(), rng=random.Random(3), observe=observe)
+    async with NetBoxClient(transport) as client:
         yield client
 
 
@@ -80,8 +83,13 @@ def prefix_json(
 
 def page_json(*results: Any, more: bool = False) -> dict[str, Any]:
     """A page of a listing by id. `next` points where no client should go."""
-    following = "http://192.0.2.1/api/ipam/prefixes/?start=1" if more else None
-    return {"count": None, "next": following, "previous": None, "results": list(results)}
+    following = "http://192.0.2.1/api/ipam/prefixes/?offset=1000" if more else None
+    return {"count": len(results) + more, "next": following, "previous": None, "results": list(results)}
+
+
+async def read(client: NetBoxClient) -> list[Prefix]:
+    """A read, repeated while NetBox is unavailable."""
+    return await client.get_many([1], limit=LIMIT)
 
 
 async def create(client: NetBoxClient) -> Prefix:

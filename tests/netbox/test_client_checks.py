@@ -10,6 +10,7 @@ from ipam_lib.errors import (
     NetBoxRejected,
     NetBoxUnavailable,
 )
+from ipam_lib.netbox.paging import READINGS_OF_A_PAGE
 from tests.netbox.clients import (
     GLOBAL6,
     INET,
@@ -93,15 +94,14 @@ async def test_filters_are_applied_once_more(wire: WireServer, caplog: pytest.Lo
             prefix_json(7, "192.0.2.0/24", status="container", zone=None),
         ),
     )
-    wire.then(*[everything] * 7)
+    wire.then(*[everything] * 6)
     async with client_for(wire.url) as client:
         assert [one.id for one in await client.covering(INET, "83.118.168.7", limit=LIMIT)] == [1, 2]
         assert [one.id for one in await client.find_by_uuid([UUID], limit=LIMIT)] == [2]
         assert "filter logic" in caplog.text
         assert [one.id for one in await client.get_many([4, 5, 99], limit=LIMIT)] == [4, 5]
         assert [one.id for one in await client.list_prefixes(INET, after=0, limit=LIMIT)] == [2, 4]
-        assert [one.id for one in await client.containers(limit=LIMIT)] == [1, 6]
-        assert [one.id for one in await client.containers("other", limit=LIMIT)] == [6]
+        assert [one.id for one in await client.zone_reader.containers(limit=LIMIT)] == [1, 6]
         caplog.clear()
         await client.find_by_uuid([UUID], limit=LIMIT)
         assert not caplog.records, "told once"
@@ -109,7 +109,7 @@ async def test_filters_are_applied_once_more(wire: WireServer, caplog: pytest.Lo
 
 async def test_the_queries_are_those_that_netbox_was_seen_to_answer(wire: WireServer) -> None:
     wire.then(*[answer(200, page_json())] * 6)
-    paging = [("start", "0"), ("limit", "1000")]
+    paging = [("id__gte", "0"), ("ordering", "id"), ("limit", "1000")]
     fields = ("fields", "id,prefix,vrf,status,custom_fields")
     async with client_for(wire.url) as client:
         await client.covering(INET, "83.118.168.7", limit=LIMIT)
@@ -117,17 +117,16 @@ async def test_the_queries_are_those_that_netbox_was_seen_to_answer(wire: WireSe
         await client.find_by_uuid([UUID, OTHER, UUID], limit=LIMIT)
         await client.get_many([3, 2, 3], limit=LIMIT)
         await client.list_prefixes(INET, after=41, limit=LIMIT)
-        await client.containers(limit=LIMIT)
+        await client.zone_reader.containers(limit=LIMIT)
     assert {one.path for one in wire.received} == {"/api/ipam/prefixes/"}
     assert [one.query for one in wire.received] == [
         [("contains", "83.118.168.7/32"), ("vrf_id", "1"), fields, *paging],
         [("contains", "2a03:f40:1::7/128"), ("vrf_id", "null"), fields, *paging],
         [("cf_k8s_uuid", UUID), ("cf_k8s_uuid", OTHER), fields, *paging],
         [("id", "3"), ("id", "2"), fields, *paging],
-        [("within", "83.118.168.0/24"), ("vrf_id", "1"), fields, ("start", "42"), ("limit", "1000")],
+        [("within", "83.118.168.0/24"), ("vrf_id", "1"), fields, ("id__gte", "42"), *paging[1:]],
         [
             ("status", "container"),
-            ("cf_k8s_zone__empty", "false"),
             ("fields", "id,prefix,vrf,status,custom_fields,tenant,role"),
             *paging,
         ],
@@ -156,13 +155,7 @@ async def test_pages_are_followed_by_id_and_never_to_another_host(wire: WireServ
     )
     async with client_for(wire.url) as client:
         assert [one.id for one in await client.find_by_uuid([UUID], limit=LIMIT)] == [3, 9, 10]
-    assert [dict(one.query)["start"] for one in wire.received] == ["0", "4", "10"]
-
-
-async def test_an_empty_page_ends_a_listing_whatever_next_says(wire: WireServer) -> None:
-    wire.then(answer(200, page_json(more=True)))
-    async with client_for(wire.url) as client:
-        assert await client.find_by_uuid([UUID], limit=LIMIT) == []
+    assert [dict(one.query)["id__gte"] for one in wire.received] == ["0", "4", "10"]
 
 
 async def test_a_page_with_nothing_of_ours_is_not_taken_for_the_end(wire: WireServer) -> None:
@@ -175,23 +168,42 @@ async def test_a_page_with_nothing_of_ours_is_not_taken_for_the_end(wire: WireSe
 
 
 @pytest.mark.parametrize(
-    "body",
+    "page",
     [
-        {"count": 1, "next": None, "previous": None, "results": [prefix_json(3, "9.9.9.9/32")]},
-        {"count": 1, "next": None, "previous": None, "results": [prefix_json(9, "9.9.9.9/32")]},
         page_json(prefix_json(3, "9.9.9.9/32")),
+        page_json(prefix_json(9, "9.9.9.9/32"), prefix_json(8, "9.9.9.8/32")),
+        page_json(prefix_json(9, "9.9.9.9/32"), prefix_json(9, "9.9.9.9/32")),
+        page_json(more=True),
+        page_json(prefix_json(9, "9.9.9.9/32")) | {"count": 2},
+        page_json(prefix_json(9, "9.9.9.9/32"), more=True) | {"count": 1},
     ],
+    ids=["below", "descending", "repeated", "empty", "ends early", "goes on"],
 )
-async def test_a_netbox_that_does_not_page_by_id_is_refused(wire: WireServer, body: Any) -> None:
-    wire.then(answer(200, body))
+async def test_a_listing_that_contradicts_itself_is_never_taken_for_the_whole(wire: WireServer, page: Any) -> None:
+    wire.then(*[answer(200, page)] * READINGS_OF_A_PAGE)
     async with client_for(wire.url) as client:
-        with pytest.raises(NetBoxRejected) as caught:
+        with pytest.raises(NetBoxUnavailable) as caught:
             await client.list_prefixes(INET, after=7, limit=LIMIT)
-    assert "4.6" in caught.value.detail
+    assert "list_prefixes: NetBox's answer does not fit the request" in caught.value.detail
+
+
+async def test_a_page_during_which_a_row_went_is_read_again(wire: WireServer) -> None:
+    row = prefix_json(9, "83.118.168.9/32")
+    wire.then(answer(200, page_json(row) | {"count": 2}), answer(200, page_json(row)))
+    async with client_for(wire.url) as client:
+        assert [one.id for one in await client.list_prefixes(INET, after=7, limit=LIMIT)] == [9]
+
+
+@pytest.mark.parametrize("count", [1, None], ids=["a row came meanwhile", "NetBox does not count"])
+async def test_a_page_with_all_rows_is_the_end(wire: WireServer, count: int | None) -> None:
+    rows = [prefix_json(9, "83.118.168.9/32"), prefix_json(10, "83.118.168.10/32")]
+    wire.then(answer(200, page_json(*rows) | {"count": count}))
+    async with client_for(wire.url) as client:
+        assert [one.id for one in await client.list_prefixes(INET, after=7, limit=LIMIT)] == [9, 10]
 
 
 async def test_an_endless_listing_ends(wire: WireServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ipam_lib.netbox.client_read.MOST_PAGES", 3)
+    monkeypatch.setattr("ipam_lib.netbox.paging.MOST_PAGES", 3)
     wire.then(*[answer(200, page_json(prefix_json(9 + n, "9.9.9.9/32"), more=True)) for n in range(3)])
     async with client_for(wire.url) as client:
         with pytest.raises(NetBoxUnavailable):
@@ -208,6 +220,7 @@ async def test_an_endless_listing_ends(wire: WireServer, monkeypatch: pytest.Mon
         {"results": {}},
         {"results": []},
         {"results": [], "count": None},
+        page_json() | {"count": "many"},
         page_json(7),
         page_json({"id": 7}),
         page_json(prefix_json(7, "9.9.9.9/32", vrf=None) | {"vrf": 3}),
@@ -223,18 +236,14 @@ async def test_json_of_the_wrong_shape(wire: WireServer, body: Any) -> None:
             await client.get_many([7], limit=LIMIT)
 
 
-async def test_status_and_choices_of_the_wrong_shape(wire: WireServer) -> None:
+async def test_choices_of_the_wrong_shape(wire: WireServer) -> None:
     async with client_for(wire.url) as client:
-        for body in ([], {}, {"netbox-version": 4}):
-            wire.then(answer(200, body))
-            with pytest.raises(NetBoxUnavailable):
-                await client.status(limit=LIMIT)
         for extra in (None, {}, ["inet"], [[]], [[7, "seven"]]):
             item = {"name": "k8s_zone_choices", "extra_choices": extra}
             wire.then(answer(200, {"count": 1, "next": None, "results": [item]}))
             with pytest.raises(NetBoxUnavailable):
-                await client.choices(limit=LIMIT)
+                await client.zone_reader.choices(limit=LIMIT)
         wire.then(answer(200, {"count": 0, "next": None, "results": [{"name": "other", "extra_choices": []}]}))
         with pytest.raises(NetBoxRejected) as caught:
-            await client.choices(limit=LIMIT)
+            await client.zone_reader.choices(limit=LIMIT)
         assert "k8s_zone_choices" in caught.value.detail

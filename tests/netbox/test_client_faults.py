@@ -14,7 +14,9 @@ from ipam_lib.errors import (
     NetBoxUnavailable,
 )
 from ipam_lib.netbox import transport
-from ipam_lib.netbox.client import NetBoxClient, NetBoxSettings
+from ipam_lib.netbox.client import NetBoxClient
+from ipam_lib.netbox.endpoint import NetBoxSettings
+from ipam_lib.netbox.transport import Transport
 from tests.netbox.clients import (
     BROKEN,
     GONE,
@@ -29,6 +31,7 @@ from tests.netbox.clients import (
     create,
     page_json,
     prefix_json,
+    read,
 )
 from tests.support.clock import FakeClock
 from tests.support.wire import WireServer, answer, cut, jump_loop_time
@@ -224,7 +227,7 @@ async def test_a_connection_that_is_never_ready_did_surely_not_happen() -> None:
 
 
 async def test_a_closed_client_says_so() -> None:
-    client = NetBoxClient(NetBoxSettings("http://127.0.0.1:9", TOKEN), clock=FakeClock())
+    client = NetBoxClient(Transport(NetBoxSettings("http://127.0.0.1:9", TOKEN), clock=FakeClock()))
     await client.close()
     with pytest.raises(NetBoxUnavailable) as caught:
         await create(client)
@@ -239,7 +242,7 @@ async def test_the_token_is_never_shown(wire: WireServer, caplog: pytest.LogCapt
     settings = NetBoxSettings(wire.url, TOKEN)
     async with client_for(wire.url) as client:
         shown = [repr(settings), repr(client)]
-        for call in (lambda: create(client), lambda: create(client), lambda: client.status(limit=LIMIT)):
+        for call in (lambda: create(client), lambda: create(client), lambda: read(client)):
             with pytest.raises((NetBoxRejected, NetBoxUnavailable)) as caught:
                 await call()
             shown += [caught.value.detail, caught.value.message, repr(caught.value)]

@@ -70,7 +70,7 @@ async def test_lists_a_container_in_pages(world: World) -> None:
     bodies = [{"prefix": f"10.80.{n // 250}.{n % 250}/32", "vrf": 1} for n in range(1203)]
     made = world.admin("POST", "/api/ipam/prefixes/", bodies)
     world.admin("POST", "/api/ipam/prefixes/", {"prefix": "10.80.9.9/32", "vrf": 2})
-    [container] = [one for one in await world.client.containers(limit=LIMIT) if one.id == parent["id"]]
+    [container] = [one for one in await world.client.zone_reader.containers(limit=LIMIT) if one.id == parent["id"]]
     seen: list[int] = []
     while page := await world.client.list_prefixes(container, after=seen[-1] if seen else 0, limit=LIMIT):
         assert [one.id for one in page] == sorted(one.id for one in page)

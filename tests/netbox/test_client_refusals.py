@@ -22,6 +22,7 @@ from tests.netbox.clients import (
     Observed,
     client_for,
     create,
+    read,
 )
 from tests.support.wire import WireServer, answer
 
@@ -136,9 +137,9 @@ async def test_a_redirect_and_a_html_page_tell_what_to_look_at(wire: WireServer)
     )
     async with client_for(wire.url) as client:
         with pytest.raises(NetBoxRejected) as redirected:
-            await client.status(limit=LIMIT)
+            await read(client)
         with pytest.raises(NetBoxRejected) as lost:
-            await client.status(limit=LIMIT)
+            await read(client)
     assert "https://nb.example.com/" in redirected.value.detail
     assert "netbox.url" in redirected.value.detail
     assert "Page Not Found | NetBox" in lost.value.detail

@@ -11,7 +11,8 @@ from ipam_lib.errors import (
     NetBoxRejected,
     NetBoxUnavailable,
 )
-from ipam_lib.netbox.client import NetBoxClient, NetBoxSettings
+from ipam_lib.netbox.endpoint import NetBoxSettings
+from ipam_lib.netbox.transport import Transport
 from tests.netbox.clients import (
     GLOBAL6,
     INET,
@@ -25,6 +26,7 @@ from tests.netbox.clients import (
     create,
     page_json,
     prefix_json,
+    read,
 )
 from tests.support.wire import WireServer, answer, cut
 
@@ -64,7 +66,7 @@ async def test_a_new_token_counts_from_the_next_request_on(wire: WireServer) -> 
 @pytest.mark.parametrize("token", ["", " \n", "two words", "line\nbreak", "blåbær"])
 def test_what_can_be_no_token_is_refused_without_showing_it(token: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        NetBoxClient(NetBoxSettings("http://netbox.example.com", token))
+        Transport(NetBoxSettings("http://netbox.example.com", token))
     assert not token.strip() or token not in str(caught.value)
 
 
@@ -82,7 +84,7 @@ def test_what_can_be_no_token_is_refused_without_showing_it(token: str) -> None:
 )
 def test_an_unusable_url_is_a_configuration_error(url: str) -> None:
     with pytest.raises(ConfigError, match=r"netbox\.url"):
-        NetBoxClient(NetBoxSettings(url, TOKEN))
+        Transport(NetBoxSettings(url, TOKEN))
 
 
 def test_an_unusable_ca_file_is_a_configuration_error(tmp_path: Any) -> None:
@@ -90,16 +92,16 @@ def test_an_unusable_ca_file_is_a_configuration_error(tmp_path: Any) -> None:
     garbage.write_text("garbage")
     for path in (garbage, tmp_path / "absent.pem"):
         with pytest.raises(ConfigError, match=r"netbox\.ca_file"):
-            NetBoxClient(NetBoxSettings("https://nb", TOKEN, ca_file=path))
+            Transport(NetBoxSettings("https://nb", TOKEN, ca_file=path))
 
 
 @pytest.mark.parametrize("prefix", ["", "/", "/netbox", "/netbox/"])
 async def test_a_path_prefix_with_or_without_slash(wire: WireServer, prefix: str) -> None:
-    wire.then(answer(200, {"netbox-version": "4.6.8"}))
+    wire.then(answer(200, page_json()))
     async with client_for(wire.url + prefix) as client:
-        assert (await client.status(limit=LIMIT))["netbox-version"] == "4.6.8"
-        assert client.url == wire.url + prefix.rstrip("/") + "/"
-    assert wire.received[0].path == prefix.rstrip("/") + "/api/status/"
+        assert await read(client) == []
+        assert client.zone_reader.url == wire.url + prefix.rstrip("/") + "/"
+    assert wire.received[0].path == prefix.rstrip("/") + "/api/ipam/prefixes/"
 
 
 async def test_proxies_of_the_environment_are_not_used(wire: WireServer, monkeypatch: pytest.MonkeyPatch) -> None:

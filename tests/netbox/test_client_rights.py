@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from ipam_lib.errors import NetBoxRejected, NetBoxUnavailable
-from netbox_simulator import Fault
-from tests.netbox.clients import LIMIT, TOKEN, UUID, client_for
+from tests.netbox.clients import LIMIT, TOKEN, UUID, client_for, read
 from tests.netbox.world import World, numbered
+from tests.support.netbox_faults import Fault
 
 # Rights.
 
@@ -35,8 +35,7 @@ async def test_a_user_with_the_documented_rights_can_do_everything(world: World)
         extras__customfieldchoiceset=["view"],
     )
     async with client_for(world.url, token=SERVICE, constraint_tag="vitistack") as client:
-        await client.status(limit=LIMIT)
-        assert await client.choices(limit=LIMIT)
+        assert await client.zone_reader.choices(limit=LIMIT)
         made = await client.create_next(inet, uuid=UUID, limit=LIMIT)
         assert await client.assign(made.id, numbered(2), limit=LIMIT)
         await client.delete_many([made.id], limit=LIMIT)
@@ -50,7 +49,7 @@ async def test_without_the_right_to_view_tags_nothing_is_created(world: World) -
             await client.create_next(inet, uuid=UUID, limit=LIMIT)
         assert "permission" in caught.value.detail
         with pytest.raises(NetBoxRejected):
-            await client.choices(limit=LIMIT)
+            await client.zone_reader.choices(limit=LIMIT)
 
 
 async def test_a_user_limited_to_the_tag(world: World) -> None:
@@ -102,7 +101,7 @@ async def test_a_revoked_token(world: World) -> None:
         world.client.find_by_uuid([UUID], limit=LIMIT),
         world.client.delete_many([1, 2, 3], limit=LIMIT),
         world.client.assign(1, UUID, limit=LIMIT),
-        world.client.status(limit=LIMIT),
+        read(world.client),
     ):
         with pytest.raises(NetBoxRejected) as caught:
             await call
@@ -125,7 +124,7 @@ async def test_after_a_lost_reply_the_uuid_tells_what_happened(world: World, act
             lambda uuid: world.client.create_exact(inet, "83.118.168.99", uuid=uuid, limit=LIMIT),
         )
     ):
-        world.simulator.faults.add(Fault(action, method="POST", applied=applied))
+        world.faults.add(Fault(action, method="POST", applied=applied))
         with pytest.raises(NetBoxUnavailable) as caught:
             await create(numbered(number))
         assert caught.value.applied
@@ -137,11 +136,11 @@ async def test_reads_and_deletions_outlive_two_faults_each(world: World) -> None
     inet = await world.container("inet")
     made = await world.client.create_next_many(inet, [numbered(n) for n in range(3)], limit=LIMIT)
     for action in ("html", "garbage", "disconnect"):
-        world.simulator.faults.add(Fault(action, method="GET", times=2))
+        world.faults.add(Fault(action, method="GET", times=2))
         assert len(await world.client.get_many([one.id for one in made], limit=LIMIT)) == 3
-    world.simulator.faults.add(Fault("html", method="PATCH", times=2, applied="before"))
+    world.faults.add(Fault("html", method="PATCH", times=2, applied="before"))
     assert await world.client.assign(made[0].id, UUID, limit=LIMIT)
-    world.simulator.faults.add(Fault("disconnect", method="DELETE", times=2, applied="before"))
+    world.faults.add(Fault("disconnect", method="DELETE", times=2, applied="before"))
     before = world.count()
     await world.client.delete_many([one.id for one in made], limit=LIMIT)
     assert world.count() == before - 3

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ipam_lib.errors import NetBoxError, NetBoxRejected, NetBoxUnavailable
@@ -128,16 +128,10 @@ def test_every_recorded_prefix_is_read() -> None:
 
 
 def test_every_recorded_page_is_read() -> None:
-    by_id = 0
     for exchange in EVERYTHING:
         body = exchange.response.get("json")
         if isinstance(body, dict) and "results" in body:
-            items, more, paged_by_id = payloads.page(body)
-            assert items == body["results"]
-            assert more == bool(body["next"])
-            assert paged_by_id == ("start=" in exchange.request["path"])
-            by_id += paged_by_id
-    assert by_id >= 2
+            assert payloads.page(body) == payloads.Page(body["results"], bool(body["next"]), body["count"])
 
 
 def test_the_recorded_choice_set() -> None:
@@ -153,6 +147,7 @@ json_values = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(
     status=st.integers(200, 599),
     content_type=st.sampled_from(["application/json", "text/html; charset=utf-8", "", "text/plain"]),
@@ -174,6 +169,7 @@ def test_any_answer_means_something(
         assert "\n" not in outcome.detail
 
 
+@settings(deadline=None)
 @given(json_values)
 def test_any_json_is_read_or_a_mismatch(value: Any) -> None:
     for read in (payloads.prefix, payloads.container, payloads.page, payloads.choices, payloads.from_document):

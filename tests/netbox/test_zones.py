@@ -15,9 +15,9 @@ import pytest
 from ipam_lib.errors import NetBoxRejected, NetBoxUnavailable, StorageUnavailable, UnknownZone
 from ipam_lib.netbox.base import Container
 from ipam_lib.netbox.zones import ZoneCache
-from netbox_simulator import Fault
 from tests.netbox.world import World
 from tests.support.clock import EPOCH, FakeClock
+from tests.support.netbox_faults import Fault
 
 INET = Container(1, "83.118.168.0/24", "ipv4", "inet", 1, custom_fields={"infra": "prod"})
 INET6 = Container(2, "2a03:f40:1::/64", "ipv6", "inet", 1)
@@ -378,7 +378,7 @@ async def test_a_wall_clock_that_was_set_back_makes_no_negative_age(zones: ZoneC
 
 
 async def test_with_the_client_and_the_simulator(world: World, document: Document, clock: FakeClock) -> None:
-    zones = cache(world.client, document, clock)
+    zones = cache(world.client.zone_reader, document, clock)
     await zones.start()
     assert list(zones.names) == ["inet", "tiny", "global"]
     assert [one.prefix for one in zones.containers("inet", "ipv6")] == ["2a0d:a00::/64"]
@@ -390,9 +390,9 @@ async def test_with_the_client_and_the_simulator(world: World, document: Documen
     assert await zones.refresh()
     assert zones.container_of("inet", "83.118.168.200") is None
     assert zones.container_of("tiny", "83.118.168.200") is not None
-    world.simulator.faults.add(Fault("html", times=100))
+    world.faults.add(Fault("html", times=100))
     clock.advance(3600)
-    later = cache(world.client, document, clock)
+    later = cache(world.client.zone_reader, document, clock)
     await later.start()
     assert (later.source, later.age_seconds) == ("storage", 3600.0)
     assert later.container_of("tiny", "83.118.168.200") is not None

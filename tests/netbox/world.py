@@ -8,8 +8,9 @@ from typing import Any
 
 from ipam_lib.netbox.base import Container
 from ipam_lib.netbox.client import NetBoxClient
-from netbox_simulator import SIMULATOR, NetBoxModel, Simulator, create_app, sample_model, serve
+from netbox_simulator import SIMULATOR, Simulator, create_app, sample_model, serve
 from tests.netbox.clients import LIMIT, TOKEN, client_for
+from tests.support.netbox_faults import Faults, add_controls
 
 ZONES: dict[str, dict[str, list[Any]]] = {
     "inet": {"ipv4": ["83.118.168.0/24"], "ipv6": ["2a0d:a00::/64"]},
@@ -21,9 +22,10 @@ ZONES: dict[str, dict[str, list[Any]]] = {
 class World:
     """A simulator over HTTP, and a client of it."""
 
-    def __init__(self, model: NetBoxModel, simulator: Simulator, url: str, client: NetBoxClient) -> None:
-        self.model = model
+    def __init__(self, simulator: Simulator, faults: Faults, url: str, client: NetBoxClient) -> None:
+        self.model = simulator.model
         self.simulator = simulator
+        self.faults = faults
         self.url = url
         self.client = client
 
@@ -37,8 +39,8 @@ class World:
         return self.admin("GET", f"/api/ipam/prefixes/{prefix_id}/")
 
     async def container(self, zone: str, family: str = "ipv4") -> Container:
-        found = await self.client.containers(zone, limit=LIMIT)
-        return next(one for one in found if one.ip_family == family)
+        found = await self.client.zone_reader.containers(limit=LIMIT)
+        return next(one for one in found if (one.zone, one.ip_family) == (zone, family))
 
     def count(self) -> int:
         return len(self.model.state.prefixes.rows)
@@ -52,6 +54,7 @@ def numbered(number: int) -> str:
 async def simulated_world() -> AsyncIterator[World]:
     """One with the zones above, served while the context lasts."""
     model = sample_model(ZONES)
-    app = create_app(model, tokens=[TOKEN])
+    faults = Faults()
+    app = add_controls(create_app(model, tokens=[TOKEN]), faults)
     async with serve(app) as url, client_for(url, constraint_tag="vitistack") as client:
-        yield World(model, app[SIMULATOR], url, client)
+        yield World(app[SIMULATOR], faults, url, client)

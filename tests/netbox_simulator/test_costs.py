@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netbox_simulator import Costs, Faults, NetBoxModel, Simulator, make_request, sample_model
+from netbox_simulator import Costs, NetBoxModel, Simulator, make_request, sample_model
 from netbox_simulator.costs import ALLOCATED, AT_ONCE, AVAILABLE, CREATED, grown, interpolate
 from netbox_simulator.state import PREFIX, Prefix
 from tests.support.virtual_loop import VirtualLoop
@@ -148,7 +148,7 @@ async def test_the_wire_waits_as_long_as_the_model_says() -> None:
         slept.append(seconds)
 
     model = netbox()
-    simulator = Simulator(model, Faults(), 3.0, sleep, costs=Costs(model, time_scale=0.5))
+    simulator = Simulator(model, 3.0, sleep, costs=Costs(model, time_scale=0.5))
     for method, path, body in (("GET", free(model), None), ("POST", free(model), ONE)):
         answer = await simulator.answer(make_request(method, path, headers=HEADERS, body=body))
         assert answer.status < 300
@@ -158,7 +158,7 @@ async def test_the_wire_waits_as_long_as_the_model_says() -> None:
 def served(requests_of_a_client: list[tuple[str, str, Any]], model: NetBoxModel, clients: int) -> tuple[float, Asked]:
     """How long these clients take together, each sending its requests one after the other; and what was slept."""
     asked = Asked()
-    simulator = Simulator(model, Faults(), 0.0, asked.sleep, costs=Costs(model))
+    simulator = Simulator(model, 0.0, asked.sleep, costs=Costs(model))
     loop = VirtualLoop()
 
     async def client() -> None:

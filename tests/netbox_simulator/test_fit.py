@@ -104,6 +104,7 @@ for case in (TestFirstFit4, TestFirstFit6):
     case.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 255), st.integers(24, 32)), max_size=20), st.integers(0, 255))
 def test_around_and_within_are_each_other(blocks: list[tuple[int, int]], address: int) -> None:
     """What lies around a host is what has it within, each as often as it was put in."""

@@ -32,7 +32,7 @@ class Bulk:
         self.server = NetBoxServer({"inet": {"ipv4": ["10.0.0.0/16"]}}, self.clock)
         self.store = Watched(backend.store(), loop)
         self.netbox = Watched(self.server.client(self.clock))
-        self.zones = ZoneCache(self.netbox, clock=self.clock, load=_nothing, save=_kept_nowhere)
+        self.zones = ZoneCache(self.netbox.zone_reader, clock=self.clock, load=_nothing, save=_kept_nowhere)
         self.most_in_memory: Counter[type[Any]] = Counter()
 
     def registration(self, number: int) -> Registration:

@@ -64,7 +64,7 @@ async def test_what_a_cleanup_that_was_interrupted_left_is_told_when_it_is_done(
     world.server.fault("status", status=503, times=1000)
     await world.registry.release_expired()
     assert [line[0] for line in told(caplog)][-1] == "192.0.2.0/32 of zone inet: expired for a"
-    world.server.simulator.faults.clear()
+    world.server.faults.clear()
     await asyncio.sleep(120)
     told(caplog)
     await world.registry.release_expired()

@@ -134,7 +134,7 @@ async def test_a_netbox_that_is_half_up_is_no_reason_to_lose_anything(world: Wor
         await world.register("b")
     assert refused.value.status == 503
     assert await world.register("a") == FIRST
-    world.server.simulator.faults.clear()
+    world.server.faults.clear()
     await asyncio.sleep(60)
     assert await world.registry.register(request("b")) == Registered(SECOND, created=True)
     await world.settled()

@@ -8,7 +8,7 @@ import pytest
 
 from ipam_lib.models import Registration
 from ipam_lib.netbox.base import Prefix
-from ipam_lib.netbox.client_read import PAGE
+from ipam_lib.netbox.paging import PAGE
 from ipam_lib.registry import DriftKind, drift
 from ipam_lib.registry.drift import Drift, DriftHistory
 from tests.registry.bulk import BATCH, Bulk

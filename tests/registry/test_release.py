@@ -250,7 +250,7 @@ async def test_one_that_cannot_be_deleted_does_not_stop_the_others(world: World)
     assert (await world.only()).address == SECOND
     assert [one.id for one in world.prefixes] == [stuck]
     assert await world.registry.release_expired() == ReleaseReport(failed=1)
-    world.server.simulator.faults.clear()
+    world.server.faults.clear()
     assert await world.registry.release_expired() == ReleaseReport(released=1)
     await world.nothing()
 

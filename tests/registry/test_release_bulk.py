@@ -16,7 +16,7 @@ async def test_all_but_the_one_that_cannot_be_deleted(bulk: Bulk) -> None:
     [stuck] = [one for one in bulk.server.prefixes.values() if one.prefix == "10.0.1.77/32"]
     for options in ({"contains": f'"id": {stuck.id},'}, {"path": f"/api/ipam/prefixes/{stuck.id}/"}):
         bulk.server.fault("status", method="DELETE", status=403, times=1000, **options)
-    calls_before = sum(bulk.server.calls.values()) + bulk.server.simulator.faults.hit
+    calls_before = sum(bulk.server.calls.values()) + bulk.server.faults.hit
 
     report = await registry.release_expired()
 
@@ -25,12 +25,12 @@ async def test_all_but_the_one_that_cannot_be_deleted(bulk: Bulk) -> None:
     [left] = await bulk.store.unseen("find_states", {State.RELEASING}, after=None, limit=10)
     assert left.address == stuck.prefix
     # The page with the stuck one: its bulk fails, each prefix goes by itself, then each registration is looked at.
-    calls = sum(bulk.server.calls.values()) + bulk.server.simulator.faults.hit - calls_before
+    calls = sum(bulk.server.calls.values()) + bulk.server.faults.hit - calls_before
     assert calls <= CALLS_OF_A_PAGE * (bulk.services // BATCH) + BATCH + CALLS_OF_A_PAGE * BATCH
     # The page that was read, and those that come of it by compare-and-set; not those before.
     assert 0 < bulk.most_in_memory[Registration] <= 3 * BATCH
     assert await registry.release_expired() == ReleaseReport(failed=1)
 
-    bulk.server.simulator.faults.clear()
+    bulk.server.faults.clear()
     assert await registry.release_expired() == ReleaseReport(released=1)
     assert bulk.server.prefixes == {}

@@ -80,7 +80,9 @@ class World:
         self.clock = VirtualClock(loop)
         self.netbox = Watched(server.client(self.clock))
         self.usual: dict[str, Any] = {"longest_request": LONGEST_REQUEST, "netbox_call": NETBOX_CALL, "batch": 5}
-        self.zones = ZoneCache(self.netbox, clock=self.clock, load=_nothing, save=_kept_nowhere, rng=Random(0))
+        self.zones = ZoneCache(
+            self.netbox.zone_reader, clock=self.clock, load=_nothing, save=_kept_nowhere, rng=Random(0)
+        )
         self.registry = self.instance()
         self._numbers = itertools.count(1)
 

@@ -10,6 +10,7 @@ import pytest
 
 import netbox_simulator
 from tests.storm.proxy import FATES, STORMY, FaultProxy
+from tests.support.netbox_faults import add_controls
 from tests.support.processes import TOKEN
 
 HEADERS = {"Authorization": f"Token {TOKEN}"}
@@ -18,7 +19,7 @@ NEW = {"prefix": "83.118.168.7/32", "status": "active"}
 
 @pytest.fixture
 async def proxy() -> AsyncIterator[FaultProxy]:
-    app = netbox_simulator.create_app(netbox_simulator.sample_model(), tokens=[TOKEN])
+    app = add_controls(netbox_simulator.create_app(netbox_simulator.sample_model(), tokens=[TOKEN]))
     async with (
         netbox_simulator.serve(app) as url,
         FaultProxy(url, seconds=0.01, late_seconds=0.02).listening() as proxy,

@@ -57,6 +57,8 @@ class Process:
         script: Sequence[str] = PROGRAM,
     ) -> None:
         watched = ["-m", "tests.support.blocking"] if LASTING.intersection(arguments) else []
+        if "simulate-netbox" in arguments:
+            watched = ["-m", "tests.support.netbox_faults"]
         environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), **(env or {})}
         environment.pop("IPAM_CONFIG", None) if "IPAM_CONFIG" not in (env or {}) else None
         command = [sys.executable, "-W", "error", *watched, *script, *arguments]

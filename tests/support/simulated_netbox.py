@@ -22,12 +22,13 @@ from ipam_lib.errors import NetBoxUnavailable
 from ipam_lib.models import IPFamily
 from ipam_lib.netbox import payloads
 from ipam_lib.netbox.base import Container, Prefix
-from ipam_lib.netbox.breaker import Breaker
-from ipam_lib.netbox.client import NetBoxClient, NetBoxSettings
-from ipam_lib.netbox.client_read import PREFIXES
+from ipam_lib.netbox.client import NetBoxClient
+from ipam_lib.netbox.endpoint import NetBoxSettings
+from ipam_lib.netbox.prefix_reader import PREFIXES
 from ipam_lib.netbox.responses import NetBoxResponse, understand
 from ipam_lib.netbox.transport import Params, Transport
-from netbox_simulator import Fault, Faults, Request, Response, Simulator, Zones, make_request, sample_model
+from netbox_simulator import Request, Response, Simulator, Zones, make_request, sample_model
+from tests.support.netbox_faults import Fault, Faults, FaultySimulator
 
 TOKEN = "0123456789abcdef0123456789abcdef01234567"
 URL = "http://netbox.invalid"
@@ -58,11 +59,13 @@ class NetBoxServer:
     seed: int = 0
     reachable: bool = True
     simulator: Simulator = field(init=False)
+    faults: Faults = field(init=False)
     _under_way: set[asyncio.Task[Response]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         model = sample_model(self.zones, tokens=[TOKEN], now=self.clock.now, rng=random.Random(self.seed))
-        self.simulator = Simulator(model, Faults(), 0.0, asyncio.sleep)
+        self.simulator = Simulator(model)
+        self.faults = Faults()
 
     @property
     def calls(self) -> dict[str, int]:
@@ -71,7 +74,7 @@ class NetBoxServer:
 
     def fault(self, action: str, **options: Any) -> None:
         """Have one more thing go wrong; see `Fault`."""
-        self.simulator.faults.add(Fault(action, **options))
+        self.faults.add(Fault(action, **options))
 
     def client(self, clock: Clock, rng: random.Random | None = None, **settings: Any) -> SimulatedNetBox:
         """One more client of it, as an instance of the service has one; to be opened."""
@@ -132,14 +135,13 @@ class NetBoxServer:
         if not self.reachable:
             raise NetBoxUnavailable(detail="connection refused", applied=False)
         simulator = self.simulator
-        fault = simulator.faults.take(request.method, request.path, request.body)
-        if fault is None and not simulator.latency_ms:
+        if not self.faults.pending and not simulator.latency_ms:
             answer = simulator.model.stage(request).commit()
             await asyncio.sleep(0)  # as any socket would, let others have their turn
             return answer
         wire = _Wire()
-        serving = simulator.answer(request) if fault is None else simulator.faulty(fault, request, wire)
-        task = asyncio.get_running_loop().create_task(serving)
+        faulty = FaultySimulator(simulator, self.faults)
+        task = asyncio.get_running_loop().create_task(faulty.answer(request, wire))
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
         answer = await asyncio.shield(task)
@@ -153,18 +155,14 @@ class SimulatedNetBox(NetBoxClient):
 
     def __init__(self, server: NetBoxServer, *, clock: Clock, rng: random.Random, **settings: Any) -> None:
         options: dict[str, Any] = {"constraint_tag": TAG} | settings
-        super().__init__(NetBoxSettings(URL, TOKEN, **options), clock=clock, rng=rng)
-        timeout_seconds = self._settings.timeout_seconds
-        self._transport = _Direct(server, clock=clock, breaker=self.breaker, rng=rng, timeout_seconds=timeout_seconds)
+        super().__init__(_Direct(server, NetBoxSettings(URL, TOKEN, **options), clock=clock, rng=rng))
 
 
 class _Direct(Transport):
     """The client's transport, without the wire."""
 
-    def __init__(
-        self, server: NetBoxServer, *, clock: Clock, breaker: Breaker, rng: random.Random, timeout_seconds: float
-    ) -> None:
-        super().__init__(URL, TOKEN, clock=clock, breaker=breaker, rng=rng, timeout_seconds=timeout_seconds)
+    def __init__(self, server: NetBoxServer, settings: NetBoxSettings, *, clock: Clock, rng: random.Random) -> None:
+        super().__init__(settings, clock=clock, rng=rng)
         self._server = server
         self._open = False
 
@@ -187,7 +185,7 @@ class _Direct(Transport):
         if not self._open:
             raise NetBoxUnavailable(detail="the client is not open", applied=False)
         content = None if body is None else json.dumps(body).encode()
-        headers = self._headers(content is not None, if_match)
+        headers = self._headers(if_match)
         request = make_request(method, f"/{path}", query=tuple(params), headers=headers, body=content, base=URL)
         try:
             async with asyncio.timeout(allowed):

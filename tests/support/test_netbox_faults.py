@@ -10,9 +10,9 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from netbox_simulator import Fault, Faults, NetBoxModel, create_app, sample_model, serve
-from netbox_simulator.app import SIMULATOR
+from netbox_simulator import SIMULATOR, NetBoxModel, create_app, sample_model, serve
 from tests.netbox.gate import Gate
+from tests.support.netbox_faults import Fault, Faults, add_controls
 
 TOKEN = "0123456789abcdef0123456789abcdef01234567"
 HEADERS = {"Authorization": f"Token {TOKEN}"}
@@ -37,7 +37,7 @@ def gate() -> Gate:
 
 @pytest.fixture
 def app(model: NetBoxModel, faults: Faults, gate: Gate) -> web.Application:
-    return create_app(model, faults=faults, sleep=gate.sleep)
+    return add_controls(create_app(model, sleep=gate.sleep), faults)
 
 
 @pytest.fixture
@@ -220,7 +220,7 @@ async def test_control_needs_the_token_of_the_superuser(session: aiohttp.ClientS
     for given in ("", "Token wrong", f"Token {'7' * 40}"):
         async with session.get("/simulator/prefixes", headers={"Authorization": given}) as answer:
             assert answer.status == 403
-    admin = {"headers": HEADERS}
+    admin: dict[str, Any] = {"headers": HEADERS}
     user = model.handle("POST", "/api/users/users/", body={"username": "u", "password": "p"}, **admin).json()
     model.handle("POST", "/api/users/tokens/", body={"user": user["id"], "version": 1, "token": "7" * 40}, **admin)
     async with session.get("/simulator/prefixes", headers={"Authorization": f"Token {'7' * 40}"}) as answer:
