@@ -201,8 +201,8 @@ class NetBoxProbe:
         yield probe_findings.field(ZONE_FIELD, fields, definitions.zone_field_problems)
         yield probe_findings.field(UUID_FIELD, fields, definitions.uuid_field_problems, definitions.uuid_field_remarks)
         missing = [name for name in others if name not in fields or not definitions.on_prefixes(fields[name])]
-        if finding := probe_findings.other_fields(others, missing):
-            yield finding
+        if others_found := probe_findings.other_fields(others, missing):
+            yield others_found
 
     async def _custom_fields_by_prefix(self, shown: NetBoxResponse, others: Sequence[str]) -> AsyncIterator[Finding]:
         """The same for a token that may not view definitions: by the names that a prefix shows."""
@@ -218,8 +218,8 @@ class NetBoxProbe:
                 yield ok(check, f"{name} is there on prefixes; its type is not shown to this token, nor need it be")
             else:
                 yield error(check, f"prefixes have no custom field {name}", SETUP)
-        if finding := probe_findings.other_fields(others, [name for name in others if name not in names]):
-            yield finding
+        if others_found := probe_findings.other_fields(others, [name for name in others if name not in names]):
+            yield others_found
 
     async def _tag_there(self) -> Finding:
         check, name = "netbox.tag", self._settings.constraint_tag
