@@ -1,4 +1,4 @@
-"""Whose files are that an administrator's command makes for the service."""
+"""The owner of files that a command creates as root for the service."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 
 
 def chown_to_parent(path: Path) -> None:
-    """Give what root has made to the owner of the directory that it is made in: the service, which is not root, must be
-    able to use it. Does nothing for other users."""
+    """Give a file that root created to the owner of its directory: the service, which is not root, must be able to use
+    it. Does nothing for other users."""
     if os.geteuid() == 0:
         above = path.parent.stat()
         with suppress(OSError):

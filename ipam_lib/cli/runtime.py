@@ -22,7 +22,6 @@ from ipam_lib.registry import Registry
 from ipam_lib.storage.base import Store
 from ipam_lib.storage.bulk_copy import CopyableStore
 from ipam_lib.telemetry import logs, redaction
-from ipam_lib.telemetry.logging_setup import secrets_of
 from ipam_lib.text import printable
 
 T = TypeVar("T")
@@ -35,7 +34,7 @@ def load_settings(arguments: argparse.Namespace) -> Settings:
     terminal.set_up()
     logs.set_up("ERROR")  # what else there is to tell, the command tells itself
     settings, warnings = Settings.load(getattr(arguments, "config", None))
-    redaction.add_secrets(secrets_of(settings))
+    redaction.add_secrets(settings.secrets())
     for warning in warnings:
         terminal.warn(warning)
     return settings

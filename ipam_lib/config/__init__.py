@@ -1,11 +1,12 @@
-"""The configuration: one table of settings, and what reads it (`config.json`).
+"""The configuration (`config.json`): one table of settings, and its reader.
 
-    Settings.load(path)                     -> (Settings, warnings); again, to read secret files anew
-    inspect(path)                           -> Inspection: what can be used of it, and everything that is wrong
+    Settings.load(path)              -> (Settings, warnings)
+    inspect(path)                    -> Inspection: the sections without problems, and the problems
     Settings.from_dict({...}, base_directory=...)
-    settings_table()                        the table in docs/configuration.md
+    changed_settings(old, new)       -> what a reload has to put in force or to report
+    settings_table()                 -> the table in the documentation
 
-Raises ConfigError with every problem at once, none of which shows a secret.
+ConfigError lists every problem at once; none shows a secret.
 """
 
 from ipam_lib.config.secret_files import SYSTEM_CONFIG, read_keys, read_secret
@@ -21,7 +22,7 @@ from ipam_lib.config.sections import (
     SplunkSection,
 )
 from ipam_lib.config.setting_types import SQLitePath
-from ipam_lib.config.settings import Inspection, Settings, inspect
+from ipam_lib.config.settings import Inspection, Settings, changed_settings, inspect
 from ipam_lib.config.table import Row, settings_rows, settings_table
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "ServerSection",
     "Settings",
     "SplunkSection",
+    "changed_settings",
     "inspect",
     "read_keys",
     "read_secret",

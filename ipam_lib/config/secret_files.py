@@ -1,4 +1,4 @@
-"""The files that a configuration is made of: where they are looked for, and how they are read."""
+"""Find and read the configuration file and the files that it names."""
 
 from __future__ import annotations
 
@@ -21,8 +21,11 @@ _LARGEST_SECRET = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class PathResolver:
-    """Where a configuration's relative paths lead: to `base`, the directory of its file, and for files that are not
-    there, or not to be read there, to `credentials` (systemd's `$CREDENTIALS_DIRECTORY`), by their last name."""
+    """Resolves the relative paths of a configuration.
+
+    `base`: the directory of the configuration file. `credentials`: `$CREDENTIALS_DIRECTORY` of systemd, searched by
+    file name for a file that is missing or unreadable in `base`.
+    """
 
     base: Path
     credentials: Path | None = None
@@ -32,7 +35,7 @@ class PathResolver:
         return self.base / name
 
     def find(self, name: str) -> Path:
-        """The file that `name` stands for. Raises ValueError when it is nowhere, or no file."""
+        """The existing file of this name. Raises ValueError when there is none, or it is a directory."""
         wanted = self.resolve(name)
         tried = [wanted] if self.credentials is None else [wanted, self.credentials / wanted.name]
         present = []
@@ -45,25 +48,25 @@ class PathResolver:
             except OSError as error:
                 if path is tried[-1] and not present:
                     raise ValueError(f"names a file that cannot be reached ({error.strerror})") from None
-        # What systemd passes on is as a rule a file next to the configuration that only root may read.
+        # The file next to the configuration is often readable for root only; systemd then passes a copy.
         if present:
             return next((path for path in present if os.access(path, os.R_OK)), present[0])
-        # Somebody may have put a secret itself where the name of its file belongs: only a plain name is repeated.
+        # The value may be a secret instead of a file name: only a plain file name is repeated.
         if _is_plain(name, wanted):
             raise ValueError("names a file that is not there; looked for " + " and ".join(map(str, tried)))
         raise ValueError("must name a file, and there is none of that name; is it the content instead of the name?")
 
 
 def _is_plain(name: str, path: Path) -> bool:
-    """Whether a name is that of a file beyond doubt, by a suffix or an existing directory."""
+    """Whether a name is certainly a file name: it has a suffix, or its directory exists."""
     in_directory = "/" in name and path.parent != Path(path.anchor) and path.parent.is_dir()
     return in_directory or re.search(r"\.[a-z]{1,8}$", name) is not None
 
 
 def read_secret(path: Path, *, token: bool = True) -> Secret:
-    """The secret in a file, without the line break at its end. Call it again to have it anew.
+    """The secret in a file, without the line break at its end.
 
-    A `token` is put into HTTP headers: it must be one word of printable characters.
+    A `token` goes into HTTP headers: it must be one word of printable characters.
 
     Raises ConfigError, which does not show the secret.
     """
@@ -76,7 +79,7 @@ def read_secret(path: Path, *, token: bool = True) -> Secret:
 
 
 def read_keys(path: Path) -> KeySet:
-    """The keys in a `secrets.json`. Raises ConfigError with every problem, none of which shows a key."""
+    """The keys in a `secrets.json`. Raises ConfigError with every problem; none shows a key."""
     text = _read_text(path, _LARGEST_SECRET)
     try:
         return KeySet.from_json(text)
@@ -88,7 +91,7 @@ def read_keys(path: Path) -> KeySet:
 def find_config(given: Path | None, environ: Mapping[str, str], directory: Path, system: Path = SYSTEM_CONFIG) -> Path:
     """The configuration file: `given`, else `$IPAM_CONFIG`, else `config.json` in `directory`, else `system`.
 
-    Raises ConfigError when there is none. A file that was asked for by name is not looked for anywhere else.
+    With `given` or `$IPAM_CONFIG`, no other place is searched. Raises ConfigError when there is no file.
     """
     if given is not None:
         return directory / given
@@ -104,9 +107,9 @@ def find_config(given: Path | None, environ: Mapping[str, str], directory: Path,
 
 
 def read_config(path: Path) -> tuple[dict[str, Any], list[str]]:
-    """The JSON object in a configuration file, and warnings about it. A byte order mark is let pass.
+    """The JSON object in a configuration file, and warnings about it. A byte order mark is allowed.
 
-    Raises ConfigError, with the line and column of what is wrong.
+    Raises ConfigError, with line and column of the problem.
     """
     text = _read_text(path).removeprefix("\ufeff")
     warnings: list[str] = []
@@ -135,7 +138,7 @@ def read_config(path: Path) -> tuple[dict[str, Any], list[str]]:
 
 
 def _read_text(path: Path, largest: int | None = None) -> str:
-    """Raises ConfigError when the file cannot be read, is no UTF-8, or has more than `largest` bytes."""
+    """The text of a file. Raises ConfigError when it is unreadable, not UTF-8, or has more than `largest` bytes."""
     try:
         with path.open("rb") as file:
             raw = file.read() if largest is None else file.read(largest + 1)

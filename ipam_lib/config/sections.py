@@ -1,17 +1,18 @@
-"""Every setting, once: name, kind, default, help. The reader, the man page and docs/configuration.md come from here.
+"""The table of settings: for each one its name, kind, default and help.
 
-A setting is a field of a section, made with `setting`, under the name that it has in the JSON file. To add one, add a
-field. A field made with `loaded` is the content of the file that another setting names.
+A setting is a field of a section, made with `setting`, under its name in the JSON file. To add a setting, add a field:
+the reader, the documentation, the redaction of logs and the reload all work from this table. A field made with
+`file_content` holds the content of the file that another setting names.
 """
 
-# ruff: noqa: RUF009 - `setting` and `loaded` do what `dataclasses.field` does, each time anew.
+# ruff: noqa: RUF009 - `setting` and `file_content` return a new `dataclasses.field` for each call.
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 from urllib.parse import quote
 
 from ipam_lib.config.setting_types import (
@@ -36,39 +37,53 @@ from ipam_lib.config.setting_types import (
 )
 from ipam_lib.crypto import Cipher, KeySet, Scheme, Secret
 
+Reload = Literal["no", "replace", "yes"]
+
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What is known of a setting beside its name. `required`: in words, when it must be given; None for never.
-    `default`: what it is when it is not given; None for nothing."""
+    """The properties of a setting, apart from its name.
+
+    `default`: the value when the setting is absent. `required`: in words, when the setting must be present; None for
+    never. `reload`: whether a reload (SIGHUP) puts a new value in force; "replace": only if there was a value before,
+    and there is one afterwards.
+    """
 
     kind: SettingType
     help: str
     default: Any = None
     required: str | None = None
+    reload: Reload = "no"
 
 
 ALWAYS = "always"
 
 
-def setting(kind: SettingType, help: str, *, default: Any = None, required: str | None = None) -> Any:  # noqa: A002
+def setting(
+    kind: SettingType,
+    help: str,  # noqa: A002 - as argparse calls it
+    *,
+    default: Any = None,
+    required: str | None = None,
+    reload: Reload = "no",
+) -> Any:
     """A field of a section that is a setting."""
-    about = {"setting": Setting(kind, help, default, required)}
+    metadata = {"setting": Setting(kind, help, default, required, reload)}
     if required == ALWAYS:
-        return field(metadata=about)
+        return field(metadata=metadata)
     if isinstance(default, Mapping):
-        return field(default_factory=lambda: dict(default), metadata=about)
-    return field(default=default, metadata=about)
+        return field(default_factory=lambda: dict(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
 def file_content(*, required: bool = False) -> Any:
-    """A field of a section that holds the content of a file which a setting names."""
+    """A field of a section that holds the content of a file."""
     return field() if required else field(default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSection:
-    """The listening socket, and how long a request may take."""
+    """The listening sockets, and the time limit of a request."""
 
     host: str = setting(Text(), "Address to listen on.", default="0.0.0.0")
     port: int = setting(Integer(0, 65535), "Port to listen on; 0 lets the system choose.", default=3000)
@@ -81,16 +96,20 @@ class ServerSection:
         default=25.0,
     )
     tls_cert: Path | None = setting(
-        ExistingFile(), "Certificate chain (PEM); with `server.tls_key`, the service speaks HTTPS only."
+        ExistingFile(),
+        "Certificate chain (PEM); with `server.tls_key`, the service speaks HTTPS only.",
+        reload="replace",
     )
     tls_key: Path | None = setting(
-        ExistingFile(secret=True), "Private key (PEM) of `server.tls_cert`, without a passphrase."
+        ExistingFile(secret=True),
+        "Private key (PEM) of `server.tls_cert`, without a passphrase.",
+        reload="replace",
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MongoDBSection:
-    """The MongoDB server, and what is kept where on it."""
+    """The MongoDB server, database and collection."""
 
     uri: Secret | None = setting(
         ConnectionString(),
@@ -108,9 +127,9 @@ class MongoDBSection:
     password: Secret | None = file_content()
 
     def connection_string(self) -> Secret:
-        """How to reach the server: `uri`, with user and password put in when it has none; else made of the parts.
+        """The connection string: `uri`, with user and password added if it has none; without `uri`, made of the parts.
 
-        Users are looked up in the database `admin`, as the earlier service does, unless `uri` says otherwise.
+        The server looks the user up in the database `admin` (as for the earlier service), unless `uri` names another.
         """
         user = ""
         if self.username is not None and self.password is not None:
@@ -126,7 +145,7 @@ class MongoDBSection:
         return Secret(f"mongodb://{user}{host}:{self.port}/" + ("?authSource=admin" if user else ""))
 
     def uri_has_user(self) -> bool:
-        """Whether `uri` says itself who the user is."""
+        """Whether `uri` itself names a user."""
         if self.uri is None:
             return False
         servers = self.uri.reveal().partition("://")[2].partition("/")[0].partition("?")[0]
@@ -135,10 +154,12 @@ class MongoDBSection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetBoxSection:
-    """NetBox, and what is written to it."""
+    """NetBox, and the fields of the prefixes that the service creates."""
 
     url: str = setting(Url("/api/", "https://netbox.example.com"), "Address of NetBox.", required=ALWAYS)
-    token_path: Path = setting(SecretFile("token"), "File with the API token (v1 or v2).", required=ALWAYS)
+    token_path: Path = setting(
+        SecretFile("token"), "File with the API token (v1 or v2).", required=ALWAYS, reload="yes"
+    )
     constraint_tag: str | None = setting(
         Text(), "Name of a tag for every created prefix. The rights of the token may be limited to this tag."
     )
@@ -173,32 +194,33 @@ class NetBoxSection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplunkSection:
-    """Where logs are sent to, beside the files. While it is not enabled, the rest of the section is not looked at."""
+    """Splunk as a destination of the logs. The rest of the section is read only if `enable` is true."""
 
-    enable: bool = setting(Switch(), "Send the logs to Splunk's HTTP event collector too.", default=False)
+    enable: bool = setting(Switch(), "Send the logs to the HTTP Event Collector of Splunk too.", default=False)
     url: str | None = setting(
         Url("/services/collector/", "https://splunk-hec.example.com"),
         "Address of the collector.",
         required="with `splunk.enable`",
     )
     token_path: Path | None = setting(
-        SecretFile("token"), "File with the collector's token.", required="with `splunk.enable`"
+        SecretFile("token"), "File with the token of the collector.", required="with `splunk.enable`"
     )
     index: str | None = setting(Text(), "Index. Default: the index of the token.")
     source: str = setting(Text(), "Source of the events.", default="vitistack:ipam-api")
-    sourcetype_app: str = setting(Text(), "Source type of the application's log.", default="ipam-api:app")
-    sourcetype_http: str = setting(Text(), "Source type of the log of requests.", default="ipam-api:http")
+    sourcetype_app: str = setting(Text(), "Source type of the application log.", default="ipam-api:app")
+    sourcetype_http: str = setting(Text(), "Source type of the HTTP log.", default="ipam-api:http")
     token: Secret | None = file_content()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncryptionSection:
-    """How the secrets of registrations are stored."""
+    """Encryption of the stored secrets of registrations."""
 
     path: Path = setting(
         KeyFile("keys"),
         'File with the keys: `{"enc_key": "...", "enc_iv": "..."}`. `enc_key` has 16, 24 or 32 bytes, `enc_iv` has 16.',
         required=ALWAYS,
+        reload="yes",
     )
     scheme: Scheme = setting(
         OneOf("aes-siv", "legacy-ctr"),
@@ -206,29 +228,32 @@ class EncryptionSection:
         " too.",
         default="aes-siv",
     )
-    previous_path: Path | None = setting(KeyFile("previous"), "File with the old keys, during a rotation of the keys.")
+    previous_path: Path | None = setting(
+        KeyFile("previous"), "File with the old keys, during a rotation of the keys.", reload="yes"
+    )
     keys: KeySet = file_content(required=True)
     previous: KeySet | None = file_content()
 
     def cipher(self) -> Cipher:
-        """What seals and unseals secrets under these settings. Build it once."""
+        """The cipher for the stored secrets. Build it once: it derives keys."""
         return Cipher(self.keys, scheme=self.scheme, previous=self.previous)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuthSection:
-    """Who may read the registrations and expire a cluster."""
+    """The bearer token of the read paths and of cluster deletion."""
 
     token_path: Path | None = setting(
         SecretFile("token"),
         "File with the bearer token of the read paths and of `DELETE /v2/cluster`. Without it these paths answer 404.",
+        reload="replace",
     )
     token: Secret | None = file_content()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CleanupSection:
-    """The worker that gives expired addresses back."""
+    """The worker that removes expired services and releases their addresses."""
 
     interval_seconds: float = setting(
         Seconds(1, 86400), "Interval at which expired services and addresses are removed.", default=30.0
@@ -243,7 +268,7 @@ class CleanupSection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistorySection:
-    """Who held an address, from when to when."""
+    """The history of addresses: which services held them, and when."""
 
     retention_days: int = setting(
         Integer(0, 36_500),
@@ -266,19 +291,7 @@ class LoggingSection:
     )
 
 
-Section = (
-    ServerSection
-    | MongoDBSection
-    | NetBoxSection
-    | SplunkSection
-    | EncryptionSection
-    | AuthSection
-    | CleanupSection
-    | HistorySection
-    | LoggingSection
-)
-
-# By their names in the file, in the order of the tables.
+# By name in the file, in the order of the documentation.
 SECTIONS: dict[str, type[Any]] = {
     "mongodb": MongoDBSection,
     "netbox": NetBoxSection,

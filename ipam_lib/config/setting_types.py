@@ -1,5 +1,6 @@
-"""The kinds of values that settings have. No value is coerced from another JSON type, and no error repeats the value: a
-secret that was put in the wrong place must not end up in a log.
+"""The types of settings: each one reads a JSON value.
+
+No JSON type is coerced into another. No error repeats the value: a secret in the wrong place must not get into a log.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from ipam_lib.config.secret_files import PathResolver
-from ipam_lib.crypto import Secret
+from ipam_lib.config.secret_files import PathResolver, read_keys, read_secret
+from ipam_lib.crypto import KeySet, Secret
 from ipam_lib.text import json_type
 
 # NetBox allows lower-case letters, digits and single underscores in the name of a custom field.
@@ -25,21 +26,21 @@ _HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,251}[A-Za-z0-9_.])?", re
 
 
 class SettingType(ABC):
-    """A kind of value. `name` is what the tables call it."""
+    """A type of settings. `name` is its name in the documentation."""
 
     name: str
 
     @abstractmethod
     def read(self, value: object, paths: PathResolver) -> Any:
-        """What the program uses, made from a JSON value. Raises ValueError, saying what it must be instead."""
+        """The value for the program. Raises ValueError, which says what the JSON value must be instead."""
 
     def shown(self, default: Any) -> str:
-        """A default value, as it would be written in JSON."""
+        """A default value, as JSON."""
         return json.dumps(str(default) if isinstance(default, Path) else default)
 
 
 class Text(SettingType):
-    """A string that is not empty; `check` raises ValueError for what else is wrong with it."""
+    """A string that is not empty. `check` raises ValueError for further rules."""
 
     name = "string"
 
@@ -51,7 +52,7 @@ class Text(SettingType):
             raise ValueError(f"must be a string, not {json_type(value)}")  # noqa: TRY004
         if not value.strip():
             raise ValueError("must not be empty")
-        if not value.isprintable():  # nor line breaks, NUL or lone surrogates
+        if not value.isprintable():  # excludes line breaks, NUL and lone surrogates
             raise ValueError("must hold printable characters only")
         if self._check is not None:
             self._check(value)
@@ -106,7 +107,7 @@ class Switch(SettingType):
 
 
 class OneOf(SettingType):
-    """One of a few words, in any case."""
+    """One of a few words, in upper or lower case."""
 
     def __init__(self, *choices: str) -> None:
         self.name = ", ".join(f"`{choice}`" for choice in choices[:-1]) + f" or `{choices[-1]}`"
@@ -119,7 +120,7 @@ class OneOf(SettingType):
 
 
 class Url(SettingType):
-    """The http or https address of a service, without the path `tail` that the program itself adds."""
+    """The http or https URL of a service, without the path `tail` that the program adds."""
 
     name = "URL"
 
@@ -145,44 +146,49 @@ class Url(SettingType):
         return url.rstrip("/")
 
 
-@dataclass(frozen=True, slots=True)
 class ExistingFile(SettingType):
-    """A file that must be there, relative to the configuration file, or by its name in `$CREDENTIALS_DIRECTORY`.
-    `secret`: what stands in it is nobody else's business."""
+    """A file that must exist, relative to the configuration file, or by its name in `$CREDENTIALS_DIRECTORY`.
 
-    secret: bool = False
-    name: str = "path"
+    `secret`: whether only the service may read it. `into`: the field of the section that gets its content, if any.
+    """
 
-    def read(self, value: object, paths: PathResolver) -> Path:
-        return paths.find(Text().read(value, paths))
+    name = "path"
 
-
-@dataclass(frozen=True, slots=True)
-class SecretFile(SettingType):
-    """A file that holds one secret; its content is loaded into the field `into`. A `token` goes into a header, so it
-    must be one word."""
-
-    into: str
-    token: bool = True
-    name: str = "path"
+    def __init__(self, *, secret: bool = False, into: str | None = None) -> None:
+        self.secret = secret
+        self.into = into
 
     def read(self, value: object, paths: PathResolver) -> Path:
         return paths.find(Text().read(value, paths))
 
+    def content(self, path: Path) -> Any:
+        """The content for the field `into`. Raises ConfigError."""
+        raise NotImplementedError
 
-@dataclass(frozen=True, slots=True)
-class KeyFile(SettingType):
-    """A `secrets.json`; its content is loaded into the field `into`."""
 
-    into: str
-    name: str = "path"
+class SecretFile(ExistingFile):
+    """A file that holds one secret. A `token` goes into an HTTP header, so it must be one word."""
 
-    def read(self, value: object, paths: PathResolver) -> Path:
-        return paths.find(Text().read(value, paths))
+    def __init__(self, into: str, *, token: bool = True) -> None:
+        super().__init__(secret=True, into=into)
+        self._token = token
+
+    def content(self, path: Path) -> Secret:
+        return read_secret(path, token=self._token)
+
+
+class KeyFile(ExistingFile):
+    """A `secrets.json`: the keys for stored secrets."""
+
+    def __init__(self, into: str) -> None:
+        super().__init__(secret=True, into=into)
+
+    def content(self, path: Path) -> KeySet:
+        return read_keys(path)
 
 
 class NewPath(SettingType):
-    """A file or directory that the program makes, relative to the configuration file."""
+    """A file or directory that the program creates, relative to the configuration file."""
 
     name = "path"
 
@@ -194,8 +200,10 @@ class NewPath(SettingType):
 
 
 class ConnectionString(SettingType):
-    """A MongoDB connection string (https://www.mongodb.com/docs/manual/reference/connection-string/). It may hold a
-    password, so it is a secret."""
+    """A MongoDB connection string (https://www.mongodb.com/docs/manual/reference/connection-string/).
+
+    It may hold a password, so it is a secret.
+    """
 
     name = "string"
 
@@ -214,7 +222,7 @@ class ConnectionString(SettingType):
 
 
 class FieldNames(SettingType):
-    """A list of names of NetBox's custom fields."""
+    """A list of names of NetBox custom fields."""
 
     name = "list of names"
 
@@ -228,7 +236,7 @@ class FieldNames(SettingType):
 
 
 class FieldValues(SettingType):
-    """Values for NetBox's custom fields, by name."""
+    """Values for NetBox custom fields, by name."""
 
     name = "object"
 
@@ -239,7 +247,7 @@ class FieldValues(SettingType):
         try:
             json.dumps(value, allow_nan=False)
         except (TypeError, ValueError):
-            raise ValueError("must hold values that JSON can hold") from None
+            raise ValueError("must hold JSON values") from None
         return value
 
     def shown(self, default: Any) -> str:
@@ -247,11 +255,11 @@ class FieldValues(SettingType):
 
 
 class PerZone(SettingType):
-    """A whole number for every zone, or an object of zones and a number for each."""
+    """One integer for all zones, or an object with an integer for each zone."""
 
     def __init__(self, high: int) -> None:
         self._number = Integer(0, high)
-        self.name = f"{self._number.name}, or an object of zones and such"
+        self.name = f"{self._number.name}, or an object with one for each zone"
 
     def read(self, value: object, paths: PathResolver) -> int | dict[str, int]:
         if not isinstance(value, dict):
@@ -277,18 +285,18 @@ def _check_field_names(names: Collection[str]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class SQLitePath:
-    """The embedded database, and where its file is."""
+    """The file of the embedded database."""
 
     path: Path
 
 
 class StorageKind(SettingType):
-    """Which database is used."""
+    """The choice of the database."""
 
     name = '`"mongodb"` or `{"sqlite": PATH}`'
 
     def read(self, value: object, paths: PathResolver) -> SQLitePath | None:
-        """None stands for MongoDB."""
+        """The path of the embedded database; None for MongoDB."""
         match value:
             case "mongodb":
                 return None
@@ -302,7 +310,7 @@ class StorageKind(SettingType):
 
 
 def check_host(text: str) -> None:
-    """Whether `text` is one host name or address, for a place where a port is given apart. Raises ValueError."""
+    """Check for one host name or address without a port. Raises ValueError."""
     if "," in text:
         raise ValueError("must be one host; for several of them, use mongodb.uri")
     try:
@@ -315,7 +323,7 @@ def check_host(text: str) -> None:
 
 
 def check_database(text: str) -> None:
-    """Whether MongoDB takes `text` as the name of a database. Raises ValueError.
+    """Check for a MongoDB database name. Raises ValueError.
 
     https://www.mongodb.com/docs/manual/reference/limits/#naming-restrictions
     """
@@ -326,6 +334,6 @@ def check_database(text: str) -> None:
 
 
 def check_collection(text: str) -> None:
-    """Whether MongoDB takes `text` as the name of a collection. Raises ValueError."""
+    """Check for a MongoDB collection name. Raises ValueError."""
     if "$" in text or text.startswith("system.") or len(text.encode()) > 200:
         raise ValueError("must be the name of a collection: at most 200 bytes, no $, and not one of `system.`")

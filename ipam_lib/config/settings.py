@@ -1,15 +1,15 @@
-"""A configuration file becomes `Settings`, or one error that lists everything that is wrong with it."""
+"""Read a configuration file into `Settings`, or raise one error that lists every problem."""
 
 from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from ipam_lib.config.secret_files import SYSTEM_CONFIG, PathResolver, find_config, read_config, read_keys, read_secret
+from ipam_lib.config.secret_files import SYSTEM_CONFIG, PathResolver, find_config, read_config
 from ipam_lib.config.sections import (
     ALWAYS,
     SECTIONS,
@@ -25,20 +25,21 @@ from ipam_lib.config.sections import (
     SplunkSection,
     settings_of,
 )
-from ipam_lib.config.setting_types import ExistingFile, KeyFile, SecretFile, SQLitePath, StorageKind
+from ipam_lib.config.setting_types import ExistingFile, SQLitePath, StorageKind
+from ipam_lib.crypto import Secret
 from ipam_lib.errors import ConfigError
 from ipam_lib.text import json_type
 
 STORAGE = Setting(
     StorageKind(),
-    "Which database holds the registrations: the MongoDB server, or a file of the embedded database.",
+    "The database of the registrations: the MongoDB server, or a file of the embedded database.",
     default="mongodb",
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The whole configuration, checked, its secret files read. `source` is the file that it came from, if any."""
+    """The checked configuration, with the contents of its secret files. `source`: the configuration file, if any."""
 
     storage: MongoDBSection | SQLitePath
     netbox: NetBoxSection
@@ -60,17 +61,15 @@ class Settings:
         cwd: Path | None = None,
         system: Path = SYSTEM_CONFIG,
     ) -> tuple[Settings, list[str]]:
-        """The settings in the file `path`, or in the first one there is (see `find_config`), and warnings for the user.
+        """Read the file `path`, or the first one that `find_config` finds, and every secret file.
 
-        Loading again reads every secret file anew.
-
-        Raises ConfigError with every problem at once.
+        Returns the settings, and warnings for the user. Raises ConfigError with every problem at once.
         """
         environ = os.environ if environ is None else environ
         given = None if path is None else Path(path)
         source = find_config(given, environ, Path.cwd() if cwd is None else cwd, system)
         content, warnings = read_config(source)
-        # Not resolved: where the file is a link (as in a ConfigMap of Kubernetes), its neighbours are the link's.
+        # Symbolic links are not resolved: relative paths start at the link, as in a ConfigMap of Kubernetes.
         reader = _Reader(f"{source}: ", PathResolver(source.parent, _credentials(environ)), warnings)
         return reader.read(content, source), warnings
 
@@ -78,15 +77,27 @@ class Settings:
     def from_dict(
         cls, content: Mapping[str, Any], *, base_directory: Path, environ: Mapping[str, str] | None = None
     ) -> Settings:
-        """The settings in `content`, which is like a file's in `base_directory`. Raises ConfigError."""
+        """Read `content` like the content of a file in `base_directory`. Raises ConfigError."""
         return _Reader("", PathResolver(base_directory, _credentials(environ or {})), []).read(dict(content), None)
+
+    def sections(self) -> dict[str, Any]:
+        """The sections in use, by their names in the file."""
+        mongodb = {"mongodb": self.storage} if isinstance(self.storage, MongoDBSection) else {}
+        return mongodb | {name: getattr(self, name) for name in SECTIONS if name != "mongodb"}
+
+    def secrets(self) -> Iterator[str]:
+        """Every text in the settings that must not get into a log: every Secret, and the keys."""
+        for section in self.sections().values():
+            yield from _secrets(section)
+        if isinstance(self.storage, MongoDBSection):
+            yield self.storage.connection_string().reveal()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inspection:
-    """A configuration of which parts may be wrong: `problems` says which, and each part that is not None can be used.
+    """A configuration that may have problems. Each section without a problem is present, the others are None.
 
-    `secret_files`: those that hold secrets and are there, by the setting that names each.
+    `secret_files`: the existing files with secrets, by the name of their setting.
     """
 
     source: Path
@@ -111,9 +122,9 @@ def inspect(
     cwd: Path | None = None,
     system: Path = SYSTEM_CONFIG,
 ) -> Inspection:
-    """What can be used of the file that `Settings.load` would read, and everything that is wrong with it.
+    """Read the same file as `Settings.load`, and report its problems instead of raising an error.
 
-    Raises ConfigError when there is no such file, or it is no JSON object.
+    Raises ConfigError when there is no such file, or when it is not a JSON object.
     """
     environ = os.environ if environ is None else environ
     given = None if path is None else Path(path)
@@ -127,25 +138,54 @@ def _credentials(environ: Mapping[str, str]) -> Path | None:
     return Path(name) if name else None
 
 
+def changed_settings(old: Settings, new: Settings) -> Iterator[tuple[str, Setting, bool]]:
+    """The settings that differ, or whose files differ in their contents.
+
+    Gives the name in the file, the setting, and whether it was added or removed.
+    """
+    before, after = old.sections(), new.sections()
+    if before.keys() != after.keys() or (isinstance(old.storage, SQLitePath) and old.storage != new.storage):
+        yield "storage", STORAGE, False
+    for name in before:
+        if name not in after:
+            continue
+        for key, about in settings_of(SECTIONS[name]).items():
+            into = about.kind.into if isinstance(about.kind, ExistingFile) else None
+            values = [(getattr(before[name], one), getattr(after[name], one)) for one in (key, into) if one]
+            if any(earlier != later for earlier, later in values):
+                yield f"{name}.{key}", about, any((earlier is None) != (later is None) for earlier, later in values)
+
+
+def _secrets(value: Any) -> Iterator[str]:
+    """The secrets in a section: every Secret, and every text in bytes, which only keys are."""
+    if isinstance(value, Secret):
+        yield value.reveal()
+    elif isinstance(value, bytes):
+        yield value.decode("utf-8", "replace")
+    elif is_dataclass(value):
+        for member in fields(value):
+            yield from _secrets(getattr(value, member.name))
+
+
 class _Reader:
-    """Reads one configuration, and gathers what is wrong with it."""
+    """Reads one configuration and collects its problems."""
 
     def __init__(self, prefix: str, paths: PathResolver, warnings: list[str]) -> None:
         self._prefix = prefix
-        self._places = paths
+        self._paths = paths
         self._warnings = warnings
         self._problems: list[str] = []
         self._secret_files: dict[str, Path] = {}
 
     def read(self, content: dict[str, Any], source: Path | None) -> Settings:
-        """Raises ConfigError; its problems end with the warnings, since a misspelt name may be behind a missing one."""
+        """Raises ConfigError. Its list ends with the warnings: an unknown name may explain a missing one."""
         built = self._build(content)
         if self._problems:
             raise ConfigError(self._problems + self._warnings)
         return Settings(source=source, **built)
 
     def inspect(self, content: dict[str, Any], source: Path) -> Inspection:
-        """The parts that can be used, and what is wrong with the others."""
+        """The sections without problems, and the problems of the others."""
         built = self._build(content)
         return Inspection(
             source=source,
@@ -156,7 +196,7 @@ class _Reader:
         )
 
     def _build(self, content: dict[str, Any]) -> dict[str, Any]:
-        """The sections by name, and `storage`; None for one with which something is wrong."""
+        """The sections by name, and `storage`; None for a section with a problem."""
         for name in content:
             if name not in SECTIONS and name != "storage":
                 self._unknown(name)
@@ -174,7 +214,7 @@ class _Reader:
     def _storage(self, content: Mapping[str, Any]) -> SQLitePath | None:
         if "storage" in content:
             try:
-                chosen: SQLitePath | None = STORAGE.kind.read(content["storage"], self._places)
+                chosen: SQLitePath | None = STORAGE.kind.read(content["storage"], self._paths)
             except ValueError as error:
                 self._problem("storage", str(error))
                 return None
@@ -187,7 +227,7 @@ class _Reader:
         return None
 
     def _section(self, name: str, section: type[Any], given: object, *, skipped: bool) -> Any:
-        """One section, or None when it is skipped or something is wrong with it."""
+        """One section; None when it is skipped or has a problem."""
         if not isinstance(given, dict):
             self._problem(name, f"must be an object, not {json_type(given)}")
             return None
@@ -210,24 +250,25 @@ class _Reader:
 
     def _take(self, dotted: str, key: str, about: Setting, value: object, values: dict[str, Any]) -> None:
         """Put the value of a setting, and the content of the file that it names, into `values`."""
+        kind = about.kind
         try:
-            values[key] = about.kind.read(value, self._places)
+            values[key] = kind.read(value, self._paths)
         except ValueError as error:
             self._problem(dotted, str(error))
             return
-        if isinstance(about.kind, SecretFile | KeyFile) or (isinstance(about.kind, ExistingFile) and about.kind.secret):
+        if not isinstance(kind, ExistingFile):
+            return
+        if kind.secret:
             self._secret_files[dotted] = values[key]
         try:
-            if isinstance(about.kind, SecretFile):
-                values[about.kind.into] = read_secret(values[key], token=about.kind.token)
-            elif isinstance(about.kind, KeyFile):
-                values[about.kind.into] = read_keys(values[key])
+            if kind.into is not None:
+                values[kind.into] = kind.content(values[key])
         except ConfigError as error:
             for problem in error.problems:
                 self._problem(f"{dotted}:", problem)
 
     def _compare(self, built: Mapping[str, Any]) -> None:
-        """What can only be said of several settings together."""
+        """Check the rules that concern several settings."""
         netbox: NetBoxSection = built["netbox"]
         server: ServerSection = built["server"]
         if netbox.timeout_seconds * 2 >= server.request_timeout_seconds:
@@ -245,8 +286,9 @@ class _Reader:
         if scheme == "legacy-ctr" and netbox.warm_addresses:
             self._problem(
                 "netbox.warm_addresses",
-                "cannot be used while the earlier service runs beside this (encryption_secrets.scheme is legacy-ctr):"
-                " it would release an address that NetBox does not know to be registered yet; leave it out until then",
+                "cannot be used while the earlier service runs beside this one (encryption_secrets.scheme is"
+                " legacy-ctr): it would release an address that NetBox does not know to be registered yet;"
+                " leave it out until then",
             )
         mongodb: MongoDBSection | None = built["mongodb"]
         if mongodb is not None and mongodb.username is not None and mongodb.uri_has_user():
@@ -267,7 +309,7 @@ class _Reader:
 
 
 def _needed_too(name: str, given: Mapping[str, Any]) -> set[str]:
-    """The settings of a section that others of it make necessary."""
+    """The settings of a section that its other settings make necessary."""
     match name:
         case "mongodb":
             needed = {"password_path"} if "username" in given else set()
@@ -282,7 +324,7 @@ def _needed_too(name: str, given: Mapping[str, Any]) -> set[str]:
 
 
 def _meant(dotted: str) -> list[str]:
-    """The settings that an unknown name may stand for: one of like spelling, else those of that name elsewhere."""
+    """The settings that an unknown name may mean: a similar name, else the same name in other sections."""
     known = [*SECTIONS, *(f"{name}.{key}" for name, section in SECTIONS.items() for key in settings_of(section))]
     if close := difflib.get_close_matches(dotted, [*known, "storage"], n=1, cutoff=0.75):
         return close

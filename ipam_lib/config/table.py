@@ -1,4 +1,4 @@
-"""The settings as a table, for docs/configuration.md, the man page and the tests that compare these with the code."""
+"""The table of settings as text, for the documentation and the man page."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ipam_lib.config.settings import STORAGE
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One setting, in words. `default` is empty where there is none; `required` where it may always be left out."""
+    """One setting, as text. `default` is empty for none, `required` is empty for an optional setting."""
 
     name: str
     kind: str
@@ -21,7 +21,7 @@ class Row:
 
 
 def settings_rows() -> list[Row]:
-    """Every setting there is."""
+    """All settings, in the order of the documentation."""
     return list(_rows())
 
 

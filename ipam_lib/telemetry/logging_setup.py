@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TextIO
 
-from ipam_lib.config import MongoDBSection, Settings
-from ipam_lib.crypto import Secret
+from ipam_lib.config import Settings
 from ipam_lib.telemetry import redaction
 from ipam_lib.telemetry.pipeline import LogPipeline
 from ipam_lib.telemetry.splunk import SplunkHandler, SplunkSettings
-
-
-def secrets_of(settings: Settings) -> Iterable[str]:
-    """Everything in the settings that must not stand in any log."""
-    held: list[Secret | None] = [settings.netbox.token, settings.auth.token, settings.splunk.token]
-    if isinstance(settings.storage, MongoDBSection):
-        held += [settings.storage.password, settings.storage.uri]
-        yield settings.storage.connection_string().reveal()
-    for keys in (settings.encryption_secrets.keys, settings.encryption_secrets.previous):
-        if keys is not None:
-            yield keys.enc_key.decode("utf-8", "replace")
-            yield keys.enc_iv.decode("utf-8", "replace")
-    yield from (one.reveal() for one in held if one is not None)
 
 
 def make_splunk(settings: Settings) -> SplunkHandler | None:
@@ -48,7 +34,7 @@ def make_splunk(settings: Settings) -> SplunkHandler | None:
 async def run_logging(settings: Settings, stream: TextIO | None = None) -> AsyncIterator[LogPipeline]:
     """While this lasts, every log line goes to standard error, to the files, and to Splunk when that is enabled. What
     is queued at the end is written; Splunk gets a few seconds for the rest."""
-    redaction.add_secrets(secrets_of(settings))
+    redaction.add_secrets(settings.secrets())
     splunk = make_splunk(settings)
     pipeline = LogPipeline(
         settings.logging.level,

@@ -1,5 +1,7 @@
 """SIGHUP: tokens, keys, certificate and zones are read again, all that can be used, or the former ones stay."""
 
+# ruff: noqa: RUF009 - `setting` returns a new field for each call.
+
 from __future__ import annotations
 
 import json
@@ -8,14 +10,19 @@ import signal
 import socket
 import ssl
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ipam_lib.config import Settings
+from ipam_lib.config.sections import SECTIONS, file_content, setting
+from ipam_lib.config.setting_types import Integer as SettingInteger
+from ipam_lib.config.setting_types import SecretFile
+from ipam_lib.crypto import Secret
 from ipam_lib.errors import ConfigError
-from ipam_lib.web.reload import take_a_restart
+from ipam_lib.web.reload import needs_restart
 from tests.support.processes import BEARER, TOKEN, Process, call, ready, running, write_config
 from tests.web.service import BODY, SERVICE
 from tests.web.test_server import write_certificate
@@ -35,7 +42,7 @@ def reload(service: Process) -> list[str]:
     before = len(service.errors)
 
     def ended() -> bool:
-        return any("zones again" in line or "zones could not" in line for line in service.errors[before:])
+        return any("reloaded the zones" in line or "zones could not" in line for line in service.errors[before:])
 
     service.process.send_signal(signal.SIGHUP)
     service.wait_until(ended)
@@ -65,7 +72,7 @@ def test_the_token_of_netbox_and_the_zones(tmp_path: Path, netbox: Process) -> N
         assert any("zones could not be loaded" in line for line in reload(service))
         (tmp_path / "netbox.secret").write_text(TOKEN + "\n")
         said = reload(service)
-        assert any("INFO ipam_lib.web.reload: loaded the zones again" in line for line in said)
+        assert any("INFO ipam_lib.web.reload: reloaded the zones" in line for line in said)
         # Without waiting for the next round, in ten minutes.
         assert call("GET", f"{service.url}/readyz")[0] == 200
         assert call("POST", service.url, BODY)[0] == 200
@@ -86,14 +93,14 @@ def test_the_bearer_token(tmp_path: Path, netbox: Process) -> None:
         assert authorised(service.url, BEARER)
         (tmp_path / "auth.secret").write_text("another-bearer-token")
         assert authorised(service.url, BEARER)  # not before it is told so
-        assert any("read tokens, keys and certificate again" in line for line in reload(service))
+        assert any("reloaded tokens, keys and certificate" in line for line in reload(service))
         assert authorised(service.url, "another-bearer-token")
         assert not authorised(service.url, BEARER)
         for bad, said in (("two words", "must hold one token"), ("", "is empty")):
             (tmp_path / "auth.secret").write_text(bad)
             lines = reload(service)
             assert any(" ERROR " in line and "auth.token_path" in line and said in line for line in lines)
-            assert any("nothing was reloaded: what was in force stays so" in line for line in lines)
+            assert any("nothing was reloaded; the former settings stay in force" in line for line in lines)
             assert authorised(service.url, "another-bearer-token")
         (tmp_path / "auth.secret").unlink()
         assert any("names a file that is not there" in line for line in reload(service))
@@ -112,7 +119,7 @@ def test_the_keys(tmp_path: Path, netbox: Process) -> None:
         (tmp_path / "new.json").write_text(json.dumps({"enc_key": "n" * 32, "enc_iv": "j" * 16}))
         change(config, encryption_secrets={"path": "new.json"})
         lines = reload(service)
-        assert any(" ERROR " in line and "previous_path does not name the former" in line for line in lines)
+        assert any(" ERROR " in line and "previous_path does not name the former keys" in line for line in lines)
         assert call("POST", service.url, BODY) == updated
 
         change(config, encryption_secrets={"previous_path": "secrets.json"})
@@ -195,8 +202,8 @@ def test_what_takes_a_restart_is_named(tmp_path: Path, netbox: Process) -> None:
     with running("serve", "--config", str(config), cwd=tmp_path) as service:
         assert ready(service.url)
         change(config, server={"port": 1}, cleanup={"interval_seconds": 7}, netbox={"refresh_seconds": 9})
-        [line] = [line for line in reload(service) if "take a restart" in line]
-        assert line.endswith("take a restart: netbox.refresh_seconds, server.port, cleanup.interval_seconds")
+        [line] = [line for line in reload(service) if "need a restart" in line]
+        assert line.endswith("need a restart: netbox.refresh_seconds, server.port, cleanup.interval_seconds")
         config.write_text("{")
         assert any(" ERROR " in line and "is not valid JSON" in line for line in reload(service))
         assert call("POST", service.url, BODY)[0] == 200
@@ -213,7 +220,7 @@ def test_what_systemd_copied_is_named(tmp_path: Path, netbox: Process) -> None:
     with running("serve", "--config", str(config), cwd=tmp_path, env=environment) as service:
         assert ready(service.url)
         [line] = [line for line in reload(service) if "systemd copied" in line]
-        assert line.endswith("takes a restart: encryption_secrets.path, netbox.token_path")
+        assert line.endswith("needs a restart: encryption_secrets.path, netbox.token_path")
         assert service.stop() == 0
 
 
@@ -228,13 +235,44 @@ def test_every_setting_can_be_exchanged_or_is_named(tmp_path: Path) -> None:
             raise AssertionError(error.problems) from None
 
     before = settings()
-    assert take_a_restart(before, settings()) == []
-    assert take_a_restart(before, settings(mongodb={"host": "b"})) == ["mongodb.host"]
-    assert take_a_restart(before, settings(storage={"sqlite": "x"})) == ["storage"]
-    assert take_a_restart(before, settings(auth={})) == ["auth.token_path"]
-    assert take_a_restart(settings(auth={}), before) == ["auth.token_path"]
+    assert needs_restart(before, settings()) == []
+    assert needs_restart(before, settings(mongodb={"host": "b"})) == ["mongodb.host"]
+    assert needs_restart(before, settings(storage={"sqlite": "x"})) == ["storage"]
+    assert needs_restart(before, settings(auth={})) == ["auth.token_path"]
+    assert needs_restart(settings(auth={}), before) == ["auth.token_path"]
     cert, key = write_certificate(tmp_path, "server")
     tls = settings(server={"host": "127.0.0.1", "port": 0, "tls_cert": str(cert), "tls_key": str(key)})
-    assert take_a_restart(before, tls) == ["server.tls_cert"]
+    assert needs_restart(before, tls) == ["server.tls_cert", "server.tls_key"]
     scheme = settings(encryption_secrets={"path": "secrets.json", "scheme": "legacy-ctr"})
-    assert take_a_restart(before, scheme) == ["encryption_secrets.scheme"]
+    assert needs_restart(before, scheme) == ["encryption_secrets.scheme"]
+
+
+def test_a_new_section_and_a_new_setting_are_one_entry(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Neither redaction nor the report of a reload keeps a list of its own."""
+
+    @dataclass(frozen=True, slots=True, kw_only=True)
+    class WebhookSection:
+        token_path: Path | None = setting(SecretFile("token"), "File with the token of the webhook.")
+        retries: int = setting(SettingInteger(0, 9), "Retries.", default=3)
+        token: Secret | None = file_content()
+
+    @dataclass(frozen=True, slots=True, kw_only=True)
+    class ExtendedSettings(Settings):
+        webhook: WebhookSection
+
+    monkeypatch.setitem(SECTIONS, "webhook", WebhookSection)
+    monkeypatch.setattr("ipam_lib.config.settings.Settings", ExtendedSettings)
+    write_config(tmp_path, "http://127.0.0.1:9", {})
+    content = json.loads((tmp_path / "config.json").read_text()) | {"storage": {"sqlite": "x"}}
+    (tmp_path / "webhook.secret").write_text("token-of-the-webhook")
+
+    def settings(**values: Any) -> Settings:
+        return ExtendedSettings.from_dict(
+            content | {"webhook": {"token_path": "webhook.secret", **values}}, base_directory=tmp_path
+        )
+
+    before = settings()
+    assert "token-of-the-webhook" in list(before.secrets())
+    assert needs_restart(before, settings(retries=4)) == ["webhook.retries"]
+    (tmp_path / "webhook.secret").write_text("another-token-of-the-webhook")
+    assert needs_restart(before, settings()) == ["webhook.token_path"]
