@@ -302,7 +302,7 @@ def test_a_service_tells_what_becomes_of_it(look: Looking, place: Site) -> None:
     stays, goes = look.texts(".registrations tbody tr")
     assert "not set" in stays
     assert "keeps it for 7 d" in goes
-    assert "stays when its cluster is cleaned up" in goes
+    assert "denies external cleanup" in goes
     title = look.find(".registrations time").get_attribute("title")
     assert title is not None
     assert datetime.fromisoformat(title) == NOW + DAY
@@ -312,7 +312,7 @@ def test_nothing_registered_says_so(look: Looking) -> None:
     opened(look)
     assert "Nothing is registered yet" in look.text("#registrations")
     opened(look, "/#zone=lab")
-    assert "No registration fits" in look.wait_for("#registrations", "Show all")
+    assert "No registration matches" in look.wait_for("#registrations", "Show all")
 
 
 # ---- The history of an address
@@ -401,7 +401,7 @@ def test_of_an_address_that_nobody_held(look: Looking) -> None:
     opened(look, "/#history=83.118.168.200")
     look.wait_for("#history-entries", "There is no history of 83.118.168.200")
     opened(look, "/#history=nonsense")
-    look.wait_for("#history-entries-problem", "does not understand")
+    look.wait_for("#history-entries-problem", "request is not valid")
 
 
 # ---- What goes wrong
@@ -446,9 +446,9 @@ def test_storage_that_is_away_is_told_and_asked_again(
     with monkeypatch.context() as patch:
         patch.setattr(place.store, "page", fail)
         opened(look)
-        words = look.wait_for("#registrations-problem", "cannot answer now")
-        assert re.search(r"asked again by itself in \d+ s", words)
-        assert "Id of the request: " in words
+        words = look.wait_for("#registrations-problem", "service is unavailable")
+        assert re.search(r"The page tries again in \d+ s", words)
+        assert "Request id: " in words
         assert look.text("#registrations-told") == ""
         assert look.all(".zones"), "the zones are there"
     look.find(".registrations")
@@ -473,7 +473,7 @@ def test_a_network_that_is_away_is_told_and_one_can_try_again(look: Looking, pla
 def test_a_wrong_field_is_named(look: Looking) -> None:
     opened(look)
     look.fill("#f-cluster", "mine" + Keys.ENTER)
-    assert "cluster id" in look.wait_for("#registrations-problem", "does not understand")
+    assert "cluster id" in look.wait_for("#registrations-problem", "request is not valid")
     assert look.find("#f-cluster").get_attribute("aria-invalid") is not None
     look.click("#clear")
     look.until(lambda: look.text("#registrations-problem") == "")
@@ -489,9 +489,7 @@ def test_a_bug_is_told_with_the_id_that_the_log_has(
     with monkeypatch.context() as patch:
         patch.setattr(place.store, "page", fail)
         opened(look)
-        assert re.search(
-            r"Id of the request: [0-9a-f]{16}", look.wait_for("#registrations-problem", "because of a bug")
-        )
+        assert re.search(r"Request id: [0-9a-f]{16}", look.wait_for("#registrations-problem", "because of a bug"))
     look.click("#registrations-problem button")
     look.wait_for("#registrations", "Nothing is registered yet")
 

@@ -1,9 +1,9 @@
-// Asking this service, and putting into words what can go wrong with that.
+// Requests to this service, and texts for their failures.
 
 const SECONDS_TO_WAIT = 30;
 
-// What failed: a sentence, and where there is more to say about it, a second one. `retryAfter`: seconds after which the
-// service wants to be asked again. `fields`: what is wrong with which parameter.
+// A failure: a sentence, and `more`, a second one with advice. `retryAfter`: seconds until the next try. `fields`: the
+// problems by parameter.
 export class Problem extends Error {
   constructor(text, { more = "", status = 0, retryAfter = null, requestId = "", fields = {} } = {}) {
     super(text);
@@ -11,14 +11,13 @@ export class Problem extends Error {
   }
 }
 
-// A string, or a number: strings are matched so that digits inside them are left alone.
+// A string or a number. Strings are matched so that digits inside them do not count as numbers.
 const TOKENS = /"(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g;
 const EXACT = "exact integer";
 
-// JSON whose integers come out exactly: as numbers where those can hold them, else as BigInt.
+// Parse JSON with exact integers: numbers up to 2^53, BigInt above.
 //
-// A /64 has 2^64 addresses, and a number holds integers up to 2^53. Such an integer is first written as an object, which
-// no string in the text can pass for.
+// A /64 has 2^64 addresses. A large integer is first replaced by an object, which no string in the text can imitate.
 export function parse(text) {
   const marked = text.replace(TOKENS, (token) =>
     /^-?\d+$/.test(token) && !Number.isSafeInteger(Number(token)) ? `{"${EXACT}":"${token}"}` : token,
@@ -28,17 +27,17 @@ export function parse(text) {
   );
 }
 
-// What a path of this service answers to a GET, parsed. `query`: parameters; those without a value are left out.
+// GET a path of this service, and parse the answer. `query`: parameters; those without a value are left out. `accept`:
+// statuses other than 200 whose body is returned too.
 //
-// Throws Problem; and AbortError when `signal` says that nobody waits any more. `accept`: statuses beside 200 whose
-// answer is wanted too.
+// Throws Problem, and AbortError after `signal`.
 export async function read(path, { token = "", query = {}, signal = null, accept = [] } = {}) {
   const given = Object.entries(query).filter(([, value]) => value !== "" && value !== null);
   const url = given.length ? `${path}?${new URLSearchParams(given)}` : path;
   const headers = { Accept: "application/json" };
   if (token) {
     if (!/^[\x21-\x7e]+$/.test(token)) {
-      throw new Problem("That cannot be the token.", { more: "It has a character that no token has.", status: 401 });
+      throw new Problem("This is not a valid token.", { more: "It has a character that tokens cannot have.", status: 401 });
     }
     headers.Authorization = `Bearer ${token}`;
   }
@@ -51,8 +50,8 @@ export async function read(path, { token = "", query = {}, signal = null, accept
     const content = understood(await answer.text());
     if (answer.status === 200 || accept.includes(answer.status)) {
       if (content === null) {
-        throw new Problem("The service answered something that is not JSON.", {
-          more: "Does something else stand in front of it?",
+        throw new Problem("The answer is not JSON.", {
+          more: "Does a proxy in front of the service answer?",
         });
       }
       return content;
@@ -60,12 +59,12 @@ export async function read(path, { token = "", query = {}, signal = null, accept
     throw refusal(answer, content ?? {});
   } catch (error) {
     if (error instanceof Problem) throw error;
-    if (signal?.aborted) throw new DOMException("nobody waits for this any more", "AbortError");
+    if (signal?.aborted) throw new DOMException("the request was replaced by another one", "AbortError");
     if (patience.signal.aborted) {
       throw new Problem(`The service did not answer within ${SECONDS_TO_WAIT} seconds.`, { more: "Try again." });
     }
     throw new Problem("The service cannot be reached.", {
-      more: "It may be down, or the network may be. What is shown is what was read last.",
+      more: "The service or the network may be down. The page shows the data that it read last.",
     });
   } finally {
     clearTimeout(timer);
@@ -83,18 +82,18 @@ function understood(text) {
 }
 
 const IN_WORDS = {
-  400: ["The service does not understand what is asked for.", null],
-  401: ["The service refuses the token.", "It is not the one that this service was given. Enter it again."],
-  404: ["There is nothing here.", null],
-  429: ["The service was asked too often.", null],
-  500: ["The service failed because of a bug.", "The log has more under the id of the request."],
-  503: ["The service cannot answer now.", null],
+  400: ["The request is not valid.", null],
+  401: ["The service rejects the token.", "It is not the token of this service. Enter it again."],
+  404: ["Not found.", null],
+  429: ["Too many requests.", null],
+  500: ["The request failed because of a bug.", "The log has the details under the request id."],
+  503: ["The service is unavailable.", null],
 };
 
 function refusal(answer, content) {
   const [text, more] = IN_WORDS[answer.status] ?? [`The service answered with status ${answer.status}.`, null];
   const fields = content.errors ?? {};
-  // What is said about the fields says it all.
+  // The problems of the fields repeat the message.
   const message = typeof content.message === "string" && !Object.keys(fields).length ? content.message : "";
   const seconds = Number.parseInt(answer.headers.get("Retry-After") ?? "", 10);
   return new Problem(text, {
@@ -110,8 +109,8 @@ function sentence(text) {
   return text && `${text[0].toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`;
 }
 
-// Whether a registration fits filters, as the path of many judges it; that of one address knows only the zone. Those about
-// a service must all fit one and the same.
+// Whether a registration matches the filters, by the rules of /v2/addresses: the path of one address filters by zone only.
+// All filters of services must match the same service.
 export function fits(one, { ip_family, service_name, cluster_id, namespace_id, expiring }) {
   const same = (given, value) => !given || given.toLowerCase() === value.toLowerCase();
   const service = (each) =>

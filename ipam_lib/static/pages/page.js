@@ -1,5 +1,5 @@
-// The page: what is asked for stands in the fragment of its address (which no server ever sees), the token in the
-// storage of this tab, and nothing anywhere else.
+// The page. The search is in the fragment of the URL, which no server sees. The token is in the session storage of the
+// tab. There is no other state.
 
 import { Problem, fits, read } from "/assets/api.js";
 import {
@@ -21,7 +21,7 @@ const SECONDS_BETWEEN_STATES = 30;
 const at = (id) => document.getElementById(id);
 const invalid = (field, is) => (is ? field.setAttribute("aria-invalid", "true") : field.removeAttribute("aria-invalid"));
 
-// ---- What is asked for
+// ---- The search
 
 function wanted() {
   const given = new URLSearchParams(location.hash.slice(1));
@@ -40,19 +40,19 @@ function fragment(state) {
   return `#${new URLSearchParams(kept)}`;
 }
 
-// Links within the page. Another search begins at its first page; an address' history leaves the search as it is.
+// Links within the page. A new search begins at its first page; the history of an address does not change the search.
 function linkTo(changes) {
   if ("history" in changes) return fragment({ ...wanted(), ...changes });
   return fragment({ limit: wanted().limit, ...changes });
 }
 
-// `trail`: the cursors of the pages before this one, for the way back.
+// `trail`: the cursors of the previous pages.
 function go(state, trail = []) {
   history.pushState({ trail }, "", fragment(state) === "#" ? location.pathname : fragment(state));
   show();
 }
 
-// ---- Regions: each is loaded by itself, shows its own trouble, and forgets an answer that comes too late
+// ---- Regions: each loads separately, shows its own problems, and ignores an answer to an earlier request
 
 class Region {
   #waiting = null;
@@ -65,7 +65,7 @@ class Region {
     this.working = working;
   }
 
-  // Ask and show. `ask(signal)` gives what `show` gets; `refused(problem)` may deal with a problem and say so.
+  // Load and show. `ask(signal)` returns the data for `show`; `refused(problem)` returns true if it handled a problem.
   async load(ask, show, refused = () => false) {
     this.stop();
     const mine = new AbortController();
@@ -91,7 +91,7 @@ class Region {
     }
   }
 
-  // Wait for nothing any more.
+  // Cancel the request in progress.
   stop() {
     clearTimeout(this.#timer);
     this.#waiting?.abort();
@@ -135,7 +135,7 @@ function present() {
   at("token-kept").hidden = !open;
 }
 
-// What stands between this tab and every answer: a wrong token, or a server that has none.
+// Handle a wrong token, or a server without a token.
 function barred(problem) {
   if (problem.status === 401) {
     lock(problem);
@@ -143,8 +143,8 @@ function barred(problem) {
   }
   if (problem.status === 404) {
     lock(
-      new Problem("This server shows zones and registrations to nobody.", {
-        more: "No token is configured on it: auth.token_path in its config.json names the file with one.",
+      new Problem("This server does not offer zones and registrations.", {
+        more: "No token is configured: auth.token_path in its config.json must name a file with one.",
       }),
     );
     return true;
@@ -189,7 +189,7 @@ at("refresh").addEventListener("click", () => {
   loadState();
 });
 
-// The zones to choose from; one that is chosen stays, whether it is there or not.
+// The choices of the zone field; the chosen zone stays, even if it does not exist.
 function offer(names = [...at("f-zone").options].map((option) => option.value)) {
   const select = at("f-zone");
   const chosen = wanted().zone;
@@ -233,7 +233,7 @@ function loadRegistrations(state) {
     },
     (problem) => {
       mark(problem.fields);
-      // An address that is not there is no problem; a path that is not there is one of the server.
+      // 404 for an address means no registration; 404 for a path means that the server does not offer it.
       return barred(problem);
     },
   );
@@ -247,13 +247,13 @@ function emptiness(state) {
     );
   }
   if (state.cursor) return nothing("No more registrations. ", anchor("To the first page", linkTo(filtersOf(state))));
-  if (FILTERS.some((name) => state[name])) return nothing("No registration fits. ", anchor("Show all", linkTo({})));
+  if (FILTERS.some((name) => state[name])) return nothing("No registration matches. ", anchor("Show all", linkTo({})));
   return nothing("Nothing is registered yet. ", anchor("Register an address in Swagger UI", "/swagger/index.html"));
 }
 
 const anchor = (text, href) => make("a", { href }, text);
 
-// Show at each field what is wrong with it.
+// Mark the fields that have problems.
 function mark(fields) {
   for (const name of FILTERS) invalid(at("search").elements[name], name in fields);
 }
@@ -267,7 +267,7 @@ function turnable(state) {
   at("first").disabled = !state.cursor;
   at("previous").disabled = !state.cursor || !trail().length;
   at("next").disabled = next === null;
-  // A button that cannot be pressed any more loses the focus: the list gets it.
+  // A disabled button loses the focus: move it to the list.
   if (focused?.disabled) at("registrations-title").focus({ preventScroll: true });
 }
 
@@ -291,7 +291,7 @@ at("clear").addEventListener("click", () => {
   go({ limit: wanted().limit });
   at("f-address").focus();
 });
-// A link to other registrations leads there also for whoever does not see the page.
+// A link to other registrations moves the focus too, for screen readers.
 document.addEventListener("click", (event) => {
   const link = event.target.closest?.('a[href^="#"]');
   if (!link || link.classList.contains("skip") || event.ctrlKey || event.metaKey || event.shiftKey) return;
@@ -339,7 +339,7 @@ at("history").addEventListener("close", () => {
   regions.history.stop();
   if (token() && wanted().history) go({ ...wanted(), history: "" }, trail());
 });
-// A click beside it closes it, as Escape does.
+// A click outside closes the dialog, as Escape does.
 at("history").addEventListener("click", (event) => {
   if (event.target === at("history")) at("history").close();
 });
@@ -362,7 +362,7 @@ async function loadState() {
     words = error.message;
   }
   const said = at("verdict");
-  // Told again only when it has changed: it is read aloud.
+  // Set only after a change: screen readers read it aloud.
   if (said.textContent !== words) said.textContent = words;
   said.className = `verdict ${verdict}`;
   at("parts").replaceChildren(...parts(report));
@@ -377,11 +377,11 @@ function parts({ storage, zones, zones_age_seconds: age, netbox }) {
   return Object.entries(told).flatMap(([name, text]) => [make("dt", {}, name), make("dd", {}, text)]);
 }
 
-// ---- All of it
+// ---- The whole page
 
 let shown = null;
 
-// Bring the page to what its address asks for.
+// Show the search of the URL.
 function show() {
   const state = wanted();
   offer();
@@ -400,7 +400,7 @@ function show() {
 }
 
 addEventListener("popstate", () => {
-  // The link that skips to the content asks for nothing.
+  // The fragment of the link to the content is not a search.
   if (!location.hash || location.hash.includes("=")) show();
 });
 setInterval(() => document.hidden || loadState(), SECONDS_BETWEEN_STATES * 1000);

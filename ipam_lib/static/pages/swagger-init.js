@@ -1,6 +1,6 @@
 "use strict";
 
-// One specification, this server's own: whatever the page's address says, nothing else is ever loaded.
+// Only the specification of this server: Swagger UI ignores the query of the page's URL.
 SwaggerUIBundle({
   url: "/swagger/doc.json",
   dom_id: "#swagger-ui",
@@ -11,7 +11,7 @@ SwaggerUIBundle({
   persistAuthorization: false,
 });
 
-// Swagger UI is dark where it is told to be, not where the reader prefers that.
+// Swagger UI does not follow the preferred color scheme by itself.
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const follow = () => document.documentElement.classList.toggle("dark-mode", dark.matches);
 dark.addEventListener("change", follow);

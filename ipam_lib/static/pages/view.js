@@ -1,7 +1,6 @@
-// Making what is shown. Whatever comes from the service becomes text, never markup: names are chosen by strangers.
+// Build the elements of the page. Data of the service becomes text, never markup: clients choose the names.
 
-// An element. `properties`: attributes; null and false are left out. `children`: elements or text; what is empty is left
-// out.
+// An element. `properties`: attributes, except null and false. `children`: elements or text, except empty ones.
 export function make(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
@@ -14,12 +13,12 @@ export function make(tag, properties = {}, ...children) {
 const GROUPED = new Intl.NumberFormat("en");
 const LONGEST_IN_FULL = 9;
 
-// An integer of any size, in full: 18,446,744,073,709,551,616.
+// An integer of any size with all digits: 18,446,744,073,709,551,616.
 export function inFull(value) {
   return GROUPED.format(BigInt(value));
 }
 
-// Mantissa and exponent of a large integer, rounded to one digit behind the point: ["1.8", 19].
+// Mantissa and exponent of a large integer, rounded to one decimal place: ["1.8", 19].
 export function rounded(value) {
   const digits = BigInt(value).toString();
   let exponent = digits.length - 1;
@@ -31,7 +30,7 @@ export function rounded(value) {
   return [`${Math.floor(tenths / 10)}.${tenths % 10}`, exponent];
 }
 
-// A count to look at: in full while it is short, else rounded, with the exact number for whoever points or listens.
+// A count: short ones with all digits, long ones rounded, with the exact number as title and for screen readers.
 export function count(value) {
   const full = inFull(value);
   if (BigInt(value).toString().length <= LONGEST_IN_FULL) return make("span", { class: "number" }, full);
@@ -44,7 +43,7 @@ export function count(value) {
   );
 }
 
-// How much of the whole a part is, in percent, however large both are.
+// A share in percent, of integers of any size.
 export function percent(part, whole) {
   return BigInt(whole) === 0n ? 0 : Number((BigInt(part) * 1000000n) / BigInt(whole)) / 10000;
 }
@@ -57,7 +56,7 @@ function percentInWords(part, whole) {
   return `${share.toFixed(share < 10 ? 1 : 0)} %`;
 }
 
-// How full it is, in a word; nothing while there is room.
+// A word for a full or nearly full zone; empty otherwise.
 export function fullness({ used, reserved, free, size }) {
   if (BigInt(size) === 0n) return "no prefixes";
   if (BigInt(free) === 0n) return "full";
@@ -66,18 +65,18 @@ export function fullness({ used, reserved, free, size }) {
 
 export const familyName = (family) => ({ ipv4: "IPv4", ipv6: "IPv6" })[family] ?? family;
 
-// The numbers stand beside it, so that nobody needs to see it.
+// The numbers beside the bar say the same, so screen readers skip it.
 function bar(use) {
   const part = (name, value) => {
     const element = make("span", { class: name });
-    // The least that can be seen, for what is there at all.
+    // At least 3 pixels for a value above 0.
     element.style.width = BigInt(value) > 0n ? `max(3px, ${percent(value, use.size)}%)` : "0";
     return element;
   };
   return make("span", { class: "bar", "aria-hidden": "true" }, part("used", use.used), part("reserved", use.reserved));
 }
 
-// Cells name their column for narrow screens, where a row is a block; the roles keep it a table for listeners even so.
+// Cells name their column for narrow screens, where a row is a block; the roles keep it a table for screen readers.
 const cell = (label, ...children) => make("td", { role: "cell", "data-label": label }, ...children);
 const numberCell = (label, value) => make("td", { role: "cell", "data-label": label, class: "count" }, count(value));
 const row = (...cells) => make("tr", { role: "row" }, ...cells);
@@ -96,7 +95,7 @@ function table(caption, columns, bodies, kind) {
   );
 }
 
-// How full the zones are. `linkTo({zone, ip_family})`: where their registrations are.
+// The use of the zones. `linkTo({zone, ip_family})`: the link to their registrations.
 export function zonesTable(zones, linkTo) {
   const bodies = zones.map(({ zone, families }) => {
     const link = make("a", { href: linkTo({ zone }) }, zone);
@@ -116,7 +115,7 @@ export function zonesTable(zones, linkTo) {
     ["Free", "count"],
     ["Size", "count"],
   ];
-  return table("How full the zones are, in addresses of each family", columns, bodies, "zones");
+  return table("Use of the zones, in addresses of each family", columns, bodies, "zones");
 }
 
 function familyCells(zone, use, linkTo) {
@@ -185,7 +184,7 @@ export function fromNow(seconds) {
   return RELATIVE.format(Math.round(seconds / length), unit);
 }
 
-// A moment of the service in the time of this browser, to the minute. The exact one is its title.
+// A time of the service in the time zone of the browser, to the minute. The title has the exact time.
 function moment(text) {
   const date = new Date(text);
   const two = (value) => String(value).padStart(2, "0");
@@ -194,7 +193,7 @@ function moment(text) {
   return make("time", { datetime: text, title: text }, shown);
 }
 
-// A page of registrations: a group of rows each, one row for each service on the address.
+// A page of registrations: a group of rows for each, with one row for each service.
 export function registrationsTable(registrations, linkTo) {
   const bodies = registrations.map((one) => {
     const services = one.services.length ? one.services : [null];
@@ -207,7 +206,7 @@ export function registrationsTable(registrations, linkTo) {
   return table("Registrations and the services on them", columns, bodies, "registrations");
 }
 
-// An address that may go on in the next line after each of its colons.
+// An address with possible line breaks after its colons.
 function breakable(address) {
   return address.split(/(?<=:)/).flatMap((part, at) => (at ? [make("wbr"), part] : [part]));
 }
@@ -235,10 +234,10 @@ function addressCells(one, rows, linkTo) {
 }
 
 function serviceCells(service, linkTo) {
-  if (service === null) return [make("td", { role: "cell", colspan: "3", class: "none" }, "no service any more")];
+  if (service === null) return [make("td", { role: "cell", colspan: "3", class: "none" }, "no services")];
   const notes = [
-    service.retention_period_days > 0 && `keeps it for ${service.retention_period_days} d after its release`,
-    service.deny_external_cleanup && "stays when its cluster is cleaned up",
+    service.retention_period_days > 0 && `keeps the address for ${service.retention_period_days} d after its expiration is set`,
+    service.deny_external_cleanup && "denies external cleanup",
   ].filter(Boolean);
   return [
     make(
@@ -295,13 +294,13 @@ export function historyTable(address, entries, linkTo) {
 
 const PARTS = { netbox: "NetBox", zones: "Zones", background: "Background" };
 
-// What is the matter with a part of the service: "netbox: away", with the part made out.
+// A problem of a part of the service, "netbox: away", with the part emphasized.
 export function degradation(text) {
   const [part, ...rest] = text.split(": ");
   return PARTS[part] ? make("li", {}, make("strong", {}, PARTS[part]), `: ${rest.join(": ")}`) : make("li", {}, text);
 }
 
-// What went wrong. `again`: what a button does about it; without it there is no button.
+// A problem. `again`: the function of the button to try again; null for no button.
 export function problemBox(problem, again = null) {
   const button = again && make("button", { type: "button" }, "Try again");
   button?.addEventListener("click", again);
@@ -309,18 +308,18 @@ export function problemBox(problem, again = null) {
     make("li", {}, `${name.replaceAll("_", " ")}: ${[texts].flat().join("; ")}`),
   );
   const soon =
-    problem.retryAfter && again ? ` It is asked again by itself in ${problem.retryAfter} s.` : "";
+    problem.retryAfter && again ? ` The page tries again in ${problem.retryAfter} s.` : "";
   return make(
     "div",
     { class: "problem" },
     make("p", {}, make("strong", {}, problem.message), ` ${problem.more ?? ""}${soon}`),
     fields.length > 0 && make("ul", {}, fields),
-    problem.requestId && make("p", { class: "hint" }, "Id of the request: ", make("code", {}, problem.requestId)),
+    problem.requestId && make("p", { class: "hint" }, "Request id: ", make("code", {}, problem.requestId)),
     button,
   );
 }
 
-// An empty place, and why it is empty.
+// The reason why a region is empty.
 export function nothing(text, ...more) {
   return make("p", { class: "nothing" }, text, ...more);
 }
