@@ -9,7 +9,6 @@ from aiohttp import web
 from aiohttp_apispec import docs, request_schema, setup_aiohttp_apispec
 from hypothesis import example, given
 from hypothesis import strategies as st
-from marshmallow import ValidationError, fields, validate, validates_schema
 
 from ipam_lib import schemas
 from ipam_lib.errors import BadRequest
@@ -29,8 +28,6 @@ from ipam_lib.schemas import (
     parse_json,
     parse_register,
 )
-from ipam_lib.schemas.fields import Days, StrictSchema, Text
-from ipam_lib.schemas.quick import QuickLoader
 
 FULL: dict[str, Any] = {
     "address": "83.118.168.10/32",
@@ -641,68 +638,3 @@ def test_answers_fit_their_schemas() -> None:
         (ErrorSchema, {"message": "x", "errors": refused(parse_register, {}).errors, "request_id": "x"}),
     ):
         assert schema().validate(answer) == {}
-
-
-# --- the quick way ----------------------------------------------------------------------------------------------------
-
-_TEXTS = st.one_of(
-    st.text(max_size=70), st.sampled_from([*(str(value) for value in FULL.values()), "", "ipv6", "a\0b"])
-)
-_VALUES = st.one_of(st.none(), st.booleans(), st.integers(-1, 40), st.floats(), _TEXTS, st.lists(_TEXTS, max_size=2))
-
-
-@st.composite
-def bodies(draw: st.DrawFn) -> dict[str, Any]:
-    """Bodies of which a few fields are something else, or not there."""
-    inner = [f"service__{name}" for name in FULL["service"]]
-    names = draw(st.sets(st.sampled_from([*(name for name in FULL if name != "service"), *inner]), max_size=4))
-    changed = body(**{name: draw(st.one_of(st.just(ABSENT), _VALUES)) for name in names})
-    if draw(st.integers(0, 9)) == 0:
-        changed["service"] = draw(_VALUES)
-    return changed
-
-
-@given(bodies(), st.sampled_from([(parse_register, RegisterSchema()), (parse_expire, ExpireSchema())]))
-@example({}, (parse_register, RegisterSchema()))
-@example(FULL | {"address": ""}, (parse_register, RegisterSchema()))
-@example(FULL | {"new_secret": None}, (parse_register, RegisterSchema()))
-def test_the_quick_way_makes_of_a_body_what_the_schema_makes_of_it(sent: dict[str, Any], way: Any) -> None:
-    parse, schema = way
-    problems: Any = None
-    try:
-        expected = schema.load(copy.deepcopy(sent))
-    except ValidationError as error:
-        problems = error.messages
-    if problems is None:
-        assert parse(sent) == expected
-    else:
-        assert refused(parse, sent).errors == schemas.bad_request(problems).errors
-
-
-@pytest.mark.parametrize("sent", [None, [], "text", 1, {"name": "a"}, {"name": "a", "days": "1"}, {"days": 1}])
-def test_the_quick_way_leaves_to_the_schema_what_is_not_good(sent: Any) -> None:
-    class Good(StrictSchema):
-        name = Text(2, 5, metadata={})
-        days = Days(3, metadata={})
-
-    assert QuickLoader(Good()).load(sent) is None
-    assert QuickLoader(Good()).load({"name": "ab", "days": None, "more": 1}) == {"name": "ab", "days": None}
-
-
-def test_a_schema_that_checks_more_than_its_fields_do_has_no_quick_way() -> None:
-    class WithHook(StrictSchema):
-        name = Text(2, 5, metadata={})
-
-        @validates_schema
-        def check(self, data: Any, **options: Any) -> None:
-            raise ValidationError("never")
-
-    class WithValidator(StrictSchema):
-        name = fields.String(validate=validate.Length(2))
-
-    class WithDefault(StrictSchema):
-        name = fields.String(load_default="a")
-
-    for schema in (WithHook(), WithValidator(), WithDefault()):
-        with pytest.raises(TypeError):
-            QuickLoader(schema)

@@ -10,7 +10,6 @@ from marshmallow import Schema, ValidationError, fields, post_load
 from ipam_lib.errors import BadRequest
 from ipam_lib.models import SECRET_LENGTHS, Request, ServiceKey
 from ipam_lib.schemas.fields import Days, Family, Flag, HostAddress, Name, StrictSchema, Text, UUIDText
-from ipam_lib.schemas.quick import QuickLoader
 from ipam_lib.text import json_type
 
 _SHOWN = 3  # how many of the problems the message of the answer repeats
@@ -76,24 +75,19 @@ class _RequestSchema(StrictSchema):
 
     @post_load(pass_original=True)
     def _request(self, content: dict[str, Any], original: dict[str, Any], **options: Any) -> Request:
-        return _request_of(content, original)
-
-
-def _request_of(content: dict[str, Any], original: dict[str, Any]) -> Request:
-    """The request that a loaded body stands for."""
-    service = content["service"]
-    address = content.get("address")
-    return Request(
-        zone=content["zone"],
-        ip_family=content["ip_family"],
-        key=ServiceKey(service["service_name"], service["namespace_id"], service["cluster_id"]),
-        secret=content["secret"],
-        address=address,
-        spelling=None if address is None else original["address"],
-        new_secret=content.get("new_secret"),
-        retention_period_days=service.get("retention_period_days"),
-        deny_external_cleanup=service.get("deny_external_cleanup") or False,
-    )
+        service = content["service"]
+        address = content.get("address")
+        return Request(
+            zone=content["zone"],
+            ip_family=content["ip_family"],
+            key=ServiceKey(service["service_name"], service["namespace_id"], service["cluster_id"]),
+            secret=content["secret"],
+            address=address,
+            spelling=None if address is None else original["address"],
+            new_secret=content.get("new_secret"),
+            retention_period_days=service.get("retention_period_days"),
+            deny_external_cleanup=service.get("deny_external_cleanup") or False,
+        )
 
 
 class RegisterSchema(_RequestSchema):
@@ -144,32 +138,24 @@ CLUSTER_EXAMPLE: dict[str, Any] = {"cluster_id": _CLUSTER_ID}
 _REGISTER = RegisterSchema()
 _EXPIRE = ExpireSchema()
 _CLUSTER = ClusterSchema()
-_QUICK_REGISTER = QuickLoader(_REGISTER)
-_QUICK_EXPIRE = QuickLoader(_EXPIRE)
 
 
 def parse_register(body: object) -> Request:
     """The request that the body of a POST makes. Raises BadRequest, with every wrong field in `errors`."""
-    return _load_request(_QUICK_REGISTER, _REGISTER, body)
+    request: Request = _load(_REGISTER, body)
+    return request
 
 
 def parse_expire(body: object) -> Request:
     """The request that the body of a DELETE makes. Raises BadRequest, with every wrong field in `errors`."""
-    return _load_request(_QUICK_EXPIRE, _EXPIRE, body)
+    request: Request = _load(_EXPIRE, body)
+    return request
 
 
 def parse_cluster(body: object) -> str:
     """The id, as given, of the cluster that the body names. Raises BadRequest, with every wrong field in `errors`."""
     cluster_id: str = _load(_CLUSTER, body)
     return cluster_id
-
-
-def _load_request(quick: QuickLoader, schema: Schema, body: object) -> Request:
-    content = quick.load(body)
-    if content is not None and isinstance(body, dict):
-        return _request_of(content, body)
-    request: Request = _load(schema, body)
-    return request
 
 
 def _load(schema: Schema, body: object) -> Any:
