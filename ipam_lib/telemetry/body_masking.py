@@ -1,8 +1,7 @@
-"""Bodies without their secrets, for the log: also bodies that are not JSON, and secrets under misspelt names.
+"""Mask the secrets in the body of a request for the log, also in bodies that are not JSON and under misspelt names.
 
-Every field whose name has `secret` in it is masked, whatever its value is. Text that cannot be parsed is masked from
-the word on to the next field of the contract that stands there beyond doubt, else to its end: better too much than a
-secret in a log.
+The value of every field whose name contains `secret` is masked. In text that is not JSON, the mask reaches from that
+word to the next certain field name of the HTTP interface, or to the end.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import Any
 MASK = "********"
 LONGEST = 4096
 
-# The word, and what may stand between it and its value.
+# The word, and the characters between it and its value.
 _WORD = re.compile(r"""secret(?:\\?["']?\s*[:=]\s*\\?["']?)?""", re.IGNORECASE)
 _PLAIN = re.compile(r'("(?:new_)?secret"\s*:\s*)"[^"]*"')
 _NAMES = {"secret", "new_secret"}
@@ -22,18 +21,18 @@ _FIELDS = (
     "address|ip_family|zone|service|service_name|namespace_id|cluster_id|retention_period_days"
     "|deny_external_cleanup|expires_at"
 )
-# The end of a string that JSON would end here too, and the name of a field of ours.
+# The end of a JSON string, and the next field name of the HTTP interface.
 _NEXT_FIELD = re.compile(rf'(?<!\\)"\s*,\s*"(?:{_FIELDS})"\s*:')
 _ENCODER = json.JSONEncoder(ensure_ascii=False)
 _ESCAPE = re.compile(r"\\u00([0-7][0-9a-fA-F])")
 
 
 def mask_text(text: str) -> str:
-    """`text`, of whatever form, with everything masked that may be the value of a secret."""
-    # Nearly every text of nearly every body; patterns that ignore case take their time.
+    """`text` in any format, with everything masked that may be the value of a secret."""
+    # The usual case; a case-insensitive pattern is slow.
     if "\\" not in text and "\0" not in text and "secret" not in text.lower():
         return text
-    # NUL bytes stand between the letters of UTF-16, and \u0073ecret is how JSON may spell the word as well.
+    # UTF-16 has NUL bytes between the letters, and JSON may spell the word \u0073ecret.
     plain = _ESCAPE.sub(lambda match: chr(int(match.group(1), 16)), text.replace("\0", ""))
     parts: list[str] = []
     at = 0
@@ -49,10 +48,10 @@ def mask_text(text: str) -> str:
 
 
 def _mask_plain(text: str) -> str | None:
-    """A valid JSON text with its secrets masked, or None where that is not beyond doubt.
+    """A valid JSON text with its secrets masked, or None if a text search is not reliable.
 
-    Without escapes every quote begins or ends a string, so a secret's name before a colon is a name, and what follows
-    in quotes is all of its value. The word must stand nowhere else but in such values.
+    Without escapes, every quote begins or ends a string, so the name of a secret before a colon is a field name, and
+    the next string is its whole value. Any other occurrence of the word makes the search unreliable.
     """
     if "\\" in text or not text.isascii():
         return None
@@ -74,8 +73,10 @@ def mask_value(value: Any) -> Any:
 
 
 def mask_body(body: bytes, *, valid: bool = False) -> str:
-    """The body of a request as it may stand in a log: masked, and at most 4,096 characters. `valid`: it is known to be
-    one JSON object."""
+    """The body of a request for the log: masked, and at most 4,096 characters.
+
+    `valid`: whether the body is known to be one JSON object.
+    """
     text = body.decode("utf-8", "replace")
     if valid and (quickly := _mask_plain(text)) is not None:
         return quickly if len(quickly) <= LONGEST else quickly[:LONGEST] + "..."

@@ -1,4 +1,4 @@
-"""The gauges of what there is. They show what a worker counted last: a scrape asks neither the storage nor NetBox."""
+"""Gauges of registrations, zones and pool, as a worker counted them last: a scrape asks neither storage nor NetBox."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ _AGE = "; counted ipam_statistics_age_seconds ago"
 
 
 class StatisticsGauges(Collector):
-    """Nothing but their age, which is -1, until `show` was called for the first time. `monotonic`: the clock by which
-    the statistics are dated."""
+    """The gauges of the last statistics; before the first, only their age, -1.
+
+    `monotonic`: the clock of `Statistics.counted_at`.
+    """
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         self._shown: Statistics | None = None
 
     def show(self, statistics: Statistics) -> None:
-        """Show these from now on, all at once."""
+        """Replace the statistics."""
         self._shown = statistics
 
     def describe(self) -> Iterable[Metric]:
@@ -31,7 +33,7 @@ class StatisticsGauges(Collector):
         return self._families(None)
 
     def collect(self) -> Iterable[Metric]:
-        """The metrics, with what was counted last."""
+        """The metrics, with the last statistics."""
         return self._families(self._shown)
 
     def _families(self, shown: Statistics | None) -> list[Metric]:
@@ -48,7 +50,7 @@ def _usage(shown: Statistics | None) -> Iterable[Metric]:
     services = GaugeMetricFamily("ipam_services", f"Services on registrations{_AGE}", labels=_PLACE)
     expiring = GaugeMetricFamily("ipam_expiring_services", f"Services with an expiration{_AGE}", labels=_PLACE)
     for place, usage in sorted(shown.usage.items()) if shown else ():
-        # Those that there are none of as well, so that an alert can tell none from unknown.
+        # Zeros too, so that an alert can tell none from unknown.
         for state in {**dict.fromkeys((one.value for one in State), 0), **usage.states}:
             registrations.add_metric((*place, state), usage.states.get(state, 0))
         services.add_metric(place, usage.services)
@@ -97,7 +99,7 @@ def _pool_wanted(shown: Statistics | None) -> Metric:
 
 
 class CallbackCounter(Collector):
-    """A counter that somebody else keeps: `read` gives its values, by the one label."""
+    """A counter whose values, by one label, `read` returns."""
 
     def __init__(self, name: str, about: str, label: str, read: Callable[[], Mapping[str, int]]) -> None:
         self._name, self._about, self._label, self._read = name, about, label, read
@@ -107,7 +109,7 @@ class CallbackCounter(Collector):
         return [CounterMetricFamily(self._name, self._about, labels=(self._label,))]
 
     def collect(self) -> Iterable[Metric]:
-        """The counter, with the values of now."""
+        """The counter, with its current values."""
         family = CounterMetricFamily(self._name, self._about, labels=(self._label,))
         for value, number in self._read().items():
             family.add_metric((value,), number)

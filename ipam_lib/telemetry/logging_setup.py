@@ -1,4 +1,4 @@
-"""The logging of a serving process, from its start to its end, as the settings want it."""
+"""Set up the logging of the service by its settings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ipam_lib.telemetry.splunk import SplunkHandler, SplunkSettings
 
 
 def make_splunk(settings: Settings) -> SplunkHandler | None:
-    """The destination for Splunk, when that is enabled."""
+    """The handler for Splunk, if it is enabled."""
     splunk = settings.splunk
     if not splunk.enable or splunk.url is None or splunk.token is None:
         return None
@@ -32,8 +32,10 @@ def make_splunk(settings: Settings) -> SplunkHandler | None:
 
 @asynccontextmanager
 async def run_logging(settings: Settings, stream: TextIO | None = None) -> AsyncIterator[LogPipeline]:
-    """While this lasts, every log line goes to standard error, to the files, and to Splunk when that is enabled. What
-    is queued at the end is written; Splunk gets a few seconds for the rest."""
+    """Within the context, log lines go to standard error, the files, and Splunk if it is enabled.
+
+    At its end the queue is written, and Splunk gets a few seconds for the rest.
+    """
     redaction.add_secrets(settings.secrets())
     splunk = make_splunk(settings)
     pipeline = LogPipeline(

@@ -1,7 +1,6 @@
-"""What is counted and timed, for Prometheus (https://prometheus.io/docs/instrumenting/exposition_formats/).
+"""The metrics for Prometheus (https://prometheus.io/docs/instrumenting/exposition_formats/).
 
-No label holds a path, an address or anything else that a client sends: routes are the application's own, methods and
-zones come from fixed lists. Gauges that are read when somebody asks cost nothing in between.
+No label holds text of a client: routes are patterns of the application, methods and zones come from fixed lists.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from ipam_lib.storage.base import Store
 from ipam_lib.telemetry.gauges import CallbackCounter, StatisticsGauges
 from ipam_lib.version import __version__
 
-# When each counter was made would double what is shown, and Prometheus has no use for it in this format.
+# The creation time of each counter would double the output, and Prometheus does not use it in this format.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 Observe = Callable[[str, str, float], None]
@@ -45,15 +44,14 @@ BREAKER_STATES: Final = ("closed", "half-open", "open")
 
 @dataclass(slots=True)
 class _Calls:
-    """How many calls of a kind there were, and how long they took. What belongs to each set of labels is looked up
-    once; there are few."""
+    """A counter and a histogram of one kind of calls. The children for each set of labels are looked up once."""
 
     counted: Counter
     timed: Histogram
     _known: dict[tuple[str, ...], tuple[Counter, Histogram]] = field(default_factory=dict)
 
     def note(self, seconds: float, *labels: str) -> None:
-        """One more. `labels` are the counter's; the last of them is none of the histogram's."""
+        """Count one call. `labels`: those of the counter; the histogram has all but the last."""
         known = self._known.get(labels)
         if known is None:
             known = self._known[labels] = (self.counted.labels(*labels), self.timed.labels(*labels[:-1]))
@@ -66,7 +64,7 @@ class Metrics:
     """The metrics of one service in this process."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
-        """`monotonic`: the clock that dates statistics."""
+        """`monotonic`: the clock of the statistics."""
         self._all = CollectorRegistry()
         self._statistics = StatisticsGauges(monotonic)
         self._all.register(self._statistics)
@@ -125,63 +123,63 @@ class Metrics:
         return Histogram(f"ipam_{name}", about, labels, buckets=_FAST, registry=self._all)
 
     def add_callback_gauge(self, name: str, about: str, read: Callable[[], float]) -> None:
-        """A gauge whose value is what `read` says at that moment."""
+        """A gauge whose current value `read` returns."""
         Gauge(f"ipam_{name}", about, registry=self._all).set_function(read)
 
     def add_callback_counter(self, name: str, about: str, label: str, read: Callable[[], Mapping[str, int]]) -> None:
-        """A counter that somebody else keeps: its values, by `label`, are what `read` says at that moment."""
+        """A counter whose current values, by `label`, `read` returns."""
         self._all.register(CallbackCounter(f"ipam_{name}", about, label, read))
 
     def counted(self, statistics: Statistics) -> None:
-        """What there is has been counted."""
+        """Show these statistics."""
         self._statistics.show(statistics)
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
-        """A request was answered. `route` is the pattern of the path, not the path."""
+        """Count an answer. `route`: the pattern of the path, not the path."""
         self._requests.note(seconds, route, method if method in _METHODS else "other", str(status))
 
     def netbox_call(self, operation: str, result: str, seconds: float) -> None:
-        """A request to NetBox came back, or did not."""
+        """Count a call to NetBox."""
         self._netbox.note(seconds, operation, result)
 
     def storage_call(self, operation: str, result: str, seconds: float) -> None:
-        """An operation of the storage came back, or did not."""
+        """Count an operation of the storage."""
         self._storage.note(seconds, operation, result)
 
     def registered(self, zone: str, ip_family: IPFamily) -> None:
-        """An address was handed out. The zone is one of NetBox's."""
+        """Count a new address. `zone`: a choice in NetBox."""
         self._registered.labels(zone, ip_family).inc()
 
     def round_done(self, worker: str, *, ok: bool, at: float) -> None:
-        """What is done in the background was done once more. `at`: Unix time."""
+        """Count a round of a worker. `at`: Unix time."""
         self._rounds.labels(worker, "ok" if ok else "error").inc()
         if ok:
             self._last_success.labels(worker).set(at)
 
     def cleaned_up(self, report: ReleaseReport) -> None:
-        """A round of cleanup is over."""
+        """Add the counts of a cleanup."""
         self._expired.inc(report.expired_services)
         self._released.inc(report.released)
         self._release_failures.inc(report.failed)
 
     def recovered(self, report: RecoverReport) -> None:
-        """A round of recovery is over."""
+        """Add the counts of a recovery."""
         self._aborted.inc(report.aborted)
         self._recover_failures.inc(report.failed)
 
     def pool_kept(self, report: PoolReport) -> None:
-        """A round of keeping the pool is over."""
+        """Add the counts of a round of the pool worker."""
         for outcome in ("made", "handed_over", "put_back", "dropped"):
             self._pool.labels(outcome).inc(getattr(report, outcome))
 
     def text(self) -> bytes:
-        """All of it, in Prometheus' text format. Reads files of the system: not for the event loop."""
+        """All metrics in the text format. It reads files of the system: do not call it on the event loop."""
         return generate_latest(self._all)
 
 
 def instrument(store: Store, observe: Observe, monotonic: Callable[[], float] = time.perf_counter) -> Store:
-    """The same store, each operation of which is told to `observe`: its name, `ok`, `conflict`, `error` or
-    `cancelled`, and seconds."""
+    """The same store; each of its operations now calls `observe` with its name, `ok`, `conflict`, `error` or
+    `cancelled`, and its seconds."""
 
     def measured(name: str, operation: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         @wraps(operation)

@@ -1,8 +1,12 @@
-"""From the loggers to their destinations, without a request ever waiting for a disk, a pipe or a network.
+"""From the loggers to the destinations, without a request that waits for a disk, a pipe or a network.
 
-A logging call puts its record, already turned into text, into a bounded queue; one thread writes it on, many at a time.
-Where that cannot keep up (a full disk, a pipe that nobody reads) records are dropped and counted, and a line a minute
-says so.
+A logging call turns its record into text and puts it into a bounded queue. One thread writes the records, many at a
+time. When the queue is full (a full disk, a pipe without a reader), records are dropped and counted, and one line a
+minute reports the count.
+
+The standard library's QueueListener does not do for this: it writes record by record, and each write waits for the
+interpreter lock while the event loop is busy, so the log falls behind under load; and its `stop` waits for ever for a
+destination that blocks.
 """
 
 from __future__ import annotations
@@ -10,10 +14,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from logging.handlers import QueueHandler
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Final, TextIO
 
 from ipam_lib.telemetry import logs
@@ -25,52 +30,41 @@ LONGEST_QUEUE: Final = 10_000
 LARGEST_BATCH: Final = 500
 SECONDS_BETWEEN_BATCHES: Final = 0.02
 SECONDS_TO_WRITE_THE_REST: Final = 5.0
-SECONDS_BETWEEN_COMPLAINTS: Final = 60.0
+SECONDS_BETWEEN_REPORTS: Final = 60.0
 
 APP_FILE: Final = "ipam-api.log"
 HTTP_FILE: Final = "http.log"
 
 
-class _Enqueue(logging.Handler):
-    """Puts records into the queue, or drops and counts them when it is full."""
+class _Enqueue(QueueHandler):
+    """Puts records, as text, into the queue; drops and counts them when it is full."""
 
-    def __init__(self, longest: int) -> None:
-        super().__init__()
-        self._longest = longest
-        self.records: deque[logging.LogRecord] = deque()
-        self.wake = threading.Event()
+    def __init__(self, records: SimpleQueue[logging.LogRecord | None], longest: int) -> None:
+        super().__init__(records)
+        self._records, self._longest = records, longest
         self.accepted = 0
         self.dropped = 0
 
-    def emit(self, record: logging.LogRecord) -> None:
-        if len(self.records) >= self._longest:
-            self.dropped += 1
-            return
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        """The record as text, for another thread."""
         if (current := logs.request_id.get()) is not None and not hasattr(record, "request_id"):
             record.request_id = current
-        freeze_and_redact(record)
-        self.records.append(record)
-        self.accepted += 1
-        if not self.wake.is_set():
-            self.wake.set()
+        return freeze_and_redact(record)
 
-
-class _About(logging.Filter):
-    """Passes the lines about requests, or all others."""
-
-    def __init__(self, *, http: bool) -> None:
-        super().__init__()
-        self._http = http
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return (record.name == logs.HTTP) is self._http
+    def enqueue(self, record: logging.LogRecord) -> None:
+        """Add the record, or count it as dropped; never wait."""
+        if self._records.qsize() >= self._longest:
+            self.dropped += 1
+        else:
+            self._records.put_nowait(record)
+            self.accepted += 1
 
 
 class LogPipeline:
     """The logging of a serving process: text on standard error, two JSON files in `directory`, and further `sinks`.
 
-    `start` takes over the root logger; `stop` writes what is queued and gives it back. A directory that cannot be
-    made or written is complained about on standard error and to the sinks, and the service goes on.
+    `start` takes over the root logger; `stop` writes the queue and gives the root logger back. Problems with the
+    directory or the files are reported on standard error and to the sinks; the service continues.
     """
 
     def __init__(
@@ -88,21 +82,22 @@ class LogPipeline:
         self._sinks = tuple(sinks)
         self._stream = stream
         self._monotonic = monotonic
-        self._complained: dict[str, float] = {}
+        self._reported: dict[str, float] = {}
         self._files: list[LogFile] = []
         self._text: logs.TextHandler | None = None
-        self._enqueue = _Enqueue(longest_queue)
+        # None is the last entry, from `stop`.
+        self._records: SimpleQueue[logging.LogRecord | None] = SimpleQueue()
+        self._enqueue = _Enqueue(self._records, longest_queue)
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
         self._progress = threading.Condition()
         self._written = 0
         self._broken = 0
-        self._told = 0
+        self._reported_drops = 0
 
     @property
     def dropped(self) -> Mapping[str, int]:
-        """How many lines have been lost, by where: `queue` (they came faster than they could be written), `stderr`,
-        `files`, `bug` (one of ours), `splunk`."""
+        """The numbers of lost lines, by place: `queue` (it was full), `stderr`, `files`, `bug`, `splunk`."""
         return {
             "queue": self._enqueue.dropped,
             "stderr": self._text.failed if self._text is not None else 0,
@@ -112,45 +107,46 @@ class LogPipeline:
         }
 
     def start(self) -> None:
-        """Send every log line of the process through here."""
+        """Take over the log lines of the process."""
         self._text = logs.set_up(self._level, self._stream)
-        self._text.leave_to_pipeline()
+        self._text.buffered = True
         self._files = self._open_files()
         logging.getLogger().handlers = [self._enqueue]
         self._thread = threading.Thread(target=self._run, name="write the log", daemon=True)
         self._thread.start()
 
     def flush(self, seconds: float = SECONDS_TO_WRITE_THE_REST) -> bool:
-        """Wait until what has been logged by now is written, at most `seconds`. Whether it is."""
+        """Wait until all lines up to now are written, at most `seconds`. Returns whether they are."""
         wanted = self._enqueue.accepted
         with self._progress:
             return self._progress.wait_for(lambda: self._written >= wanted, seconds)
 
     def stop(self, seconds: float = SECONDS_TO_WRITE_THE_REST) -> None:
-        """Write what is queued, and close the files; what a destination does not take within `seconds` is lost.
-        Stopping twice is fine."""
+        """Write the queue and close the files. Lines that a destination does not accept within `seconds` are lost.
+
+        A second call does nothing.
+        """
         thread, self._thread = self._thread, None
         if thread is None:
             return
         assert self._text is not None
         self._stopping.set()
-        self._enqueue.wake.set()
+        self._records.put(None)
         thread.join(seconds)
         if thread.is_alive():
-            # It waits for a reader that does not read. Whoever wrote there now would wait as well.
+            # The thread waits for a reader that does not read; any other writer would wait as well.
             logging.getLogger().handlers = [logging.NullHandler()]
             return
-        self._text.take_back()
+        self._text.buffered = False
         logging.getLogger().handlers = [self._text]
 
-    def complain(self, text: str) -> None:
-        """Say something about the logging itself, not in the files but everywhere else, each thing at most once a
-        minute."""
+    def report(self, text: str) -> None:
+        """Log a problem of the logging itself on standard error and to the sinks, each at most once a minute."""
         topic = text.partition(":")[0]
         now = self._monotonic()
-        if now - self._complained.get(topic, -SECONDS_BETWEEN_COMPLAINTS) < SECONDS_BETWEEN_COMPLAINTS:
+        if now - self._reported.get(topic, -SECONDS_BETWEEN_REPORTS) < SECONDS_BETWEEN_REPORTS:
             return
-        self._complained[topic] = now
+        self._reported[topic] = now
         record = logging.LogRecord(__name__, logging.WARNING, __file__, 0, text, None, None)
         for handler in (self._text, *self._sinks):
             if handler is not None:
@@ -164,26 +160,32 @@ class LogPipeline:
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            self.complain(f"cannot make the log directory {self._directory}: {error}; logging to standard error only")
+            self.report(f"cannot make the log directory {self._directory}: {error}; logging to standard error only")
             return []
+
+        def is_http(record: logging.LogRecord) -> bool:
+            return record.name == logs.HTTP
+
         files = []
-        for name, http in ((APP_FILE, False), (HTTP_FILE, True)):
-            file = LogFile(self._directory / name, self.complain)
+        for name, accept in ((APP_FILE, lambda record: not is_http(record)), (HTTP_FILE, is_http)):
+            file = LogFile(self._directory / name, self.report)
             file.setFormatter(JSONFormatter())
-            file.addFilter(_About(http=http))
+            file.addFilter(accept)
             files.append(file)
         return files
 
     def _run(self) -> None:
-        records, wake = self._enqueue.records, self._enqueue.wake
         handlers = [handler for handler in (self._text, *self._files, *self._sinks) if handler is not None]
-        while not self._stopping.is_set() or records:
-            wake.wait()
-            wake.clear()
-            # Under load, many are written at once; whoever reads along does not notice so short a while.
+        running = True
+        while running:
+            batch = [self._records.get()]
+            # Wait a little, so that under load many records are written at once.
             self._stopping.wait(SECONDS_BETWEEN_BATCHES)
-            while records:
-                self._write([records.popleft() for _ in range(min(len(records), LARGEST_BATCH))], handlers)
+            with suppress(Empty):
+                while len(batch) < LARGEST_BATCH:
+                    batch.append(self._records.get_nowait())
+            running = None not in batch
+            self._write([record for record in batch if record is not None], handlers)
         for handler in (*self._files, *self._sinks):
             self._try(handler.close)
 
@@ -192,17 +194,17 @@ class LogPipeline:
             for record in batch:
                 self._try(handler.handle, record)
             self._try(handler.flush)
-        if (dropped := self._enqueue.dropped) > self._told:
-            self._told = dropped
-            self.complain(f"log lines were dropped: the log cannot be written fast enough; {dropped} so far")
+        if (dropped := self._enqueue.dropped) > self._reported_drops:
+            self._reported_drops = dropped
+            self.report(f"log lines were dropped: the log cannot be written fast enough; {dropped} so far")
         with self._progress:
             self._written += len(batch)
             self._progress.notify_all()
 
     def _try(self, step: Callable[..., object], *arguments: object) -> None:
-        """A bug in one destination must not end the thread, and with it the whole log."""
+        """A bug in one destination must not end the thread, and the whole log with it."""
         try:
             step(*arguments)
         except Exception as error:
             self._broken += 1
-            self.complain(f"a bug: a line could not be written: {type(error).__name__}")
+            self.report(f"a bug: a line could not be written: {type(error).__name__}")

@@ -1,8 +1,7 @@
-"""The last line of defence: known secrets are taken out of every log line, wherever they came from.
+"""Mask known secrets in every log line, in each form in which a text may hold them.
 
-Nothing is meant to hand a secret to a logger. Should a library put one into an exception, or a bug into a message, it
-is replaced before the line leaves the process, in each of the forms that a text may hold it in: those of the
-configuration always, those of a request in the lines of that request.
+No code should log a secret. If a library puts one into an exception, or a bug into a message, it is masked before the
+line leaves the process: secrets of the configuration always, secrets of a request in the lines of that request.
 """
 
 from __future__ import annotations
@@ -18,21 +17,24 @@ from urllib.parse import quote, quote_plus
 from ipam_lib.telemetry.body_masking import MASK
 
 SHORTEST: Final = 6
-"""Shorter texts are not taken out: they stand in other words too. Every secret of a request is longer."""
+"""Shorter texts are not masked: they occur in other words too. Every secret of a request is longer."""
 
 _of_request: ContextVar[tuple[str, ...]] = ContextVar("secrets_of_request", default=())
 _of_process: set[str] = set()
 
 LINE: Final = "_json_line"
-"""Where a record keeps the line that it became."""
-# What logging itself, and this, put into a record.
-STANDARD: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", LINE}
+"""The attribute of a record for its JSON line."""
+_FROZEN: Final = "_frozen"
+# The attributes of a record that are not its fields.
+STANDARD: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", LINE, _FROZEN}
 _PLAIN: Final = (int, float, bool, type(None))
 
 
 def forms(secret: str) -> tuple[str, ...]:
-    """How a text may spell a secret: as it is, in JSON, in a repr, percent-encoded. The longest first, so that none is
-    cut by another."""
+    """The forms of a secret in a text: plain, in JSON, in a repr, percent-encoded.
+
+    The longest first, so that no replacement cuts another form.
+    """
     if secret.isascii() and secret.isalnum():
         return (secret,)
     quoted = repr(secret)[1:-1]
@@ -51,20 +53,18 @@ def forms(secret: str) -> tuple[str, ...]:
 
 
 def add_secrets(secrets: Iterable[str]) -> None:
-    """Take these out of every line from now on."""
+    """Mask these in every line from now on."""
     _of_process.update(form for secret in secrets if len(secret) >= SHORTEST for form in forms(secret))
 
 
 def set_request_secrets(*secrets: object) -> None:
-    """Take these out of the lines of the request that the running task works for. What is no text, or too short, is
-    none."""
+    """Mask these in the lines of the request of the current task, except short ones and values that are not text."""
     held = [one for one in secrets if isinstance(one, str) and len(one) >= SHORTEST]
     _of_request.set(tuple(form for secret in held for form in forms(secret)))
 
 
 def redact(text: str) -> str:
     """`text` without any known secret."""
-    # Where one is found, another form of the same, or a longer secret that begins alike, may stand there too.
     return _replaced(text) if _suspect(text) else text
 
 
@@ -85,7 +85,7 @@ def _replaced(text: str) -> str:
 
 
 def _redacted(value: Any) -> Any:
-    """A field of a record as text, or as a structure of texts, without any known secret."""
+    """A field of a record without any known secret, as text or as a structure of texts."""
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, _PLAIN):
@@ -104,14 +104,19 @@ def _message(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()
     except Exception:
-        # The arguments do not fit the text. They have not been looked at, so none of them is shown.
+        # The arguments do not fit the message. They are not redacted, so the line must not show them.
         return f"a bug: this line lacks its values: {record.msg}"
 
 
 def freeze_and_redact(record: logging.LogRecord) -> logging.LogRecord:
-    """Turn a record into text for good, in the task that logged it, and redact that: message, fields and traceback.
-    Never raises."""
+    """Turn message, fields and traceback of a record into redacted text, in the task that logged it. Never raises.
+
+    A second call does nothing.
+    """
     fields = record.__dict__
+    if _FROZEN in fields:
+        return record
+    fields[_FROZEN] = True
     texts = [_message(record)]
     record.msg, record.args = texts[0], None
     if record.exc_info and not record.exc_text:
@@ -128,7 +133,7 @@ def freeze_and_redact(record: logging.LogRecord) -> logging.LogRecord:
                 texts.append(value)
         elif not isinstance(value, _PLAIN) and name not in STANDARD:
             structured = True
-    # Nearly every line is good as it is; looking once, through all of it, finds the others.
+    # Nearly every line is without secrets; one search through all of its texts is enough for it.
     if structured or _suspect("\0".join(texts)):
         _redact_fields(record)
     return record

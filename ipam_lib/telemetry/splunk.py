@@ -1,9 +1,9 @@
-"""Splunk's HTTP Event Collector: batched, in the background, bounded in memory, and never in the way of a request.
+"""Splunk's HTTP Event Collector as a log destination: in batches, in the background, with bounded memory.
 
-Events come in on the log's own thread and wait in a bounded buffer; a task on the event loop sends them, gzipped,
-when enough have come or the oldest has waited long enough. What the collector refuses (4xx) is dropped; what may go
-better later (5xx, 408, 429, no connection) is sent again with growing pauses. When the buffer is full the oldest go
-first. Every drop is counted, and one warning a minute says what is wrong, how many wait and how many are lost.
+The log thread puts events into a bounded buffer. A task on the event loop sends them, compressed, when there are enough
+or the oldest is old enough. Batches that the collector rejects (4xx) are dropped. After 5xx, 408, 429 and connection
+errors a batch is sent again after a growing pause. A full buffer drops its oldest events. All drops are counted; one
+warning a minute has the problem and the numbers of waiting and dropped events.
 
 https://docs.splunk.com/Documentation/Splunk/latest/Data/FormateventsforHTTPEventCollector
 """
@@ -40,12 +40,12 @@ LONGEST_PAUSE = 60.0
 SECONDS_TO_FLUSH = 5.0
 SECONDS_BETWEEN_WARNINGS = 60.0
 LONGEST_REASON = 200
-_WORTH_REPEATING = frozenset({408, 429})
+_RETRYABLE = frozenset({408, 429})
 
 
 @dataclass(frozen=True, slots=True)
 class SplunkSettings:
-    """Where to and as what. `index` None leaves it to the token."""
+    """The collector and the metadata of events. `index`: None for the default index of the token."""
 
     url: str
     token: str = field(repr=False)
@@ -57,8 +57,7 @@ class SplunkSettings:
 
 
 class SplunkHandler(logging.Handler):
-    """A destination of the log. `start` it in the event loop that sends, `stop` it there; records may come from any
-    thread, before and after too."""
+    """A log handler. Call `start` and `stop` on the event loop; records may come from any thread at any time."""
 
     def __init__(
         self, settings: SplunkSettings, *, clock: Clock | None = None, rng: random.Random | None = None
@@ -74,19 +73,19 @@ class SplunkHandler(logging.Handler):
         self._task: asyncio.Task[None] | None = None
         self._session: aiohttp.ClientSession | None = None
         self._stopping = asyncio.Event()
-        self._nudged = False
+        self._woken = False
         self._guard = threading.Lock()
-        self._told = 0
-        self._told_at = -SECONDS_BETWEEN_WARNINGS
+        self._warned_drops = 0
+        self._warned_at = -SECONDS_BETWEEN_WARNINGS
         self._asked_to_wait = 0.0
         self.dropped = 0
         self.sent = 0
 
-    # -- coming in, on the log's thread --------------------------------------------------------------------------------
+    # -- on the log thread --------------------------------------------------------------------------------------------
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.name == __name__:
-            return  # what is said about Splunk here would only feed itself
+            return  # a line about Splunk would cause more lines about Splunk
         event = self._event(record)
         with self._guard:
             self._buffer.append(event)
@@ -95,10 +94,10 @@ class SplunkHandler(logging.Handler):
                 self._bytes -= len(self._buffer.popleft())
                 self.dropped += 1
             enough = len(self._buffer) >= BATCH_EVENTS or self._bytes >= BATCH_BYTES
-            # Once for a batch, and not for each event that has to wait longer.
-            nudge = enough and not self._nudged
-            self._nudged = enough
-        if nudge and self._loop is not None:
+            # Wake the task once for a batch, not for each event.
+            wake = enough and not self._woken
+            self._woken = enough
+        if wake and self._loop is not None:
             with suppress(RuntimeError):  # the loop has ended
                 self._loop.call_soon_threadsafe(self._wake.set)
 
@@ -112,18 +111,18 @@ class SplunkHandler(logging.Handler):
         }
         if settings.index is not None:
             about["index"] = settings.index
-        # The line of the file, as it is.
+        # The same line as in the log file.
         return f'{{"event":{json_line(record)},{dump(about)[1:]}'.encode("utf-8", "replace")
 
     @property
     def waiting(self) -> int:
-        """How many events wait to be sent."""
+        """The number of events that wait to be sent."""
         return len(self._buffer)
 
-    # -- going out, on the event loop ----------------------------------------------------------------------------------
+    # -- on the event loop ---------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Begin to send."""
+        """Start to send."""
         self._loop = asyncio.get_running_loop()
         self._session = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS), trust_env=False, auto_decompress=False
@@ -131,7 +130,7 @@ class SplunkHandler(logging.Handler):
         self._task = asyncio.create_task(self._run(), name="send the log to Splunk")
 
     async def stop(self, seconds: float = SECONDS_TO_FLUSH) -> None:
-        """Send what is there, but for `seconds` at most, and end."""
+        """Send the waiting events, for at most `seconds`, and stop."""
         self._stopping.set()
         self._wake.set()
         if self._task is not None:
@@ -153,18 +152,18 @@ class SplunkHandler(logging.Handler):
             except Exception as error:
                 failures += 1
                 self._warn(f"a bug: {type(error).__name__} while sending to Splunk")
-            if not failures and self.dropped > self._told:
+            if not failures and self.dropped > self._warned_drops:
                 self._warn("events were lost on their way to Splunk")
             if self._stopping.is_set() and (not self._buffer or failures > 1):
                 return
 
     async def _send_all(self) -> bool:
-        """Send what there is, batch by batch; False as soon as one has to be sent again later."""
+        """Send all events, batch by batch. Returns False when a batch must be sent again later."""
         while batch := self._take():
             done = False
             try:
                 done = await self._send(batch)
-            finally:  # also when there is no time to wait for the answer any more
+            finally:  # also when `stop` cancels the task
                 if not done:
                     self._put_back(batch)
             if not done:
@@ -172,7 +171,7 @@ class SplunkHandler(logging.Handler):
         return True
 
     async def _pause(self, failures: int) -> None:
-        """Until events are old enough, or there are many; longer and longer while the collector is away."""
+        """Wait until events are old enough or many; after failures, for a growing time."""
         if self._stopping.is_set():
             return
         if not failures:
@@ -196,7 +195,7 @@ class SplunkHandler(logging.Handler):
                 batch.append(self._buffer.popleft())
                 size += len(batch[-1])
             self._bytes -= size
-            self._nudged = False
+            self._woken = False
         return batch
 
     def _drop_all(self) -> int:
@@ -213,7 +212,7 @@ class SplunkHandler(logging.Handler):
             self._bytes += sum(map(len, batch))
 
     async def _send(self, batch: list[bytes]) -> bool:
-        """Send one batch; False when it should be sent again later."""
+        """Send one batch. Returns False if it must be sent again later."""
         assert self._session is not None
         headers = {
             "Authorization": f"Splunk {self._settings.token}",
@@ -226,7 +225,7 @@ class SplunkHandler(logging.Handler):
         try:
             async with self._session.post(url, data=body, headers=headers, allow_redirects=False) as answer:
                 status = answer.status
-                said = "" if status < 300 else await self._words(answer)
+                said = "" if status < 300 else await self._reason(answer)
                 wait = answer.headers.get("Retry-After", "")
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             self._warn(f"Splunk does not answer ({type(error).__name__})")
@@ -234,7 +233,7 @@ class SplunkHandler(logging.Handler):
         if status < 300:
             self.sent += len(batch)
             return True
-        if status >= 500 or status in _WORTH_REPEATING:
+        if status >= 500 or status in _RETRYABLE:
             self._asked_to_wait = float(wait) if wait.isdecimal() else 0.0
             self._warn(f"Splunk answers {status}{said}")
             return False
@@ -245,8 +244,8 @@ class SplunkHandler(logging.Handler):
         )
         return True
 
-    async def _words(self, answer: aiohttp.ClientResponse) -> str:
-        """What the collector says is wrong, such as `Incorrect index`, without the token, should it repeat that."""
+    async def _reason(self, answer: aiohttp.ClientResponse) -> str:
+        """The reason that the collector gives, such as `Incorrect index`, with the token masked."""
         raw = (await answer.content.read(4096)).decode("utf-8", "replace").replace(self._settings.token, "***")
         try:
             text = json.loads(raw)["text"]
@@ -255,9 +254,9 @@ class SplunkHandler(logging.Handler):
         return f" ({printable(str(text))[:LONGEST_REASON]})"
 
     def _warn(self, text: str) -> None:
-        """Say what is wrong, at most once a minute, and what has come of it so far."""
+        """Log a problem and the numbers of waiting and dropped events, at most once a minute."""
         now = self._clock.monotonic()
-        if now - self._told_at >= SECONDS_BETWEEN_WARNINGS:
-            self._told_at = now
-            self._told = self.dropped
+        if now - self._warned_at >= SECONDS_BETWEEN_WARNINGS:
+            self._warned_at = now
+            self._warned_drops = self.dropped
             log.warning("%s; %d events wait, %d have been dropped so far", text, self.waiting, self.dropped)

@@ -1,7 +1,7 @@
-"""Whether Splunk's HTTP Event Collector is there and takes the token, found out without sending an event.
+"""Check Splunk's HTTP Event Collector and its token, without sending an event.
 
-https://docs.splunk.com/Documentation/Splunk/latest/Data/TroubleshootHTTPEventCollector lists the codes: a body without
-data is refused with code 5 when the token is good, and with another one when it is not.
+The collector answers a body without data with code 5 if the token is valid, and with another code if not:
+https://docs.splunk.com/Documentation/Splunk/latest/Data/TroubleshootHTTPEventCollector.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ _ADVICE_ADDRESS: Final = "is splunk.url the address of the collector, with its p
 
 
 async def probe(url: str, token: str, *, seconds: float = SECONDS) -> list[Finding]:
-    """Everything that can be found out. `seconds`: the longest that one request may take."""
+    """The findings. `seconds`: the time limit of one request."""
     found = [_transport_security(url)]
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=seconds), trust_env=False) as session:
         try:
             status, said = await _ask(session, "GET", f"{url}/services/collector/health")
         except (aiohttp.ClientError, TimeoutError, OSError) as problem:
-            return [*found, error("splunk.health", f"{url}: {_words(problem)}", _ADVICE_ADDRESS)]
+            return [*found, error("splunk.health", f"{url}: {_problem_text(problem)}", _ADVICE_ADDRESS)]
         found.append(_health(url, status, said))
         headers = {"Authorization": f"Splunk {token}", "Content-Type": "application/json"}
         try:
             status, said = await _ask(session, "POST", f"{url}/services/collector/event", headers)
         except (aiohttp.ClientError, TimeoutError, OSError) as problem:
-            return [*found, error("splunk.token", f"{url}: {_words(problem)}", _ADVICE_ADDRESS)]
+            return [*found, error("splunk.token", f"{url}: {_problem_text(problem)}", _ADVICE_ADDRESS)]
         return [*found, _token(status, said)]
 
 
@@ -50,7 +50,7 @@ def _transport_security(url: str) -> Finding:
 async def _ask(
     session: aiohttp.ClientSession, method: str, url: str, headers: Mapping[str, str] | None = None
 ) -> tuple[int, Mapping[str, Any]]:
-    """Status, and the JSON object of the answer; empty where it is none."""
+    """Status and JSON object of the answer; an empty object if it has none."""
     async with session.request(method, url, headers=headers, allow_redirects=False) as answer:
         raw = await answer.content.read(64 * 1024)
     try:
@@ -83,7 +83,7 @@ def _text(said: Mapping[str, Any]) -> str:
     return f" ({text})" if isinstance(text, str) else ""
 
 
-def _words(problem: Exception) -> str:
+def _problem_text(problem: Exception) -> str:
     if isinstance(problem, TimeoutError):
         return "no answer in time"
     if isinstance(problem, aiohttp.ClientConnectorCertificateError):

@@ -10,13 +10,10 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from ipam_lib.telemetry import json_lines, logs
+from ipam_lib.telemetry import logs
 
 log = logging.getLogger("ipam_lib.tests")
 
@@ -132,26 +129,3 @@ def test_what_is_no_journal_gets_the_time(tmp_path: Path) -> None:
         assert not logs.is_journal(io.StringIO(), {"JOURNAL_STREAM": here})
     assert not logs.is_journal(other, {"JOURNAL_STREAM": here})  # closed
     assert not logs.is_journal(sys.stderr, {"JOURNAL_STREAM": "1:1"})
-
-
-_VALUES = st.text(max_size=20) | st.none()
-
-
-@given(
-    st.fixed_dictionaries(
-        {
-            "request_id": st.text(max_size=8),
-            "status": st.integers(100, 599),
-            "method": st.sampled_from(["GET", "POST"]),
-            "path": st.text(max_size=20),
-            "ip": _VALUES,
-            "response_time_ms": st.floats(0, 1e6),
-            "user_agent": st.text(max_size=20),
-            "body": st.text(max_size=40),
-        },
-        optional={"reason": st.text(max_size=20), "more": st.integers()},
-    )
-)
-def test_the_quick_line_of_a_request_is_the_one_that_the_slow_way_makes(fields: dict[str, Any]) -> None:
-    record = logging.makeLogRecord({"name": logs.HTTP, "levelname": "INFO", "msg": 'a\u2028\x00 "b"', **fields})
-    assert json_lines.json_line(record) == json_lines.dump(json_lines.fields_of(record))
