@@ -1,9 +1,10 @@
-"""IPAM-API: the application. Routes, thin handlers, lifetimes.
+"""IPAM-API: the application, with its routes and thin handlers.
 
-A handler parses, calls one use case, and answers.
+A handler calls one use case and returns the JSON object of the answer. `ipam_lib.web.operation` does the rest: bearer
+token, body, errors. `ipam_lib.web.middlewares` limits the time of every request.
 """
 
-# Before anything heavy is imported: `python ipam.py version` must not wait for aiohttp.
+# Before any slow import: `python ipam.py version` must not wait for aiohttp.
 if __name__ == "__main__":
     import sys
 
@@ -16,9 +17,9 @@ import asyncio
 import copy
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, Final
 
 from aiohttp import hdrs, web
 
@@ -52,144 +53,116 @@ from ipam_lib.telemetry.metrics import CONTENT_TYPE
 from ipam_lib.web import pages, server
 from ipam_lib.web.activation import passed_sockets
 from ipam_lib.web.health import (
+    PROBE,
     HealthSchema,
-    HealthState,
     NotReadySchema,
     ReadySchema,
     StorageProbe,
+    health_state,
     in_words,
     readiness,
 )
 from ipam_lib.web.inflight import InFlight
-from ipam_lib.web.middlewares import (
-    BEARER,
-    CLOCK,
-    INFLIGHT,
-    METRICS,
-    REQUEST_TIMEOUT,
-    Bearer,
-    answer,
-    authorise,
-    with_deadline,
-)
+from ipam_lib.web.middlewares import INFLIGHT, REQUEST_TIMEOUT, SERVICES, answer
 from ipam_lib.web.notify import Notifier
+from ipam_lib.web.operation import BEARER, CHANGE, READ, SERVICE, Answer, Bearer, Call, operation
 from ipam_lib.web.reload import Reloader
-from ipam_lib.web.request_body import LARGEST_BODY, leave_expectation
+from ipam_lib.web.request_body import LARGEST_BODY
 from ipam_lib.web.responses import json_response, list_response
-from ipam_lib.web.secret_throttle import SECRET_THROTTLE, SecretThrottle, throttled
-from ipam_lib.web.spec import (
-    DATA,
-    SERVICE,
-    SPECIFICATION,
-    THROTTLED,
-    add_specification,
-    documented,
-    validation_middleware,
-)
+from ipam_lib.web.secret_throttle import SECRET_THROTTLE, THROTTLED, SecretThrottle, throttled
+from ipam_lib.web.spec import SPECIFICATION, add_operations
 from ipam_lib.web.tls import Certificate
 
 __all__ = ["create_app", "demo", "main", "serve"]
 
 log = logging.getLogger(__name__)
 
-SERVICES = web.AppKey("parts", Services)
-PROBE = web.AppKey("probe", StorageProbe)
 
-
-def _throttled(request: web.Request, wanted: Request) -> AbstractAsyncContextManager[None]:
-    """See `secret_throttle.throttled`."""
-    registry = request.app[SERVICES].registry
-    return throttled(
-        request, wanted, lambda: with_deadline(request, lambda deadline: registry.is_unrelated_service(wanted))
-    )
-
-
-@documented(
+@operation(
+    hdrs.METH_POST,
+    "/",
+    "/v2/address",
     name="register",
     summary="Register or update an IP address",
-    description="Answers the address of the service. Without `address`, that is the one it has already, else the "
-    "next free one of the zone. With `address`, exactly that one: shared when it is registered under the same secret, "
-    "else it must be free. `new_secret` replaces the secret while the service is the only one on the address.",
+    description="Returns the address of the service. Without `address`: the one that the service has already, or else "
+    "the next free one of the zone. With `address`: exactly this one; it must be free or registered under the same "
+    "secret. `new_secret` replaces the secret if the service is the only one on the address.",
+    tag=CHANGE,
     takes=RegisterSchema,
     answers=AddressSchema,
-    done="`Address registered successfully` when the address is new, `Address updated successfully` when it was there",
+    done="`Address registered successfully` for a new address, `Address updated successfully` for an existing one",
     errors={
         403: "The address is registered here under another secret",
-        409: "The address is taken in NetBox by somebody else, the zone is full, `new_secret` cannot be set, or an "
+        409: "The address is taken in NetBox by something else, the zone is full, `new_secret` cannot be set, or an "
         "identical request is still in flight",
         429: THROTTLED,
     },
 )
-async def register(request: web.Request) -> web.Response:
+async def register(call: Call[Request]) -> Answer:
     """Register or update an address."""
-    services = request.app[SERVICES]
-    services.check_prepared()
-    wanted = cast(Request, request[DATA])
-    # Without an address there is nothing to guess: under another secret the service gets another address.
-    async with _throttled(request, wanted) if wanted.address is not None else nullcontext():
-        registered = await with_deadline(
-            request, lambda deadline: services.registry.register(wanted, deadline=deadline)
-        )
+    wanted = call.content
+    # Without an address no secret can be guessed: under another secret the service gets another address.
+    async with throttled(call.request, wanted) if wanted.address is not None else nullcontext():
+        registered = await call.registry.register(wanted, deadline=call.deadline)
     if registered.created:
-        services.metrics.registered(wanted.zone, wanted.ip_family)
+        call.services.metrics.registered(wanted.zone, wanted.ip_family)
     done = "registered" if registered.created else "updated"
-    return json_response({"message": f"Address {done} successfully", "address": registered.address})
+    return {"message": f"Address {done} successfully", "address": registered.address}
 
 
-@documented(
+@operation(
+    hdrs.METH_DELETE,
+    "/",
+    "/v2/service",
     name="expire",
     summary="Set the expiration of a service on an address",
-    description="The service expires `retention_period_days` from now (what was registered, when the request does not "
-    "say). An address without services is given back. Other services on the address are left alone.",
+    description="The service expires `retention_period_days` from now (without it: the registered number of days). "
+    "The cleanup releases an address without services. Other services on the address do not change.",
+    tag=CHANGE,
     takes=ExpireSchema,
     answers=AddressSchema,
     done="`Service expiration set successfully`",
     errors={
         404: "There is no such registration, or no such service on it",
-        409: "Somebody else kept changing it",
+        409: "Other requests kept changing the registration",
         429: THROTTLED,
     },
 )
-async def expire(request: web.Request) -> web.Response:
+async def expire(call: Call[Request]) -> Answer:
     """Set the expiration of a service."""
-    services = request.app[SERVICES]
-    services.check_prepared()
-    wanted = cast(Request, request[DATA])
-    async with _throttled(request, wanted):
-        address = await with_deadline(request, lambda deadline: services.registry.expire(wanted, deadline=deadline))
-    return json_response({"message": "Service expiration set successfully", "address": address})
+    async with throttled(call.request, call.content):
+        address = await call.registry.expire(call.content, deadline=call.deadline)
+    return {"message": "Service expiration set successfully", "address": address}
 
 
-@documented(
+@operation(
+    hdrs.METH_DELETE,
+    "/v2/cluster",
     name="expire_cluster",
     summary="Expire every service of a cluster at once",
-    description="Except those that deny external cleanup.",
+    description="Services with `deny_external_cleanup` do not change.",
+    tag=CHANGE,
     takes=ClusterSchema,
     answers=ClusterExpiredSchema,
     done="`Cluster expiration set successfully`",
-    errors={404: "The cluster has no services", 409: "Somebody else kept changing one of them"},
+    errors={404: "The cluster has no services", 409: "Other requests kept changing a registration of the cluster"},
     bearer=True,
 )
-async def expire_cluster(request: web.Request) -> web.Response:
+async def expire_cluster(call: Call[str]) -> Answer:
     """Expire every service of a cluster."""
-    services = request.app[SERVICES]
-    services.check_prepared()
-    cluster_id = cast(str, request[DATA])
-    outcome = await with_deadline(
-        request, lambda deadline: services.registry.expire_cluster(cluster_id, deadline=deadline)
-    )
-    return json_response(
-        {
-            "message": "Cluster expiration set successfully",
-            "cluster_id": cluster_id,
-            "expired": outcome.expired,
-            "denied": outcome.denied,
-        }
-    )
+    outcome = await call.registry.expire_cluster(call.content, deadline=call.deadline)
+    return {
+        "message": "Cluster expiration set successfully",
+        "cluster_id": call.content,
+        "expired": outcome.expired,
+        "denied": outcome.denied,
+    }
 
 
-_AWAY = {503: "The storage is away or too slow"}
-_ADDRESS = {
+_UNAVAILABLE: Final = {503: "The storage is unavailable or too slow"}
+# The mask may follow a slash, percent-encoded or not.
+_ADDRESS_PATH: Final = "/v2/addresses/{address:[^/]+(?:/[^/]+)?}"
+_ADDRESS: Final = {
     "in": "path",
     "name": "address",
     "required": True,
@@ -197,156 +170,139 @@ _ADDRESS = {
     "pattern": "^[0-9A-Fa-f:.]{2,45}(/[0-9]{1,3})?$",
     "description": "`A`, `A/32` or `A/128`, or a network that the earlier service registered.",
 }
+_ZONE: Final = {
+    "in": "query",
+    "name": "zone",
+    "required": False,
+    "type": "string",
+    "allowEmptyValue": True,
+    "description": "Only of this zone.",
+}
 
 
-@documented(
+@operation(
+    hdrs.METH_GET,
+    "/v2/addresses",
     name="addresses",
     summary="Read the registrations",
-    description="A page of those that fit every filter, in the order in which they were made; filters of a service must"
-    " all fit one and the same service. What is registered meanwhile shows no registration twice.",
+    description="One page of the registrations that match every filter, in the order of their creation. All filters of "
+    "services must match the same service. New registrations between two pages do not repeat one.",
+    tag=READ,
     answers=AddressesSchema,
-    errors=_AWAY | {400: "A parameter is wrong; `errors` says which"},
+    errors=_UNAVAILABLE | {400: "A parameter is wrong; `errors` says which"},
     parameters=listing_parameters(),
     bearer=True,
 )
-async def addresses(request: web.Request) -> web.Response:
+async def addresses(call: Call[None]) -> Answer:
     """A page of registrations."""
-    services = request.app[SERVICES]
-    services.check_prepared()
-    wanted, limit, cursor = parse_listing(request.query)
-    page = await with_deadline(
-        request, lambda deadline: services.registry.addresses(wanted, limit=limit, cursor=cursor)
-    )
+    wanted, limit, cursor = parse_listing(call.request.query)
+    page = await call.registry.addresses(wanted, limit=limit, cursor=cursor)
     return await list_response("addresses", map(registration_json, page.registrations), cursor=page.cursor)
 
 
-@documented(
-    name="address",
-    summary="Read who holds an address",
-    description="With or without its mask. One registration for each zone that holds it.",
-    answers=AddressesFoundSchema,
-    errors=_AWAY | {400: "It is not an address", 404: "It is not registered"},
-    parameters=(
-        _ADDRESS,
-        {
-            "in": "query",
-            "name": "zone",
-            "required": False,
-            "type": "string",
-            "allowEmptyValue": True,
-            "description": "Only of this zone.",
-        },
-    ),
+@operation(
+    hdrs.METH_GET,
+    f"{_ADDRESS_PATH}/history",
+    name="history",
+    summary="Read the history of an address",
+    description="The services that held the address, and when: current ones first, then the latest ended. Entries that "
+    "ended more than `history.retention_days` ago are deleted.",
+    tag=READ,
+    answers=HistorySchema,
+    errors=_UNAVAILABLE | {400: "It is not an address, or a parameter is wrong; `errors` says which"},
+    parameters=(_ADDRESS, *history_parameters()),
     bearer=True,
 )
-async def address(request: web.Request) -> web.Response:
-    """The registrations on an address."""
-    services = request.app[SERVICES]
-    services.check_prepared()
-    spellings = parse_address(request.match_info["address"])
-    zone = parse_listing({"zone": request.query.get("zone", "")}).wanted.zone
-    found = await with_deadline(request, lambda deadline: services.registry.address(spellings, zone=zone))
+async def history(call: Call[None]) -> Answer:
+    """A page of the history of an address."""
+    spellings = parse_address(call.request.match_info["address"])
+    zone, limit, cursor = parse_history(call.request.query)
+    page = await call.registry.history(spellings, zone=zone, limit=limit, cursor=cursor)
+    return await list_response("history", map(tenure_json, page.tenures), cursor=page.cursor)
+
+
+@operation(
+    hdrs.METH_GET,
+    _ADDRESS_PATH,
+    name="address",
+    summary="Read the registrations of an address",
+    description="With or without its mask. One registration for each zone that has the address.",
+    tag=READ,
+    answers=AddressesFoundSchema,
+    errors=_UNAVAILABLE | {400: "It is not an address", 404: "It is not registered"},
+    parameters=(_ADDRESS, _ZONE),
+    bearer=True,
+)
+async def address(call: Call[None]) -> Answer:
+    """The registrations of an address."""
+    spellings = parse_address(call.request.match_info["address"])
+    zone = parse_listing({"zone": call.request.query.get("zone", "")}).wanted.zone
+    found = await call.registry.address(spellings, zone=zone)
     if not found:
         raise NotFound(f"{spellings[0]} is not registered")
     return await list_response("addresses", map(registration_json, found))
 
 
-@documented(
-    name="history",
-    summary="Read who held an address, from when to when",
-    description="Those who still do first, then those who gave it up last. What ended longer ago than it is kept "
-    "(`history.retention_days`) is not told any more.",
-    answers=HistorySchema,
-    errors=_AWAY | {400: "It is not an address, or a parameter is wrong; `errors` says which"},
-    parameters=(_ADDRESS, *history_parameters()),
-    bearer=True,
-)
-async def history(request: web.Request) -> web.Response:
-    """A page of an address's history."""
-    services = request.app[SERVICES]
-    services.check_prepared()
-    spellings = parse_address(request.match_info["address"])
-    zone, limit, cursor = parse_history(request.query)
-    page = await with_deadline(
-        request, lambda deadline: services.registry.history(spellings, zone=zone, limit=limit, cursor=cursor)
-    )
-    return await list_response("history", map(tenure_json, page.tenures), cursor=page.cursor)
-
-
-@documented(
+@operation(
+    hdrs.METH_GET,
+    "/v2/zones",
     name="zones",
-    summary="Read how full the zones are",
-    description="Sizes and numbers of addresses, by zone and family, and the container prefixes that they are of.",
+    summary="Read the use of the zones",
+    description="Sizes and numbers of addresses, by zone and family, and their container prefixes.",
+    tag=READ,
     answers=ZonesSchema,
-    errors=_AWAY,
+    errors=_UNAVAILABLE,
     bearer=True,
 )
-async def zones(request: web.Request) -> web.Response:
-    """How full the zones are."""
-    services = request.app[SERVICES]
-    services.check_prepared()
-    found = await with_deadline(request, lambda deadline: services.registry.zones())
-    return await list_response("zones", map(zone_json, found))
+async def zones(call: Call[None]) -> Answer:
+    """The use of the zones."""
+    return await list_response("zones", map(zone_json, await call.registry.zones()))
 
 
-@documented(
+@operation(
+    hdrs.METH_GET,
+    "/healthz",
     name="healthz",
     summary="Whether the process lives",
-    description="Looks at nothing else.",
-    answers=HealthSchema,
+    description="It checks nothing else.",
     tag=SERVICE,
+    answers=HealthSchema,
+    storage=False,
 )
-async def healthz(request: web.Request) -> web.Response:
-    """Say that the process lives."""
-    del request
-    return json_response({"status": "ok"})
+async def healthz(call: Call[None]) -> Answer:
+    """The process lives."""
+    del call
+    return {"status": "ok"}
 
 
-@documented(
+@operation(
+    hdrs.METH_GET,
+    "/readyz",
     name="readyz",
-    summary="Whether the service can do its work",
-    description="Ready when the storage answers and the zones are loaded. NetBox may be away: what is registered is "
-    "served without it; `degraded` says so.",
+    summary="Whether the service can serve requests",
+    description="Ready when the storage answers and the zones are loaded. Without NetBox the service is ready, because "
+    "it serves all existing registrations; `degraded` says so.",
+    tag=SERVICE,
     answers=ReadySchema,
     errors={503: "Not ready; the message names what is missing"},
     unready=NotReadySchema,
-    tag=SERVICE,
+    storage=False,
 )
-async def readyz(request: web.Request) -> web.Response:
-    """Say whether storage answers and zones are loaded."""
-    status, report = await _readiness(request.app)
+async def readyz(call: Call[None]) -> Answer:
+    """The readiness of the service."""
+    status, report = readiness(await health_state(call.request.app))
     return json_response(report, status=status, headers={"Retry-After": "2"} if status == 503 else None)
 
 
-async def _readiness(app: web.Application) -> tuple[int, dict[str, Any]]:
-    services = app[SERVICES]
-    storage = None
-    if not await app[PROBE].answers():
-        storage = "does not answer"
-    elif not services.prepared:
-        storage = "is being prepared"
-    return readiness(
-        HealthState(
-            storage=storage,
-            zones=(services.zones.source or "storage") if services.zones.loaded else None,
-            zones_age_seconds=services.zones.age_seconds,
-            zones_trouble=services.zones.trouble,
-            netbox_away=services.netbox.away,
-            pool=services.pools,
-            background=services.alive(),
-        )
-    )
-
-
 async def metrics(request: web.Request) -> web.Response:
-    """What is counted and timed, as Prometheus reads it."""
-    # Some of it is read from files of the system.
+    """The metrics in the text format of Prometheus."""
+    # Some come from files of the system.
     text = await asyncio.to_thread(request.app[SERVICES].metrics.text)
     return web.Response(body=text, headers={hdrs.CONTENT_TYPE: CONTENT_TYPE})
 
 
 async def specification(request: web.Request) -> web.Response:
-    """The specification, with the zones that there are now as the choices of `zone`."""
+    """The specification, with the current zones as the choices of `zone`."""
     content: dict[str, Any] = request.app[SPECIFICATION]
     if names := list(request.app[SERVICES].zones.names):
         content = copy.deepcopy(content)
@@ -355,7 +311,21 @@ async def specification(request: web.Request) -> web.Response:
     return json_response(content)
 
 
-async def _lifetime(app: web.Application) -> AsyncIterator[None]:
+OPERATIONS: Final = (
+    register,
+    expire,
+    expire_cluster,
+    addresses,
+    history,
+    address,
+    zones,
+    healthz,
+    readyz,
+    pages.index,
+)
+
+
+async def _run_services(app: web.Application) -> AsyncIterator[None]:
     async with run_services(app[SERVICES]):
         yield
         await app[PROBE].close()
@@ -364,54 +334,37 @@ async def _lifetime(app: web.Application) -> AsyncIterator[None]:
 def create_app(
     services: Services, *, bearer: Secret | None = None, request_timeout_seconds: float = 25.0
 ) -> web.Application:
-    """The application over these parts.
+    """The application over these services.
 
-    `bearer` opens the paths that need a token; without it they do not exist. Every request is answered within
+    `bearer`: the bearer token; without it the operations that need one do not exist. Every request is answered within
     `request_timeout_seconds`.
     """
-    app = web.Application(middlewares=[answer, authorise, validation_middleware], client_max_size=LARGEST_BODY)
+    app = web.Application(middlewares=[answer], client_max_size=LARGEST_BODY)
     app[SERVICES] = services
     app[PROBE] = StorageProbe(services.store.ping)
     app[INFLIGHT] = InFlight()
-    app[METRICS] = services.metrics
-    services.metrics.add_callback_gauge(
-        "http_requests_in_flight",
-        "Running requests, and tasks of requests that have not ended",
-        lambda: app[INFLIGHT].count,
-    )
-    app[CLOCK] = services.clock
     app[SECRET_THROTTLE] = SecretThrottle(services.clock.monotonic)
     app[REQUEST_TIMEOUT] = request_timeout_seconds
-    add = app.router.add_route
-    for path in ("/", "/v2/address"):
-        add("POST", path, register, expect_handler=leave_expectation)
-    for path in ("/", "/v2/service"):
-        add("DELETE", path, expire, expect_handler=leave_expectation)
     if bearer is not None:
         app[BEARER] = Bearer(bearer)
-        add("DELETE", "/v2/cluster", expire_cluster, expect_handler=leave_expectation)
-        app.router.add_get("/v2/addresses", addresses)
-        # The mask may stand behind a slash, escaped or not.
-        app.router.add_get("/v2/addresses/{address:[^/]+(?:/[^/]+)?}/history", history)
-        app.router.add_get("/v2/addresses/{address:[^/]+(?:/[^/]+)?}", address)
-        app.router.add_get("/v2/zones", zones)
-    app.router.add_get("/healthz", healthz)
-    app.router.add_get("/readyz", readyz)
+    services.metrics.add_callback_gauge(
+        "http_requests_in_flight", "Requests in progress, also after their time limit", lambda: app[INFLIGHT].count
+    )
+    add_operations(app, [each for each in OPERATIONS if bearer is not None or not each.bearer])
     app.router.add_get("/metrics", metrics)
     app.router.add_get("/swagger/doc.json", specification)
     pages.add_routes(app)
-    add_specification(app)
-    app.cleanup_ctx.append(_lifetime)
+    app.cleanup_ctx.append(_run_services)
     return app
 
 
 async def serve_settings(
     settings: Settings, announce: Callable[[str], None], load: Callable[[], tuple[Settings, list[str]]] | None = None
 ) -> None:
-    """Run the service until it is told to stop. `announce` is called with its URL once it listens. `load` reads the
-    settings again when it is told to reload; without it, it cannot be told so.
+    """Run the service until SIGTERM or SIGINT. `announce` gets its URL once it listens.
 
-    Raises ConfigError when the port is taken, or something shows only now.
+    `load` reads the settings for a reload (SIGHUP); without it there is no reload. Raises ConfigError, for example when
+    the port is in use.
     """
     listen = settings.server
     notifier, sockets = Notifier.from_environment(), passed_sockets()
@@ -425,7 +378,7 @@ async def serve_settings(
         reload = Reloader(load, settings, services, app.get(BEARER), certificate) if load else None
 
         async def report() -> str:
-            return in_words((await _readiness(app))[1])
+            return in_words(readiness(await health_state(app))[1])
 
         await server.serve(
             app,

@@ -1,1 +1,1 @@
-"""What stands between the socket and the use cases: server, middlewares, body, specification, pages."""
+"""The HTTP side of the service, from the socket to the use cases."""

@@ -1,11 +1,8 @@
-"""One line in the log for each answer, whoever gave it (also aiohttp itself, to what is not even HTTP)."""
+"""One log line for each answer, also for answers that aiohttp itself gives (to invalid HTTP)."""
 
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Mapping
-from typing import Final
 
 from aiohttp import hdrs, web
 from aiohttp.abc import AbstractAccessLogger
@@ -18,20 +15,22 @@ log = logging.getLogger(HTTP)
 
 
 class AccessLogger(AbstractAccessLogger):
-    """Called by aiohttp when an answer has been written."""
+    """aiohttp calls it after it has written an answer."""
 
     @property
     def enabled(self) -> bool:
-        """Whether any such line is wanted at all."""
+        """Whether the level of the log lets any such line through."""
         return log.isEnabledFor(logging.WARNING)
 
     def log(self, request: web.BaseRequest, response: web.StreamResponse, seconds: float) -> None:
-        """Write the line; `seconds` is how long the answer took. What is not the client's fault is a warning.
-        Where it is an error, `reason` says what the answer does."""
+        """Log one answer. `seconds`: the time that it took. Errors that the client did not cause (5xx) are warnings.
+
+        `reason` has the message of an error.
+        """
         level = logging.WARNING if response.status >= 500 else logging.INFO
         if not log.isEnabledFor(level):
             return
-        # The path as it was sent, still percent-encoded, and without a query, which may hold anything.
+        # The path as the client sent it, percent-encoded. The query may hold secrets, so it is left out.
         path = mask_text(request.rel_url.raw_path)
         body = request.get(BODY)
         fields = {
@@ -46,26 +45,4 @@ class AccessLogger(AbstractAccessLogger):
         }
         if (reason := response.get(REASON)) is not None:
             fields["reason"] = reason
-        log.handle(_record(level, f"{request.method} {path} {response.status}", fields))
-
-
-# What is the same in all of these lines.
-_USUAL: Final = logging.LogRecord(
-    HTTP, logging.INFO, __file__, AccessLogger.log.__code__.co_firstlineno, "", None, None
-).__dict__
-
-
-def _record(level: int, message: str, fields: Mapping[str, object]) -> logging.LogRecord:
-    """As `logging` would make it, for a sixth of the time: there is one for every request."""
-    now = time.time()
-    record = logging.LogRecord.__new__(logging.LogRecord)
-    record.__dict__ = {
-        **_USUAL,
-        "levelno": level,
-        "levelname": logging.getLevelName(level),
-        "msg": message,
-        "created": now,
-        "msecs": now % 1 * 1000,
-        **fields,
-    }
-    return record
+        log.log(level, "%s %s %d", request.method, path, response.status, extra=fields)

@@ -1,4 +1,4 @@
-"""Sockets that systemd opened and passes on (sd_listen_fds(3)): they stay open while the service is started anew."""
+"""Socket activation: listening sockets from systemd (sd_listen_fds(3)), which stay open during a restart."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ FIRST: Final = 3
 
 
 def passed_sockets(environ: MutableMapping[str, str] = os.environ, first: int = FIRST) -> list[socket.socket]:
-    """The listening sockets that were passed to this very process, none when there are none. The variables are taken
-    out of the environment, so that no child takes them for its own.
+    """The listening sockets that systemd passed to this process; an empty list for none.
 
-    Raises ConfigError when something else was passed.
+    The variables are removed from the environment, so that no child process uses them. Raises ConfigError for a
+    descriptor that is not a listening stream socket.
     """
     process = environ.pop("LISTEN_PID", "")
     count = environ.pop("LISTEN_FDS", "")
@@ -34,7 +34,7 @@ def passed_sockets(environ: MutableMapping[str, str] = os.environ, first: int = 
             for other in sockets:
                 other.close()
             raise ConfigError(
-                [f"descriptor {first + number} ({name or 'unnamed'}), passed by systemd, is no listening stream socket"]
+                [f"descriptor {first + number} ({name or 'unnamed'}) from systemd is not a listening stream socket"]
             )
         sockets.append(one)
     return sockets

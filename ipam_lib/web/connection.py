@@ -1,4 +1,4 @@
-"""One client's connection: what aiohttp does with it, plus limits of our own and our shape for its own answers."""
+"""One connection: aiohttp's handler, with time limits, a limit of connections, and the common format for its errors."""
 
 from __future__ import annotations
 
@@ -8,24 +8,28 @@ import logging
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from aiohttp import HttpVersion10, HttpVersion11, web
+from aiohttp import web
 
 from ipam_lib.web.access import AccessLogger
+from ipam_lib.web.aiohttp_internals import answer_in_spoken_version, waits_for_head
 from ipam_lib.web.inflight import InFlight
 from ipam_lib.web.responses import add_common_headers, bug_response, error_response, plain_http_response
 
 log = logging.getLogger(__name__)
 
-# Longer than any reverse proxy in front keeps its idle connections, so that it never writes into one just closed.
+# Longer than reverse proxies keep idle connections, so that a proxy never writes to a closed one.
 SECONDS_IDLE: Final = 620.0
-# For the unread rest of a body, so that the client gets to read the answer before the connection is reset.
+# For the unread rest of a body, so that the client can read the answer before the connection is reset.
 SECONDS_LINGERING: Final = 2.0
 
 
 @dataclass(slots=True)
 class Limits:
-    """`connections`: how many may be open at once. `seconds_for_head`: how long a request line and headers may take.
-    `seconds_for_answer`: within this a client must have taken what was written to it, all but a few KiB."""
+    """The limits of connections.
+
+    `connections`: the number of open connections. `seconds_for_head`: the time for the request line and headers.
+    `seconds_for_answer`: the time in which a client must read an answer, all but a few KiB.
+    """
 
     connections: int = 1000
     seconds_for_head: float = 10.0
@@ -34,16 +38,16 @@ class Limits:
 
 
 class Connection(web.RequestHandler):
-    """aiohttp's handler of a connection, with four things added.
+    """aiohttp's handler of a connection, with four additions.
 
-    A head that does not arrive in time is answered 408, so a client that sends a byte now and then does not hold a
-    connection; one that does not take its answer is hung up on. A connection above the limit takes the place of the one
-    that has been open and idle for longest, else of one whose client is not taking its answer; where there is none, it
-    is answered 503 at once. Answers that aiohttp gives before any handler is known (to what is not HTTP, to
-    expectations that cannot be met) get our shape.
+    - A request whose head does not arrive in time gets 408, so a slow sender does not hold a connection.
+    - A client that does not read its answer is disconnected.
+    - A connection above the limit replaces the oldest idle connection, or else one whose client does not read its
+      answer. Without either, the new connection gets 503.
+    - Errors that aiohttp answers outside of any handler (invalid HTTP, unknown expectations) get the common format.
     """
 
-    __slots__ = ("_answer_timer", "_counted", "_head_timer", "_inflight", "_limits")
+    __slots__ = ("_answer_timer", "_counted", "_head_timer", "_inflight", "_limits", "_server")
 
     def __init__(
         self, manager: web.Server, *, loop: asyncio.AbstractEventLoop, limits: Limits, inflight: InFlight
@@ -54,9 +58,10 @@ class Connection(web.RequestHandler):
             keepalive_timeout=SECONDS_IDLE,
             lingering_time=SECONDS_LINGERING,
             access_log_class=AccessLogger,
-            # Decompressing what a client sends is a way to fill memory with a few bytes; see `body`.
+            # A few compressed bytes could fill the memory; see `request_body`.
             auto_decompress=False,
         )
+        self._server = manager
         self._limits = limits
         self._inflight = inflight
         self._counted = False
@@ -83,8 +88,7 @@ class Connection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        # Data came, and still it does.
-        if self._waiting_for_head():
+        if waits_for_head(self):
             if self._head_timer is None:
                 self._await_head()
         else:
@@ -101,24 +105,16 @@ class Connection(web.RequestHandler):
 
     @property
     def idle(self) -> bool:
-        """Whether it waits for a request of which nothing has arrived yet."""
-        return self._head_timer is None and self._waiting_for_head()
+        """Whether it waits for a request, and nothing of it has arrived."""
+        return self._head_timer is None and waits_for_head(self)
 
     @property
     def awaiting_request(self) -> bool:
-        """Whether a request is on its way: it has begun, or the connection has been opened to send one."""
+        """Whether a request is expected soon: its head has begun, or the connection is new."""
         return self._head_timer is not None
 
-    def _waiting_for_head(self) -> bool:
-        # aiohttp's waiter stands for as long as a connection waits for a whole head.
-        return self._waiter is not None and not self._waiter.done()
-
     def _make_room(self) -> bool:
-        others = [
-            other
-            for other in (self._manager.connections if self._manager is not None else ())
-            if other is not self and isinstance(other, Connection)
-        ]
+        others = [other for other in self._server.connections if other is not self and isinstance(other, Connection)]
         for other in others:
             if other.idle:
                 other.force_close()
@@ -143,18 +139,20 @@ class Connection(web.RequestHandler):
             self._answer_timer = None
 
     def _answer_too_slow(self) -> None:
-        log.info("hung up on a client that did not take its answer", extra={"seconds": self._limits.seconds_for_answer})
+        log.info(
+            "disconnected a client that did not read its answer", extra={"seconds": self._limits.seconds_for_answer}
+        )
         self._hang_up()
 
     def _hang_up(self) -> None:
-        """End the connection at once, whatever is still to be written."""
+        """Close the connection at once, with unwritten data."""
         self._stop_answer_timer()
         if isinstance(self.transport, asyncio.Transport):
             self.transport.abort()
 
     def _head_too_slow(self) -> None:
         self._head_timer = None
-        if self._waiting_for_head():
+        if waits_for_head(self):
             self._refuse(408, "the request did not arrive in time")
 
     def _refuse(self, status: int, message: str, headers: str = "") -> None:
@@ -172,32 +170,29 @@ class Connection(web.RequestHandler):
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
-        """The answer to what is not HTTP, or to an exception that no middleware caught."""
-        # aiohttp's message quotes what was sent, a token in a broken header perhaps: neither answered nor logged.
+        """The answer to invalid HTTP, or to an exception that no middleware caught."""
+        # aiohttp's message quotes the request, perhaps a token in a broken header: it is neither answered nor logged.
         del message
         if status >= 500:
-            log.error("a bug: a request failed outside of every handler", exc_info=exc)
+            log.error("a bug: a request failed outside of all handlers", exc_info=exc)
             return bug_response(request, close=True)
-        log.info("refused what is not valid HTTP", extra={"ip": request.remote, "reason": type(exc).__name__})
+        log.info("refused invalid HTTP", extra={"ip": request.remote, "reason": type(exc).__name__})
         return error_response(status, close=True)
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Write the answer, in our shape, and close the connection after it when the server is about to leave."""
+        """Write the answer in the common format; close the connection afterwards if the server is stopping."""
         if isinstance(resp, web.HTTPException):
             resp = plain_http_response(resp)
         add_common_headers(request, resp)
-        if request._version not in (HttpVersion10, HttpVersion11):
-            # Answered in the version that is spoken here (RFC 9110, section 6.2); aiohttp would repeat the client's.
-            request._version = HttpVersion11
-            request._cache.pop("version", None)
+        answer_in_spoken_version(request)
         if self._inflight.stopping:
             resp.force_close()
         return await super().finish_response(request, resp, start_time)
 
 
 def factory(manager: web.Server, limits: Limits, inflight: InFlight) -> Any:
-    """What `loop.create_server` calls for each connection."""
+    """The factory of protocols for `loop.create_server`."""
     loop = asyncio.get_running_loop()
     return lambda: Connection(manager, loop=loop, limits=limits, inflight=inflight)

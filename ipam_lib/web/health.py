@@ -1,4 +1,4 @@
-"""Whether the process lives, and whether it can do its work."""
+"""The health of the process (`/healthz`), and its readiness to serve requests (`/readyz`)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from aiohttp import web
 from marshmallow import Schema, fields
 
 from ipam_lib.errors import IPAMError
+from ipam_lib.web.middlewares import SERVICES
 
 log = logging.getLogger(__name__)
 
@@ -18,20 +20,20 @@ SECONDS_FOR_STORAGE: Final = 2.0
 
 
 class HealthSchema(Schema):
-    """The answer of a process that lives."""
+    """The answer of `/healthz`."""
 
     status = fields.String(required=True, metadata={"description": "Always `ok`.", "example": "ok"})
 
 
 class ReadySchema(Schema):
-    """The answer of a service that is ready, in whatever state it otherwise is."""
+    """The answer of a service that is ready."""
 
     status = fields.String(required=True, metadata={"description": "`ready` or `not ready`.", "example": "ready"})
-    storage = fields.String(required=True, metadata={"description": "`ok`, or what is wrong with it.", "example": "ok"})
+    storage = fields.String(required=True, metadata={"description": "`ok`, or its problem.", "example": "ok"})
     zones = fields.String(
         required=True,
         metadata={
-            "description": "Where the zones are from: `netbox`, `storage`, or `not loaded`.",
+            "description": "Source of the zones: `netbox`, `storage`, or `not loaded`.",
             "example": "netbox",
         },
     )
@@ -39,27 +41,27 @@ class ReadySchema(Schema):
         required=True,
         allow_none=True,
         metadata={
-            "description": "How long ago they were loaded from NetBox, by whichever process; null without any.",
+            "description": "Seconds since any process loaded them from NetBox; null without zones.",
             "example": 42,
             "x-nullable": True,
         },
     )
     netbox = fields.String(
-        required=True, metadata={"description": "`ok`, or `away`: it does not answer.", "example": "ok"}
+        required=True, metadata={"description": "`ok`, or `away`: NetBox does not answer.", "example": "ok"}
     )
     degraded = fields.List(
         fields.String(),
         required=True,
         metadata={
-            "description": "What is not as it should be although the service works, and what that means; empty when "
-            "all is well. Each begins with the part that it is about: `netbox`, `zones` or `background`.",
+            "description": "Problems of a ready service, and their effects; empty without problems. Each begins with "
+            "the part that has the problem: `netbox`, `zones` or `background`.",
             "example": [],
         },
     )
 
 
 class NotReadySchema(ReadySchema):
-    """The answer of a service that is not ready, or not yet."""
+    """The answer of a service that is not ready."""
 
     message = fields.String(
         required=True,
@@ -69,46 +71,50 @@ class NotReadySchema(ReadySchema):
 
 @dataclass(slots=True)
 class StorageProbe:
-    """Asks the storage whether it answers: one question at a time, however many want to know, since a question that
-    hangs may hold a thread."""
+    """Pings the storage. Concurrent callers share one ping, because a ping that hangs may hold a thread."""
 
     ping: Callable[[], Awaitable[None]]
     seconds: float = SECONDS_FOR_STORAGE
-    _asking: asyncio.Task[bool] | None = field(default=None, init=False)
+    _pinging: asyncio.Task[bool] | None = field(default=None, init=False)
 
     async def answers(self) -> bool:
-        """Whether it does, within `seconds`."""
-        if self._asking is None or self._asking.done():
-            self._asking = asyncio.create_task(self._ask())
-        done, _ = await asyncio.wait((self._asking,), timeout=self.seconds)
-        return bool(done) and self._asking.result()
+        """Whether the storage answers within `seconds`."""
+        pinging = self._pinging
+        if pinging is None or pinging.done():
+            pinging = self._pinging = asyncio.create_task(self._ping())
+        # Another caller may replace the attribute during the wait, so only the local variable is read after it.
+        done, _ = await asyncio.wait((pinging,), timeout=self.seconds)
+        return bool(done) and not pinging.cancelled() and pinging.result()
 
     async def close(self) -> None:
-        """Let go of a question that is still open."""
-        if self._asking is not None:
-            self._asking.cancel()
-            await asyncio.wait((self._asking,))
+        """Cancel a ping in progress."""
+        if self._pinging is not None:
+            self._pinging.cancel()
+            await asyncio.wait((self._pinging,))
 
-    async def _ask(self) -> bool:
+    async def _ping(self) -> bool:
         try:
             await self.ping()
         except IPAMError as error:
             log.debug("the storage does not answer: %s", error.message)
             return False
         except Exception:
-            log.exception("a bug: the storage cannot be asked whether it answers")
+            log.exception("a bug: the ping of the storage failed with an unexpected error")
             return False
         return True
 
 
+PROBE: Final = web.AppKey("probe", StorageProbe)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HealthState:
-    """How the parts of the service are doing.
+    """The state of the parts of the service.
 
-    `storage`: what is wrong with it, None when nothing is. `zones`: where they are from (`netbox` or `storage`), None
-    while there are none; `zones_age_seconds`: how long ago they were loaded from NetBox; `zones_trouble`: why the last
-    load failed (see `netbox.zones.ZoneCache`), None when it did not. `netbox_away`: whether NetBox does not answer.
-    `pool`: whether addresses are kept ahead of demand. `background`: whether the workers live.
+    `storage`: its problem, None for none. `zones`: their source (`netbox` or `storage`), None without zones.
+    `zones_age_seconds`: seconds since they were loaded from NetBox. `zones_trouble`: the reason why the last load
+    failed (see `netbox.zones.ZoneCache`), None if it succeeded. `netbox_away`: whether NetBox does not answer. `pool`:
+    whether there is a warm pool. `background`: whether all workers run.
     """
 
     storage: str | None = None
@@ -120,14 +126,14 @@ class HealthState:
     background: bool = True
 
     def missing(self) -> list[str]:
-        """What keeps the service from its work."""
+        """The reasons why the service cannot serve requests."""
         found = [f"storage: {self.storage}"] if self.storage else []
         if self.zones is None:
             found.append(f"zones: not loaded from NetBox yet{_REASONS.get(self.zones_trouble or '', '')}")
         return found
 
     def degraded(self) -> list[str]:
-        """What is not as it should be, and what that means."""
+        """The problems of a service that can serve requests, and their effects."""
         found = []
         if self.netbox_away:
             new = "come out of the pool while it lasts" if self.pool else "are not given out until it is back"
@@ -147,24 +153,43 @@ _REASONS: Final = {
 }
 
 
-def readiness(condition: HealthState) -> tuple[int, dict[str, Any]]:
-    """Status and body of the answer.
+async def health_state(app: web.Application) -> HealthState:
+    """The state of the parts of the service now."""
+    services = app[SERVICES]
+    storage = None
+    if not await app[PROBE].answers():
+        storage = "does not answer"
+    elif not services.prepared:
+        storage = "is being prepared"
+    return HealthState(
+        storage=storage,
+        zones=(services.zones.source or "storage") if services.zones.loaded else None,
+        zones_age_seconds=services.zones.age_seconds,
+        zones_trouble=services.zones.trouble,
+        netbox_away=services.netbox.away,
+        pool=services.pools,
+        background=services.alive(),
+    )
 
-    That NetBox is away is no reason not to be ready: whatever is registered is served without it.
+
+def readiness(state: HealthState) -> tuple[int, dict[str, Any]]:
+    """Status and body of the answer of `/readyz`.
+
+    A service without NetBox is ready: it serves all existing registrations.
     """
-    age = condition.zones_age_seconds
+    age = state.zones_age_seconds
     report = {
-        "storage": condition.storage or "ok",
-        "zones": condition.zones or "not loaded",
+        "storage": state.storage or "ok",
+        "zones": state.zones or "not loaded",
         "zones_age_seconds": None if age is None else int(age),
-        "netbox": "away" if condition.netbox_away else "ok",
-        "degraded": condition.degraded(),
+        "netbox": "away" if state.netbox_away else "ok",
+        "degraded": state.degraded(),
     }
-    if missing := condition.missing():
+    if missing := state.missing():
         return 503, {"message": "not ready: " + "; ".join(missing), "status": "not ready", **report}
     return 200, {"status": "ready", **report}
 
 
 def in_words(report: dict[str, Any]) -> str:
-    """The body of such an answer as one line, for `systemctl status`."""
+    """The body of an answer of `/readyz` as one line, for `systemctl status`."""
     return "; ".join([report.get("message", report["status"]), *report["degraded"]])

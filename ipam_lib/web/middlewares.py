@@ -1,22 +1,20 @@
-"""What happens around every handler: the request's id, who may, how long it may take, and errors turned into JSON."""
+"""The layer around every handler: request id, time limit, and errors as JSON."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Final
 
-from aiohttp import hdrs, web
+from aiohttp import web
 
-from ipam_lib.clock import Clock
-from ipam_lib.crypto import Secret, same_text
-from ipam_lib.errors import IPAMError, NetBoxError, Unauthorized
+from ipam_lib.errors import IPAMError, NetBoxError, Unavailable
+from ipam_lib.lifecycle import Services
 from ipam_lib.telemetry import logs
-from ipam_lib.telemetry.metrics import Metrics
 from ipam_lib.web.inflight import InFlight
 from ipam_lib.web.responses import (
+    REASON,
     add_common_headers,
     bug_response,
     failure_response,
@@ -28,40 +26,33 @@ log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-T = TypeVar("T")
-
-
-@dataclass(slots=True)
-class Bearer:
-    """The token that opens the paths which need one. It may be exchanged for another at any time."""
-
-    token: Secret
-
-
+SERVICES: Final = web.AppKey("services", Services)
 INFLIGHT: Final = web.AppKey("inflight", InFlight)
-CLOCK: Final = web.AppKey("clock", Clock)
-# Seconds within which every request is answered.
+# Seconds.
 REQUEST_TIMEOUT: Final = web.AppKey("request_timeout", float)
-METRICS: Final = web.AppKey("metrics", Metrics)
-BEARER: Final = web.AppKey("bearer", Bearer)
+# By the monotonic clock.
 ANSWER_BY: Final = web.RequestKey("answer_by", float)
 
 
 @web.middleware
 async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """The outermost layer: whatever happens inside, one answer in our shape comes out."""
+    """The outermost layer: it gives each request one answer, in the common format, within the time limit."""
     logs.request_id.set(request_id_of(request))
-    app = request.config_dict
-    seconds = app[REQUEST_TIMEOUT]
-    # A little is kept back for writing the answer.
-    request[ANSWER_BY] = app[CLOCK].monotonic() + seconds - min(0.5, seconds / 10)
+    services = request.app[SERVICES]
+    limit = request.app[REQUEST_TIMEOUT]
+    # The rest is for writing the answer.
+    seconds = limit - min(0.5, limit / 10)
+    request[ANSWER_BY] = services.clock.monotonic() + seconds
     began = time.perf_counter()
-    with app[INFLIGHT].request():
-        response = await _answer(request, handler)
+    try:
+        response = await request.app[INFLIGHT].limit(seconds, _answer(request, handler), _log_late)
+    except TimeoutError:
+        log.warning("the request reached its time limit")
+        response = failure_response(Unavailable("the request took too long; try again"))
     add_common_headers(request, response)
     resource = request.match_info.route.resource
     route = resource.canonical if resource is not None else "none"
-    app[METRICS].request(route, request.method, response.status, time.perf_counter() - began)
+    services.metrics.request(route, request.method, response.status, time.perf_counter() - began)
     return response
 
 
@@ -78,38 +69,14 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
             if error.status > 500:
                 log.warning("%s", error.message)
             return failure_response(error)
-        log.exception("a bug: the request failed in a way that nobody foresaw")
+        log.exception("a bug: the request failed with an unexpected error")
         return bug_response(request)
 
 
+def _log_late(response: web.StreamResponse) -> None:
+    log.info("the request ended after its time limit: %s", response.get(REASON, "done"))
+
+
 def time_left(request: web.Request) -> float:
-    """Seconds until the request must be answered; negative when that has passed."""
-    return request[ANSWER_BY] - request.app[CLOCK].monotonic()
-
-
-async def with_deadline(request: web.Request, use_case: Callable[[float], Coroutine[Any, Any, T]]) -> T:
-    """What the use case comes to, within the time that the request has; it is given the moment by which that ends.
-
-    Raises Unavailable when it takes longer (it then goes on to its end), and what the use case raises.
-    """
-    return await request.app[INFLIGHT].within(time_left(request), use_case(request[ANSWER_BY]))
-
-
-def needs_bearer(handler: Any) -> bool:
-    """Whether the handler was marked as one that only takes requests with the bearer token."""
-    return getattr(handler, "needs_bearer", False) is True
-
-
-@web.middleware
-async def authorise(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Ask for the bearer token where the handler wants that, before anything else of the request is looked at.
-
-    Raises Unauthorized. The token may stand bare: clients in the field send it so.
-    """
-    if needs_bearer(request.match_info.handler):
-        given = request.headers.get(hdrs.AUTHORIZATION, "").strip()
-        scheme, _, rest = given.partition(" ")
-        token = rest.strip() if scheme.lower() == "bearer" else given
-        if not same_text(token, request.app[BEARER].token.reveal()):
-            raise Unauthorized("the bearer token is missing or wrong")
-    return await handler(request)
+    """Seconds until the time limit of the request; negative after it."""
+    return request[ANSWER_BY] - request.app[SERVICES].clock.monotonic()

@@ -1,4 +1,4 @@
-"""Telling systemd how the service is doing: sd_notify(3), over the datagram socket in `$NOTIFY_SOCKET`."""
+"""Notifications for systemd: sd_notify(3), over the datagram socket in `$NOTIFY_SOCKET`."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ SECONDS_BETWEEN_REPORTS: Final = 10.0
 
 
 class Notifier:
-    """Sends states. Without an address it sends nothing; whatever goes wrong is no reason to stop serving.
+    """Sends notifications. Without an address it sends nothing. Errors are logged, never raised.
 
-    `address`: path of a socket, or `@` and the name of an abstract one. `watchdog_seconds`: after so long without a
-    sign of life systemd ends the service; None when it does not watch.
+    `address`: path of a socket, or `@` and the name of an abstract one. `watchdog_seconds`: systemd ends the service
+    after this time without a watchdog notification; None without a watchdog.
     """
 
     def __init__(self, address: str | None = None, watchdog_seconds: float | None = None) -> None:
@@ -32,8 +32,10 @@ class Notifier:
 
     @classmethod
     def from_environment(cls, environ: MutableMapping[str, str] = os.environ) -> Notifier:
-        """What systemd set for this very process, taken out of the environment so that no child takes it for its own
-        (sd_watchdog_enabled(3))."""
+        """The notifier for the variables that systemd set for this process (sd_watchdog_enabled(3)).
+
+        They are removed from the environment, so that no child process uses them.
+        """
         address = environ.pop("NOTIFY_SOCKET", None)
         microseconds = environ.pop("WATCHDOG_USEC", "")
         process = environ.pop("WATCHDOG_PID", "")
@@ -41,28 +43,30 @@ class Notifier:
         return cls(address, int(microseconds) / 1e6 if watched else None)
 
     @property
-    def listened_to(self) -> bool:
-        """Whether there is anybody to tell."""
+    def enabled(self) -> bool:
+        """Whether systemd listens."""
         return bool(self._address)
 
     def ready(self, status: str) -> None:
-        """The service has started, or has done what it was told to reload."""
+        """The service has started, or has reloaded its configuration."""
         self._send("READY=1", _status(status))
 
     def reloading(self) -> None:
-        """The service reads its files anew; `ready` is to follow."""
-        self._send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}", _status("reading the files again"))
+        """The service reloads its configuration; `ready` follows."""
+        self._send(
+            "RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}", _status("reloading the configuration")
+        )
 
     def stopping(self) -> None:
-        """The service is about to leave."""
-        self._send("STOPPING=1", _status("finishing what is in flight"))
+        """The service is stopping."""
+        self._send("STOPPING=1", _status("finishing the requests in progress"))
 
     def status(self, status: str) -> None:
-        """How it is doing, in words, for `systemctl status`."""
+        """The state of the service, in words, for `systemctl status`."""
         self._send(_status(status))
 
     def alive(self) -> None:
-        """A sign of life."""
+        """The watchdog notification."""
         self._send("WATCHDOG=1")
 
     def _send(self, *states: str) -> None:
@@ -70,13 +74,13 @@ class Notifier:
             return
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
-                # Nothing waits for systemd: a full queue loses a state that comes again.
+                # Never wait for systemd: a status that a full queue loses is sent again.
                 sender.setblocking(False)
                 sender.connect(self._address)
                 sender.send("\n".join(states).encode())
         except OSError as error:
             if not self._failed:
-                log.warning("systemd cannot be told how the service is doing: %s", error)
+                log.warning("systemd cannot be notified: %s", error)
             self._failed = True
         else:
             self._failed = False
@@ -88,27 +92,29 @@ def _status(text: str) -> str:
 
 @asynccontextmanager
 async def watched(notifier: Notifier, alive: Callable[[], bool]) -> AsyncIterator[None]:
-    """While this lasts, systemd gets a sign of life from the event loop twice in the time that it waits for one, as
-    long as `alive`. Does nothing where systemd does not watch."""
-    if not notifier.listened_to or not notifier.watchdog_seconds:
+    """Within the context, send the watchdog notification twice in each watchdog time, as long as `alive` is true.
+
+    Does nothing without a watchdog.
+    """
+    if not notifier.enabled or not notifier.watchdog_seconds:
         yield
         return
-    async with _going_on(_beat(notifier, alive, notifier.watchdog_seconds / 2)):
+    async with _background(_watchdog(notifier, alive, notifier.watchdog_seconds / 2)):
         yield
 
 
 @asynccontextmanager
 async def reported(notifier: Notifier, report: Callable[[], Awaitable[str]] | None) -> AsyncIterator[None]:
-    """While this lasts, systemd is told what `report` says, whenever that has changed."""
-    if not notifier.listened_to or report is None:
+    """Within the context, send each new text of `report` to systemd."""
+    if not notifier.enabled or report is None:
         yield
         return
-    async with _going_on(_tell(notifier, report)):
+    async with _background(_report(notifier, report)):
         yield
 
 
 @asynccontextmanager
-async def _going_on(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+async def _background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     task = asyncio.create_task(work)
     try:
         yield
@@ -117,27 +123,28 @@ async def _going_on(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
         await asyncio.wait((task,))
 
 
-async def _beat(notifier: Notifier, alive: Callable[[], bool], seconds: float) -> None:
+async def _watchdog(notifier: Notifier, alive: Callable[[], bool], seconds: float) -> None:
     was_alive = True
     while True:
         is_alive = alive()
         if is_alive:
             notifier.alive()
         elif was_alive:
-            log.critical("what works in the background has died: systemd is left to start the service again")
+            log.critical("a worker has died: the watchdog of systemd will restart the service")
         was_alive = is_alive
         await asyncio.sleep(seconds)
 
 
-async def _tell(notifier: Notifier, report: Callable[[], Awaitable[str]]) -> None:
-    told = ""
+async def _report(notifier: Notifier, report: Callable[[], Awaitable[str]]) -> None:
+    last = ""
     while True:
         try:
             text = await report()
         except Exception:
-            log.exception("a bug: how the service is doing cannot be said")
-            return
-        if text != told:
-            notifier.status(text)
-            told = text
+            # One failure must not end the reports.
+            log.exception("a bug: the state of the service cannot be reported")
+        else:
+            if text != last:
+                notifier.status(text)
+                last = text
         await asyncio.sleep(SECONDS_BETWEEN_REPORTS)

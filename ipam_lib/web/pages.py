@@ -1,4 +1,4 @@
-"""The pages for people, and their assets: out of the package itself, also when that is inside a zip."""
+"""The HTML pages and their assets, read from the package, which may be inside a zip file."""
 
 from __future__ import annotations
 
@@ -12,22 +12,21 @@ from importlib import resources
 from typing import Final
 
 from aiohttp import hdrs, web
-from aiohttp_apispec import docs
 
 from ipam_lib.errors import Unavailable
 from ipam_lib.version import __version__
-from ipam_lib.web.spec import SERVICE
+from ipam_lib.web.operation import SERVICE, Call, operation
 
 _TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
 
-# No script and no style but our own; nothing may frame the page, and no form of it may lead elsewhere.
+# Only own scripts and styles; no framing, no forms to other sites.
 _LOCKED = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
-# Nor may text become markup or code: what the page shows was chosen by strangers.
+# Trusted types: text from clients, which the page shows, never becomes markup or code.
 _POLICY = _LOCKED + (
     "script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
     "require-trusted-types-for 'script'; trusted-types 'none'"
 )
-# Swagger UI sets style attributes, draws with data: images, and calls this service.
+# Swagger UI sets style attributes, shows data: images, and calls this service.
 _SWAGGER_POLICY = (
     _LOCKED
     + "script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src data:; connect-src 'self'"
@@ -39,7 +38,7 @@ SWAGGER_ASSETS: Final = ("swagger-ui-bundle.js", "swagger-ui.css")
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """A file as it is served: plain, compressed, and with the tag that says whether a browser has it already."""
+    """A file to serve: plain, compressed, and its entity tag."""
 
     content_type: str
     plain: bytes
@@ -60,15 +59,15 @@ def _load(folder: str, name: str) -> Asset:
 
 
 class Assets:
-    """Files of the package, read when first asked for."""
+    """Files of the package, read at the first request for each."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, str], Asset] = {}
 
     async def answer(self, request: web.Request, folder: str, name: str, policy: str | None = None) -> web.Response:
-        """The answer with this file; 304 where the browser has it.
+        """The answer with this file; 304 if the browser has the current one.
 
-        Raises Unavailable when the file is not there: Swagger UI is fetched when the program is built.
+        Raises Unavailable without the file: the build fetches Swagger UI.
         """
         asset = self._known.get((folder, name))
         if asset is None:
@@ -80,7 +79,7 @@ class Assets:
                     retry_after=3600,
                 ) from None
             self._known[folder, name] = asset
-        # Asked again each time, answered 304: a new version of the program is never mixed with the old one's files.
+        # The browser revalidates each time, so that it never mixes the files of two versions of the program.
         headers = {hdrs.CACHE_CONTROL: "no-cache", hdrs.VARY: hdrs.ACCEPT_ENCODING, "Referrer-Policy": "no-referrer"}
         if policy is not None:
             headers["Content-Security-Policy"] = policy
@@ -101,20 +100,18 @@ class Assets:
 ASSETS = web.AppKey("assets", Assets)
 
 
-async def index(request: web.Request) -> web.Response:
-    """What this is."""
-    return await request.app[ASSETS].answer(request, "pages", "index.html", _POLICY)
-
-
-# Leaves its notes on the function itself.
-docs(
-    operationId="index",
-    tags=[SERVICE],
-    summary="The page for people",
-    description="What this is, its version, and where to go on.",
-    produces=["text/html"],
-    responses={"200": {"description": "The page"}, "304": {"description": "The browser has it already"}},
-)(index)
+@operation(
+    hdrs.METH_GET,
+    "/",
+    name="index",
+    summary="The HTML page",
+    description="What the service is, its version, and links.",
+    tag=SERVICE,
+    storage=False,
+)
+async def index(call: Call[None]) -> web.Response:
+    """The start page."""
+    return await call.request.app[ASSETS].answer(call.request, "pages", "index.html", _POLICY)
 
 
 async def swagger(request: web.Request) -> web.Response:
@@ -128,20 +125,19 @@ async def swagger_asset(request: web.Request) -> web.Response:
 
 
 async def page_asset(request: web.Request) -> web.Response:
-    """A file of our own pages."""
+    """A file of the start page or of the Swagger page."""
     return await request.app[ASSETS].answer(request, "pages", request.match_info["name"])
 
 
 async def to_swagger(request: web.Request) -> web.Response:
-    """Send the browser to Swagger UI; never with the query that it came with."""
+    """Redirect to Swagger UI, without the query."""
     del request
     return web.Response(status=301, headers={hdrs.LOCATION: "/swagger/index.html"})
 
 
 def add_routes(app: web.Application) -> None:
-    """Put the pages and their files into the application."""
+    """Add the pages (except `index`) and their files to the application."""
     app[ASSETS] = Assets()
-    app.router.add_get("/", index)
     app.router.add_get("/swagger", to_swagger)
     app.router.add_get("/swagger/", to_swagger)
     app.router.add_get("/swagger/index.html", swagger)

@@ -17,7 +17,7 @@ from ipam_lib.errors import ConfigError, NetBoxError
 from ipam_lib.lifecycle import Services
 from ipam_lib.netbox.endpoint import usable_token
 from ipam_lib.telemetry import redaction
-from ipam_lib.web.middlewares import Bearer
+from ipam_lib.web.operation import Bearer
 from ipam_lib.web.tls import Certificate, tls_context
 
 log = logging.getLogger(__name__)

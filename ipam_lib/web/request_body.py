@@ -1,4 +1,4 @@
-"""Reading the body of a request: bounded in size and time, whatever it says about itself."""
+"""Read the body of a request, with limits of size and time that do not rely on its headers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SECONDS_FOR_BODY: Final = 10.0
 
 
 async def leave_expectation(request: web.Request) -> None:
-    """Do nothing about `Expect` yet: whoever reads the body says `100 Continue`, and only then is the body sent."""
+    """Leave `Expect: 100-continue` to `read_body`: the client sends the body only if it will be read."""
     del request
 
 
@@ -26,16 +26,15 @@ async def _meet_expectation(request: web.Request) -> None:
     if expectation.lower() != "100-continue":
         raise web.HTTPExpectationFailed
     await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-    # An interim answer does not count as the answer.
+    # The size of an interim answer does not count in the size of the answer.
     request.writer.output_size = 0
 
 
 async def read_body(request: web.Request, *, seconds: float) -> bytes:
-    """The body of the request, kept on the request for the log.
+    """The body of the request, also kept on the request for the log.
 
-    Raises UnsupportedEncoding for a compressed body, PayloadTooLarge as soon as it is known to be over 64 KiB (the rest
-    is not read), RequestTooSlow when it has not arrived after `seconds`, BadRequest when its framing is broken or the
-    client hung up in the middle.
+    Raises UnsupportedEncoding for a compressed body, PayloadTooLarge for more than 64 KiB (the rest is not read),
+    RequestTooSlow after `seconds`, BadRequest for invalid framing or when the client hangs up.
     """
     known: bytes | None = request.get(BODY)
     if known is not None:
@@ -53,7 +52,7 @@ async def read_body(request: web.Request, *, seconds: float) -> bytes:
 
 
 def _arrived(request: web.Request) -> bytes | None:
-    """The body where all of it came along with the head, as that of nearly every request does; else None."""
+    """The body if all of it arrived with the head, as for nearly every request; else None."""
     content = request.content
     if not content.is_eof() or content.exception() is not None or content.total_bytes > LARGEST_BODY:
         return None
@@ -61,7 +60,7 @@ def _arrived(request: web.Request) -> bytes | None:
 
 
 async def _receive(request: web.Request, seconds: float) -> bytes:
-    """The body as it comes in. Raises as `read_body` does."""
+    """Wait for the body. Raises as `read_body` does."""
     try:
         async with asyncio.timeout(seconds):
             return await request.read()

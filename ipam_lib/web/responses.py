@@ -1,4 +1,4 @@
-"""The shapes of answers: every error is one JSON object, and every answer carries the id of its request."""
+"""The common format of answers: every error is one JSON object, every answer has the request id in a header."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from ipam_lib.telemetry.redaction import redact
 REQUEST_ID_HEADER: Final = "X-Request-ID"
 REQUEST_ID: Final = web.RequestKey("request_id", str)
 BODY: Final = web.RequestKey("body", bytes)
-# Why it is an error, as the answer says it; for the log.
+# The message of an error, for the log.
 REASON: Final = web.ResponseKey("reason", str)
-# Where the validation middleware puts what came out of a body.
+# The content of the body, as its schema loads it.
 DATA: Final = web.RequestKey("data", object)
 
-# What clients may put into our logs: no spaces, no quotes, nothing that any log viewer would obey.
+# Request ids of clients that may get into the log: no spaces, quotes or control characters.
 _SAFE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}", re.ASCII)
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False)
-# Written in one turn of the event loop: about a millisecond's worth.
+# The part of an answer that is made in one turn of the event loop: about a millisecond.
 _CHARACTERS_A_TURN: Final = 64 * 1024
 
 _MESSAGES = {
@@ -41,7 +41,7 @@ _MESSAGES = {
 
 
 def request_id_of(request: web.BaseRequest) -> str:
-    """The id of the request: the client's own where it is 1 to 128 safe characters, else one made now and kept."""
+    """The id of the request: `X-Request-ID` of the client if it is 1 to 128 safe characters, else a new one."""
     known = request.get(REQUEST_ID)
     if known is None:
         offered = request.headers.get(REQUEST_ID_HEADER, "")
@@ -53,13 +53,15 @@ def request_id_of(request: web.BaseRequest) -> str:
 def json_response(
     content: Mapping[str, Any], *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> web.Response:
-    """One JSON object as an answer."""
+    """An answer with one JSON object."""
     return _json(_ENCODER.encode(content), status=status, headers=headers)
 
 
 async def list_response(name: str, items: Iterable[Mapping[str, Any]], **more: Any) -> web.Response:
-    """One JSON object as an answer, with a list of this name, and `more` after it. However long the list is, the event
-    loop gets its turn while it is made (so `items` had better be a generator) and written."""
+    """An answer with one JSON object: a list under `name`, and the members `more`.
+
+    Other tasks run while a long list is encoded, so `items` should be a generator.
+    """
     texts: list[str] = []
     characters = 0
     for item in items:
@@ -90,7 +92,7 @@ def error_response(
     close: bool = False,
     **more: Any,
 ) -> web.Response:
-    """An error: `{"message": ...}`, and what more there is to say. `close`: the connection is of no use any more."""
+    """An error: `{"message": ...}` and the members `more`. `close`: whether to close the connection."""
     if message is None:
         message = _MESSAGES.get(status) or HTTPStatus(status).phrase.lower()
     answer = json_response({"message": message, **more}, status=status, headers=headers)
@@ -101,30 +103,30 @@ def error_response(
 
 
 def failure_response(error: IPAMError) -> web.Response:
-    """The answer that an error of ours stands for."""
+    """The answer for an error of the program."""
     headers: dict[str, str] = {}
     more: dict[str, Any] = {}
     if isinstance(error, BadRequest) and error.errors:
-        # Where a client put its secret into another field as well, it is not repeated from there.
+        # The client may have put its secret into another field too; the answer must not repeat it.
         more["errors"] = {name: [redact(text) for text in texts] for name, texts in error.errors.items()}
     if isinstance(error, Unauthorized):
         headers[hdrs.WWW_AUTHENTICATE] = "Bearer"
     if isinstance(error, (Unavailable, TooManyAttempts)):
         headers[hdrs.RETRY_AFTER] = str(error.retry_after)
-    # Where the body was not read to its end, what follows on the connection cannot be told from it.
+    # The rest of an unread body cannot be told from the next request.
     close = error.status in {408, 413, 415}
     return error_response(error.status, redact(error.message), headers=headers, close=close, **more)
 
 
 def bug_response(request: web.BaseRequest, *, close: bool = False) -> web.Response:
-    """The answer to a request that failed by a bug: where in the log it is found, and nothing else."""
+    """The answer to a request that failed by a bug: only the request id of the log."""
     request_id = request_id_of(request)
     text = f"internal error; the log has more under request id {request_id}"
     return error_response(500, text, close=close, request_id=request_id)
 
 
 def plain_http_response(error: web.HTTPException) -> web.Response:
-    """An answer of aiohttp's own, in our shape."""
+    """An error of aiohttp in the common format."""
     allow = error.headers.get(hdrs.ALLOW)
     return error_response(
         error.status, headers={hdrs.ALLOW: allow} if allow else None, close=error.status in {413, 417}
@@ -132,12 +134,12 @@ def plain_http_response(error: web.HTTPException) -> web.Response:
 
 
 def add_common_headers(request: web.BaseRequest, answer: web.StreamResponse) -> None:
-    """Put on what every answer carries. Once is enough; twice does no harm."""
+    """Add the headers of every answer. A second call changes nothing."""
     headers = answer.headers
     if REQUEST_ID_HEADER in headers or answer.prepared:
         return
     headers[REQUEST_ID_HEADER] = request_id_of(request)
-    # Not what we are made of, and in which version.
+    # Without the names and versions of libraries.
     headers[hdrs.SERVER] = "ipam-api"
     headers[hdrs.X_CONTENT_TYPE_OPTIONS] = "nosniff"
     if hdrs.CACHE_CONTROL not in headers:

@@ -1,13 +1,16 @@
-"""Guessed secrets: whoever goes on being wrong about one thing waits longer and longer before he may try again.
+"""The throttle for wrong secrets: a source that keeps sending wrong secrets must wait longer and longer (429).
 
-Counted for each source and each target (an address of a zone, or a service where a request names no address): other
-sources are not affected, so nobody can lock the owner out from elsewhere. Nor from beside him, behind the same NAT or
-proxy: a secret that was right once, from there and for that target, is always let through; and what is asked in the
-name of a service that stands on the address is counted apart. While a source waits, its
-guesses are not looked at, so a right one among them is not told from the wrong ones.
+Wrong secrets count for each source and each subject (an address of a zone, or a service if the request names no
+address). Wrong guesses by others never lock out the owner:
 
-All of it is in the memory of this process, bounded, and forgotten when it ends. No secret is kept, only digests under a
-key that is made anew for each process.
+- Other sources are not affected.
+- From the same source (behind the same NAT or proxy), a secret that was right once for that subject is always allowed.
+- Requests of a service that stands on the address are counted apart from all others.
+
+During the wait of a source, its secrets are not checked, so a right one gets the same answer as a wrong one.
+
+The counts are in the memory of this process, bounded, and end with it. They hold no secrets, only digests under a key
+of this process.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import hmac
 import logging
 import math
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -27,20 +30,21 @@ from aiohttp import web
 
 from ipam_lib.errors import AnotherSecret, NotFound, SecretShared, TooManyAttempts, WrongSecret
 from ipam_lib.models import Request
+from ipam_lib.web.middlewares import SERVICES
 
 log = logging.getLogger(__name__)
 
-# An owner who mistypes, or whose operator holds on to a secret that was replaced, does not notice anything yet.
+# Enough for a typing error, or for an operator that still sends a replaced secret.
 FREE_TRIES: Final = 5
-# As long as none was wrong: many services may ask for one free address at the same moment.
+# Concurrent different secrets while none was wrong: many services may request one free address at once.
 MOST_AT_ONCE: Final = 32
-# From then on 1, 2, 4 ... seconds. At one guess a minute, one source needs 400,000 years for 8 random letters.
+# Penalties are 1, 2, 4 ... seconds. At one guess a minute, 8 random letters take 400,000 years.
 LONGEST_PENALTY: Final = 60.0
-# For each of these without another wrong one, one is forgiven. Longer than any penalty, so that waiting gains nothing.
+# One wrong secret is forgotten after this time without another. Longer than any penalty, so waiting gains nothing.
 SECONDS_TO_FORGIVE: Final = 300.0
-# Some 5 MB, when somebody fills it.
-MOST_TARGETS: Final = 10_000
-# Some 3 MB; more than the services behind one instance.
+# About 5 MB when full.
+MOST_KEYS: Final = 10_000
+# About 3 MB when full; more than the services of one instance.
 MOST_REMEMBERED: Final = 20_000
 
 _DOUBLINGS: Final = math.ceil(math.log2(LONGEST_PENALTY))
@@ -48,8 +52,10 @@ _DOUBLINGS: Final = math.ceil(math.log2(LONGEST_PENALTY))
 
 @dataclass(frozen=True, slots=True)
 class ThrottleKey:
-    """The source of a try and its subject: a canonical address, or a service. With `by_service`, the tries of that
-    service are counted apart from all others; a right secret counts for all."""
+    """The source of an attempt and its subject: a canonical address, or a service.
+
+    `by_service`: counts the attempts of this service apart from all others. A right secret counts for all.
+    """
 
     source: str
     zone: str
@@ -59,7 +65,7 @@ class ThrottleKey:
 
 @lru_cache(maxsize=4096)
 def source_of(remote: str | None) -> str:
-    """The source that a peer's address counts for: an IPv6 client has at least a /64 to itself, so that is one."""
+    """The source for a peer address. An IPv6 client has at least a /64, so a /64 is one source."""
     try:
         address = ip_address((remote or "").partition("%")[0])
     except ValueError:
@@ -73,17 +79,17 @@ def source_of(remote: str | None) -> str:
 
 @dataclass(slots=True)
 class _Tries:
-    """What is known of one target. Times are of the monotonic clock."""
+    """The attempts for one throttle key. Times are by the monotonic clock."""
 
     wrong: int = 0
     last_wrong: float = 0.0
     refused_until: float = 0.0
     last_digest: bytes = b""
-    # Those whose outcome is not known yet: digest, and how many of the same.
+    # Attempts without an outcome yet: the number for each digest.
     under_way: dict[bytes, int] = field(default_factory=dict)
 
     def forgive(self, now: float) -> None:
-        """Forget what is long ago."""
+        """Forget one wrong secret for each `SECONDS_TO_FORGIVE` since the last."""
         rounds = int((now - self.last_wrong) / SECONDS_TO_FORGIVE)
         if self.wrong and rounds > 0:
             self.wrong = max(0, self.wrong - rounds)
@@ -92,7 +98,7 @@ class _Tries:
 
 @dataclass(slots=True)
 class Attempt:
-    """One try whose outcome is to be told."""
+    """One attempt. Its caller reports the outcome."""
 
     _throttle: SecretThrottle
     _tries: _Tries
@@ -100,16 +106,15 @@ class Attempt:
     _new_digest: bytes | None = field(repr=False)
 
     def right(self) -> None:
-        """The secret was right. Where a new one came along, that may be the right one now."""
+        """The secret was right. A new secret in the request may be the right one now."""
         self._throttle._accept(self._digest)
         self._throttle._accept(self._new_digest)
 
     def wrong(self, *, repeats_count: bool = True) -> float:
-        """The secret was wrong. Returns for how many seconds the source is refused from now on; 0 when it is not, or is
-        already.
+        """The secret was wrong. Returns the new penalty in seconds, 0 for none.
 
-        `repeats_count` False: the same secret as the time before does not count, where being wrong does not mean that
-        there is another.
+        `repeats_count` False: the same secret as the last time does not count. For requests whose secret may be wrong
+        because there is no registration at all.
         """
         throttle, tries = self._throttle, self._tries
         throttle._forget(self._digest)
@@ -129,37 +134,37 @@ class Attempt:
 
 
 class SecretThrottle:
-    """See the module. `monotonic`: seconds of a clock that never goes back."""
+    """See the module docstring. `monotonic`: the clock, in seconds."""
 
     def __init__(
         self,
         monotonic: Callable[[], float],
         *,
         key: bytes | None = None,
-        most_targets: int = MOST_TARGETS,
+        most_keys: int = MOST_KEYS,
         most_remembered: int = MOST_REMEMBERED,
     ) -> None:
         self._monotonic = monotonic
         self._key = key or secrets.token_bytes(32)
-        self._most_targets = most_targets
+        self._most_keys = most_keys
         self._most_remembered = most_remembered
-        # Both in the order of their last use: what was not used for longest is forgotten first.
+        # Both in the order of their last use: the least recently used entry is removed first.
         self._tries: dict[ThrottleKey, _Tries] = {}
         self._known: dict[bytes, None] = {}
 
     @contextmanager
-    def attempt(self, target: ThrottleKey, secret: str, new_secret: str | None = None) -> Iterator[Attempt]:
-        """Try a secret, and tell within the context what came of it (nothing, where that is not known).
+    def attempt(self, key: ThrottleKey, secret: str, new_secret: str | None = None) -> Iterator[Attempt]:
+        """An attempt; report its outcome within the context, if it is known.
 
-        `new_secret`: one that may be in force already, since a repeated request finds its registration under that. So
-        it is a guess as well. Raises TooManyAttempts when the source must wait.
+        `new_secret`: it is a guess as well, because a repeated request finds its registration under the new secret.
+        Raises TooManyAttempts during a penalty.
         """
-        digest = self._digest(target, secret)
-        new_digest = None if new_secret is None else self._digest(target, new_secret)
+        digest = self._digest(key, secret)
+        new_digest = None if new_secret is None else self._digest(key, new_secret)
         trial = digest if new_digest is None else digest + new_digest
-        tries = self._tries.pop(target, None) or _Tries()
-        self._tries[target] = tries
-        if len(self._tries) > self._most_targets:
+        tries = self._tries.pop(key, None) or _Tries()
+        self._tries[key] = tries
+        if len(self._tries) > self._most_keys:
             del self._tries[next(iter(self._tries))]
         known = digest in self._known or new_digest in self._known
         if not known:
@@ -172,11 +177,11 @@ class SecretThrottle:
                 tries.under_way[trial] -= 1
                 if not tries.under_way[trial]:
                     del tries.under_way[trial]
-            if not tries.wrong and not tries.under_way and self._tries.get(target) is tries:
-                del self._tries[target]
+            if not tries.wrong and not tries.under_way and self._tries.get(key) is tries:
+                del self._tries[key]
 
     def _accept(self, digest: bytes | None) -> None:
-        """The secret of this digest is right: it is let through from now on, until it is wrong."""
+        """Allow the secret of this digest from now on, until it is wrong."""
         if digest is None:
             return
         self._forget(digest)
@@ -193,50 +198,47 @@ class SecretThrottle:
         if now < tries.refused_until:
             raise TooManyAttempts(retry_after=math.ceil(tries.refused_until - now))
         tries.forgive(now)
-        # Guesses at once are as many guesses: no more may be under way than may still be wrong.
+        # Concurrent guesses are as many guesses: at most as many as may still be wrong.
         most = max(1, FREE_TRIES - tries.wrong) if tries.wrong else MOST_AT_ONCE
         if digest not in tries.under_way and len(tries.under_way) >= most:
             raise TooManyAttempts(retry_after=1)
 
-    def _digest(self, target: ThrottleKey, secret: str) -> bytes:
-        text = "\0".join((target.source, target.zone, target.subject, secret))
+    def _digest(self, key: ThrottleKey, secret: str) -> bytes:
+        text = "\0".join((key.source, key.zone, key.subject, secret))
         return hmac.digest(self._key, text.encode("utf-8", "surrogatepass"), "sha256")[:16]
 
+
+THROTTLED: Final = "Too many wrong secrets came from this source; this one was not checked"
 
 SECRET_THROTTLE: Final = web.AppKey("secret_throttle", SecretThrottle)
 
 
 @asynccontextmanager
-async def throttled(
-    request: web.Request, wanted: Request, is_unrelated_service: Callable[[], Awaitable[bool]]
-) -> AsyncIterator[None]:
-    """Run a use case inside this context; what it raises tells whether the secret was right. `is_unrelated_service`:
-    whether the address is registered, and the requesting service is not on it.
+async def throttled(request: web.Request, wanted: Request) -> AsyncIterator[None]:
+    """The context of a use case: its exceptions tell whether the secret was right.
 
-    The source is whoever holds the other end of the connection. What a header says of another one (`X-Forwarded-For`)
-    is not believed: with a new one for each guess, nobody would ever have to wait.
-
-    Raises TooManyAttempts when the source must wait.
+    The source is the peer of the connection. Raises TooManyAttempts during a penalty.
     """
     throttle = request.app[SECRET_THROTTLE]
-    target = _target(request, wanted)
+    subject = wanted.address or f"{wanted.ip_family} {_service(wanted)}"
+    key = ThrottleKey(source_of(request.remote), wanted.zone, subject)
     with ExitStack() as stack:
         try:
-            attempt = stack.enter_context(throttle.attempt(target, wanted.secret, wanted.new_secret))
+            attempt = stack.enter_context(throttle.attempt(key, wanted.secret, wanted.new_secret))
         except TooManyAttempts:
-            # Where nothing is registered there is nothing to guess; and a service that stands on the address may be the
-            # owner's, of whose secret this process does not know yet. He is not to wait for his neighbours' guesses.
-            if wanted.address is None or await is_unrelated_service():
+            # On a free address there is no secret to guess. A service on the address may be the owner's, whose secret
+            # this process does not know yet: the guesses of its neighbours must not make it wait.
+            if wanted.address is None or await request.app[SERVICES].registry.is_unrelated_service(wanted):
                 raise
-            target = replace(target, by_service=_service(wanted))
-            attempt = stack.enter_context(throttle.attempt(target, wanted.secret, wanted.new_secret))
+            key = replace(key, by_service=_service(wanted))
+            attempt = stack.enter_context(throttle.attempt(key, wanted.secret, wanted.new_secret))
         try:
             yield
         except (WrongSecret, AnotherSecret):
             _wrong(request, wanted, attempt)
             raise
         except NotFound:
-            # No such service under this secret. Perhaps there is none at all, and an operator asks again and again.
+            # No such service under this secret. Perhaps it does not exist, and an operator repeats its request.
             if wanted.address is None:
                 _wrong(request, wanted, attempt, repeats_count=False)
             raise
@@ -244,12 +246,6 @@ async def throttled(
             attempt.right()
             raise
         attempt.right()
-
-
-def _target(request: web.Request, wanted: Request) -> ThrottleKey:
-    return ThrottleKey(
-        source_of(request.remote), wanted.zone, wanted.address or f"{wanted.ip_family} {_service(wanted)}"
-    )
 
 
 def _service(wanted: Request) -> str:
@@ -260,4 +256,4 @@ def _service(wanted: Request) -> str:
 def _wrong(request: web.Request, wanted: Request, attempt: Attempt, *, repeats_count: bool = True) -> None:
     if seconds := attempt.wrong(repeats_count=repeats_count):
         fields = {"ip": request.remote, "zone": wanted.zone, "address": wanted.address, "seconds": seconds}
-        log.warning("too many wrong secrets from one source: refusing it for this address for a while", extra=fields)
+        log.warning("too many wrong secrets from one source: it must wait for this address", extra=fields)

@@ -1,4 +1,4 @@
-"""The server around the application: socket, TLS, signals, and leaving without dropping what was begun."""
+"""The server: listening sockets, TLS, signals, and a stop that finishes all requests."""
 
 from __future__ import annotations
 
@@ -24,27 +24,30 @@ from ipam_lib.web.tls import Certificate
 log = logging.getLogger(__name__)
 
 SECONDS_TO_FINISH: Final = 15.0
-SECONDS_TO_HEAR_OUT: Final = 2.0
-SECONDS_BETWEEN_LOOKS: Final = 0.01
+SECONDS_FOR_PENDING_REQUESTS: Final = 2.0
+SECONDS_BETWEEN_CHECKS: Final = 0.01
 SECONDS_TO_CLOSE: Final = 2.0
 SECONDS_FOR_HANDSHAKE: Final = 10.0
 BACKLOG: Final = 1024
-# Kept free for storage, NetBox, logs and the interpreter.
-DESCRIPTORS_OF_OURS: Final = 128
+# For storage, NetBox, logs and the interpreter.
+RESERVED_DESCRIPTORS: Final = 128
 
 
 def connection_limit() -> int:
-    """How many connections to allow: 1,000, or what the process's limit of open files leaves."""
+    """The limit of connections: 1,000, or fewer if the process may not open so many files."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return 1000
-    return max(16, min(1000, soft - DESCRIPTORS_OF_OURS))
+    return max(16, min(1000, soft - RESERVED_DESCRIPTORS))
 
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """Where and how to listen. `port` 0 lets the system choose; TLS when there is a certificate. With `sockets`, which
-    listen already, host and port mean nothing."""
+    """The parameters of the listening sockets.
+
+    `port`: 0 lets the system choose. `certificate`: for TLS. `sockets`: listening sockets to use instead of `host` and
+    `port`.
+    """
 
     host: str = "0.0.0.0"
     port: int = 3000
@@ -59,7 +62,7 @@ def _cannot_listen(listen: Listen, error: OSError) -> ConfigError:
         errno.EADDRINUSE: "something else is listening there already",
         errno.EACCES: "this user may not use that port",
         errno.EADDRNOTAVAIL: "this machine has no such address",
-        # Newer versions of asyncio try every address that a name stands for, and have no number when none will do.
+        # asyncio tries every address of a name, and raises an error without a number if none works.
         None: "this machine has no such address",
     }
     reason = reasons.get(error.errno) or error.strerror or str(error)
@@ -78,36 +81,40 @@ def url_of(server: asyncio.Server, *, tls: bool) -> str:
 
 
 async def _stop_accepting(servers: Sequence[asyncio.Server]) -> None:
-    """Close the listening sockets, but not between accepting a connection and having it: asyncio would then forget the
-    connection, and its client would wait for nothing."""
+    """Close the listening sockets, but not while asyncio sets up an accepted connection.
+
+    It would forget the connection, and the client would wait without an answer.
+    """
     loop = asyncio.get_running_loop()
     for listener in (listener for server in servers for listener in server.sockets):
         loop.remove_reader(listener.fileno())
-    await _let_the_loop_catch_up()
+    await _run_ready_callbacks()
     for server in servers:
         server.close()
 
 
 async def _await_pending_requests(server: web.Server) -> None:
-    """Give clients that have connected, but not said yet what for, the time to do so. They were accepted, so to hang up
-    on them would be to refuse a request that the next process would have served."""
+    """Give clients that have connected the time to send their request.
+
+    Their connections are accepted, so the next process cannot serve them.
+    """
     time = asyncio.get_running_loop().time
-    until = time() + SECONDS_TO_HEAR_OUT
+    until = time() + SECONDS_FOR_PENDING_REQUESTS
     while time() < until:
         if not any(isinstance(one, Connection) and one.awaiting_request for one in server.connections):
             break
-        await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
-    # Between the last byte of a request's head and its being counted as under way.
-    await _let_the_loop_catch_up()
+        await asyncio.sleep(SECONDS_BETWEEN_CHECKS)
+    # Between the last byte of a request's head and its task in `InFlight`.
+    await _run_ready_callbacks()
 
 
-async def _let_the_loop_catch_up() -> None:
+async def _run_ready_callbacks() -> None:
     for _ in range(3):
         await asyncio.sleep(0)
 
 
 async def _bind(listen: Listen, connected: Callable[[], asyncio.Protocol]) -> list[asyncio.Server]:
-    """Servers on every socket, not accepting yet. Raises ConfigError."""
+    """Servers on every socket, which do not accept connections yet. Raises ConfigError."""
     tls = listen.certificate.context if listen.certificate else None
     handshake = SECONDS_FOR_HANDSHAKE if tls else None
     create = asyncio.get_running_loop().create_server
@@ -141,10 +148,10 @@ async def _bind(listen: Listen, connected: Callable[[], asyncio.Protocol]) -> li
 
 @asynccontextmanager
 async def listening(app: web.Application, listen: Listen) -> AsyncIterator[str]:
-    """Serve the application while this lasts; gives its URL. On leaving: stop accepting, finish what is in flight (at
-    most 15 s), close.
+    """Serve the application within the context, which gives its URL. At its end: stop accepting, finish the requests in
+    progress (at most 15 s), close.
 
-    Raises ConfigError when the socket or the certificate cannot be used; nothing has been started then.
+    Raises ConfigError when the socket or the certificate cannot be used, before anything starts.
     """
     runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=SECONDS_TO_CLOSE)
     inflight = app[INFLIGHT]
@@ -154,7 +161,7 @@ async def listening(app: web.Application, listen: Listen) -> AsyncIterator[str]:
         assert connect is not None
         return connect()
 
-    # Bound before anything is started, accepting only after everything is.
+    # Bind before the services start; accept after they have started.
     servers = await _bind(listen, connected)
     try:
         await runner.setup()
@@ -172,19 +179,19 @@ async def listening(app: web.Application, listen: Listen) -> AsyncIterator[str]:
         if runner.server is not None:
             await _await_pending_requests(runner.server)
         if left := inflight.count:
-            log.info("finishing what is in flight", extra={"in_flight": left})
+            log.info("finishing the requests in progress", extra={"in_flight": left})
         if left := await inflight.drain(SECONDS_TO_FINISH):
-            log.warning("leaving although not everything has finished", extra={"in_flight": left})
+            log.warning("stopping before all requests have finished", extra={"in_flight": left})
         await inflight.abandon()
         await runner.cleanup()
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceManagerHooks:
-    """How whoever started the service is kept informed, and what is done when told to reload.
+    """The connection to the service manager (systemd).
 
-    `alive`: whether what works in the background does. `report`: how the service is doing, in words. `reload`: reads
-    the files anew; it raises nothing. Without it, SIGHUP ends the process, as it does by default.
+    `alive`: whether all workers run. `report`: the state of the service in words. `reload`: reloads the configuration
+    and raises nothing; without it, SIGHUP ends the process, as by default.
     """
 
     notifier: Notifier = field(default_factory=Notifier)
@@ -197,22 +204,22 @@ async def serve(
     app: web.Application,
     listen: Listen,
     announce: Callable[[str], None],
-    supervision: ServiceManagerHooks | None = None,
+    hooks: ServiceManagerHooks | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then leave gracefully; a second signal ends the process at once.
+    """Serve until SIGTERM or SIGINT, then stop gracefully; a second signal ends the process at once.
 
-    `announce` is called with the URL once connections are accepted. Raises ConfigError like `listening`.
+    `announce` gets the URL once connections are accepted. Raises ConfigError like `listening`.
     """
-    told = supervision or ServiceManagerHooks()
-    notifier = told.notifier
+    hooks = hooks or ServiceManagerHooks()
+    notifier = hooks.notifier
 
-    with stop_signals() as stop, reload_signal() if told.reload else nullcontext(asyncio.Event()) as wanted:
-        async with watched(notifier, told.alive), listening(app, listen) as url:
+    with stop_signals() as stop, reload_signal() if hooks.reload else nullcontext(asyncio.Event()) as wanted:
+        async with watched(notifier, hooks.alive), listening(app, listen) as url:
             announce(url)
-            # As soon as it listens: a database that is away at boot must not make systemd start it over and over.
+            # Ready as soon as it listens: systemd must not restart it again and again while a database boots.
             notifier.ready(f"listening on {url}")
-            async with reported(notifier, told.report):
-                reloading = asyncio.create_task(_reload(told, wanted), name="reload")
+            async with reported(notifier, hooks.report):
+                reloading = asyncio.create_task(_reload(hooks, wanted), name="reload")
                 try:
                     await stop.wait()
                 finally:
@@ -222,18 +229,18 @@ async def serve(
     log.info("stopped")
 
 
-async def _reload(told: ServiceManagerHooks, wanted: asyncio.Event) -> None:
-    """Reload as often as it is wanted, one at a time."""
+async def _reload(hooks: ServiceManagerHooks, wanted: asyncio.Event) -> None:
+    """Reload after each signal, one reload at a time."""
     while True:
         await wanted.wait()
         wanted.clear()
-        told.notifier.reloading()
+        hooks.notifier.reloading()
         status = ""
         try:
-            assert told.reload is not None
-            await told.reload()
-            status = await told.report() if told.report else ""
+            assert hooks.reload is not None
+            await hooks.reload()
+            status = await hooks.report() if hooks.report else ""
         except Exception:
-            log.exception("a bug: reloading failed in a way that nobody foresaw")
-        # Whatever came of it: until it is told, systemd takes the service for one that is still reloading.
-        told.notifier.ready(status)
+            log.exception("a bug: the reload failed with an unexpected error")
+        # In any case: until then the service counts as reloading for systemd.
+        hooks.notifier.ready(status)

@@ -1,4 +1,4 @@
-"""Being told to stop, or to read the files again."""
+"""Signals: SIGTERM and SIGINT stop the service, SIGHUP reloads its configuration."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def stop_signals() -> Iterator[asyncio.Event]:
 
     def stop_or_end() -> None:
         if stop.is_set():
-            log.warning("told to stop a second time: leaving at once")
+            log.warning("second signal to stop: ending at once")
             os._exit(1)
-        log.info("told to stop")
+        log.info("received a signal to stop")
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -36,7 +36,7 @@ def stop_signals() -> Iterator[asyncio.Event]:
 
 @contextmanager
 def reload_signal() -> Iterator[asyncio.Event]:
-    """An event that SIGHUP sets; whoever acts upon it clears it."""
+    """An event that SIGHUP sets; the caller clears it."""
     loop = asyncio.get_running_loop()
     wanted = asyncio.Event()
     loop.add_signal_handler(signal.SIGHUP, wanted.set)

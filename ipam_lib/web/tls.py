@@ -1,4 +1,4 @@
-"""The server's certificate and key: loaded, checked, and exchanged for new ones while connections are open."""
+"""The certificate and key of the server: load, check, and replace them while connections are open."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from ipam_lib.errors import ConfigError
 
 
 def tls_context(cert: Path, key: Path | None) -> ssl.SSLContext:
-    """TLS 1.2 or newer with this certificate (chain) and key, both PEM; a key may stand in the certificate's file.
+    """A context for TLS 1.2 or newer with this certificate chain and key (PEM). The file `cert` may hold the key too.
 
-    Raises ConfigError, naming the file and what is wrong with it.
+    Raises ConfigError with the file and its problem.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -40,8 +40,9 @@ def tls_context(cert: Path, key: Path | None) -> ssl.SSLContext:
 
 
 class Certificate:
-    """What new connections are shown. `context` is for the listening socket and stays the same; which certificate it
-    shows can be changed. Connections that are open keep what they began with.
+    """The certificate for new connections; it can be replaced. Open connections keep theirs.
+
+    `context`: for the listening socket; it stays the same.
 
     Raises ConfigError like `tls_context`.
     """
@@ -49,11 +50,11 @@ class Certificate:
     def __init__(self, cert: Path, key: Path | None) -> None:
         self._current = tls_context(cert, key)
         self.context = tls_context(cert, key)
-        # OpenSSL calls this for every handshake, whether or not the client names a server.
+        # OpenSSL calls it for every handshake, also if the client names no server.
         self.context.sni_callback = self._choose
 
     def use(self, context: ssl.SSLContext) -> None:
-        """Show this one (made by `tls_context`) from the next connection on."""
+        """Use this context (of `tls_context`) for new connections."""
         self._current = context
 
     def _choose(self, connection: ssl.SSLObject | ssl.SSLSocket, name: str | None, context: ssl.SSLContext) -> None:

@@ -174,7 +174,7 @@ def test_a_request_in_flight_is_finished_before_the_process_leaves(tmp_path: Pat
             client.start()
             assert until(lambda: call("GET", f"{netbox.url}/simulator/faults", headers=control)[1]["hanging"])
             service.process.send_signal(signal.SIGTERM)
-            service.wait_until(lambda: any("finishing what is in flight" in line for line in service.errors))
+            service.wait_until(lambda: any("finishing the requests in progress" in line for line in service.errors))
             assert call("DELETE", f"{netbox.url}/simulator/faults", None, control)[0] == 204
             assert service.wait() == 0
             client.join()
@@ -198,7 +198,7 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path, netbox: Process) -> Non
         client.start()
         assert until(lambda: call("GET", f"{netbox.url}/simulator/faults", headers=control)[1]["hanging"])
         service.process.send_signal(signal.SIGTERM)
-        service.wait_until(lambda: any("finishing what is in flight" in line for line in service.errors))
+        service.wait_until(lambda: any("finishing the requests in progress" in line for line in service.errors))
         assert service.stop() == 1
         client.join()
 

@@ -85,7 +85,7 @@ def test_services_are_hardened(analyze: str, unit: str) -> None:
 
 def test_it_may_stop_for_longer_than_it_takes() -> None:
     [limit] = settings("ipam-api.service")["TimeoutStopSec"]
-    takes = server.SECONDS_TO_HEAR_OUT + server.SECONDS_TO_FINISH + 2 * server.SECONDS_TO_CLOSE
+    takes = server.SECONDS_FOR_PENDING_REQUESTS + server.SECONDS_TO_FINISH + 2 * server.SECONDS_TO_CLOSE
     assert int(limit) >= 2 * takes
 
 

@@ -205,9 +205,10 @@ async def service(
     zones: FakeZones | None = None,
     real: Registry | None = None,
     clock: Clock | None = None,
+    innermost: Any = None,
 ) -> AsyncIterator[Service]:
     """The application over doubles, served on a port that the system chose. `real` does the work of the registry's
-    double, and a real `store` that of the store's."""
+    double, and a real `store` that of the store's. `innermost`: one more middleware, around the handler."""
     double, netbox, zones, registry = FakeStore(), FakeNetBox(), zones or FakeZones(), FakeRegistry()
     if isinstance(store, FakeStore):
         double = store
@@ -222,6 +223,8 @@ async def service(
     app = ipam.create_app(
         services, bearer=Secret(TOKEN) if bearer else None, request_timeout_seconds=request_timeout_seconds
     )
+    if innermost is not None:
+        app.middlewares.append(innermost)
     listen = listen or Listen(host="127.0.0.1", port=0, limits=limits or Limits())
     async with listening(app, listen) as url, aiohttp.ClientSession(auto_decompress=False) as client:
         yield Service(url, app, services, double, netbox, zones, registry, client)

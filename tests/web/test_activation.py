@@ -83,7 +83,7 @@ def test_anything_but_a_listening_stream_socket_is_refused(tmp_path: Path) -> No
             with passed(good, bad) as (first, environ), pytest.raises(ConfigError) as caught:
                 passed_sockets(environ, first)
             assert caught.value.problems == [
-                f"descriptor {first + 1} (name1), passed by systemd, is no listening stream socket"
+                f"descriptor {first + 1} (name1) from systemd is not a listening stream socket"
             ]
 
 
@@ -124,7 +124,7 @@ async def test_a_request_that_was_still_to_come_on_an_accepted_connection_is_ser
 
 
 async def test_a_client_that_says_nothing_does_not_hold_up_leaving(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "SECONDS_TO_HEAR_OUT", 0.05)
+    monkeypatch.setattr(server, "SECONDS_FOR_PENDING_REQUESTS", 0.05)
     async with leaving_with_a_client() as (reader, _), asyncio.timeout(60):
         assert await reader.read() == b""
 
@@ -181,7 +181,7 @@ def test_something_else_than_a_socket_is_one_line(config: Path) -> None:
         with _start(config, datagrams) as program:
             assert program.wait() == 1
             [line] = program.errors
-            assert line == "ipam.py: descriptor 3 (ipam-api.socket), passed by systemd, is no listening stream socket"
+            assert line == "ipam.py: descriptor 3 (ipam-api.socket) from systemd is not a listening stream socket"
 
 
 def test_a_restart_under_steady_requests_refuses_nobody(config: Path) -> None:

@@ -158,7 +158,7 @@ async def test_an_idle_connection_is_not_a_slow_one() -> None:
 
 
 async def test_a_body_that_does_not_arrive_in_time_is_408(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ipam_lib.web.spec.SECONDS_FOR_BODY", 0.05)
+    monkeypatch.setattr("ipam_lib.web.operation.SECONDS_FOR_BODY", 0.05)
     async with service() as running:
         answer = await running.raw(HEAD + b"Content-Length: 100\r\n\r\n{")
         assert status_of(answer) == 408
@@ -274,7 +274,7 @@ async def test_a_client_that_does_not_take_its_answer_is_hung_up_on(caplog: pyte
     async with service(limits=limits) as running:
         writer = await _deaf(running)
         async with asyncio.timeout(20):
-            while "did not take its answer" not in caplog.text or limits.open:  # noqa: ASYNC110 - what is waited for has no event
+            while "did not read its answer" not in caplog.text or limits.open:  # noqa: ASYNC110 - what is waited for has no event
                 await asyncio.sleep(0.01)
         writer.close()
     assert not [record for record in caplog.records if record.levelname == "ERROR"]

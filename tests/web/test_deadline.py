@@ -6,9 +6,11 @@ import asyncio
 import logging
 
 import pytest
+from aiohttp import web
 
-from ipam_lib.errors import NotFound, Unavailable
+from ipam_lib.errors import NotFound
 from ipam_lib.web.inflight import InFlight
+from ipam_lib.web.middlewares import Handler
 from tests.web.service import BODY, service
 
 
@@ -29,7 +31,7 @@ async def test_a_request_that_takes_too_long_is_503_and_goes_on_to_its_end(caplo
         leave.set()
     # Leaving has waited for it.
     assert running.registry.finished == 1
-    assert "work that outlasted its request was completed" in caplog.text
+    assert "the request ended after its time limit: done" in caplog.text
 
 
 async def test_the_registry_is_told_when_the_answer_must_be_ready() -> None:
@@ -61,6 +63,35 @@ async def test_a_client_that_hangs_up_does_not_stop_what_it_began() -> None:
     assert running.registry.finished == 1
 
 
+async def test_every_route_is_answered_within_the_time_limit() -> None:
+    """Whatever a route does: here nothing at all, for longer than a request may take."""
+    leave = asyncio.Event()
+
+    @web.middleware
+    async def hang(request: web.Request, handler: Handler) -> web.StreamResponse:
+        await leave.wait()
+        return await handler(request)
+
+    async with service(request_timeout_seconds=0.1, innermost=hang) as running:
+        routes = [route for route in running.app.router.routes() if route.resource is not None]
+        assert {route.resource.canonical for route in routes if route.resource} >= {
+            "/metrics",
+            "/swagger/doc.json",
+            "/",
+        }
+        for route in routes:
+            assert route.resource is not None
+            path = route.resource.canonical.replace("{address}", "10.0.0.1").replace(
+                "{name}", "style.css" if "assets" in route.resource.canonical else "swagger-ui.css"
+            )
+            status, content, answer = await running.call(route.method, path)
+            assert status == 503, (route.method, path)
+            assert answer.headers["Retry-After"]
+            if route.method != "HEAD":
+                assert content == {"message": "the request took too long; try again"}
+        leave.set()
+
+
 async def _work(result: str, wait: asyncio.Event | None = None, error: Exception | None = None) -> str:
     if wait:
         await wait.wait()
@@ -69,48 +100,41 @@ async def _work(result: str, wait: asyncio.Event | None = None, error: Exception
     return result
 
 
-async def test_within_gives_the_result_or_the_error() -> None:
-    inflight = InFlight()
-    assert await inflight.within(10, _work("done")) == "done"
+async def test_limit_gives_the_result_or_the_error() -> None:
+    inflight, late = InFlight(), list[str]()
+    assert await inflight.limit(10, _work("done"), late.append) == "done"
     with pytest.raises(NotFound):
-        await inflight.within(10, _work("", error=NotFound("no")))
-    assert inflight.count == 0
+        await inflight.limit(10, _work("", error=NotFound("no")), late.append)
+    assert await inflight.drain(10) == 0
+    assert not late
 
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0, 0.01])
-async def test_within_ends_with_the_time(seconds: float) -> None:
-    inflight = InFlight()
-    wait = asyncio.Event()
-    with pytest.raises(Unavailable):
-        await inflight.within(seconds, _work("", wait))
+async def test_limit_ends_with_the_time(seconds: float) -> None:
+    inflight, late, wait = InFlight(), list[str](), asyncio.Event()
+    with pytest.raises(TimeoutError):
+        await inflight.limit(seconds, _work("done", wait), late.append)
     assert inflight.count == 1
     assert await inflight.drain(0) == 1
     wait.set()
     assert await inflight.drain(10) == 0
+    assert late == ["done"]
 
 
-@pytest.mark.parametrize(
-    ("error", "said"),
-    [(NotFound("no such thing"), "was refused: no such thing"), (ValueError("odd"), "failed"), (None, "was completed")],
-)
-async def test_what_becomes_of_late_work_is_logged(
-    error: Exception | None, said: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO)
-    inflight = InFlight()
-    wait = asyncio.Event()
-    with pytest.raises(Unavailable):
-        await inflight.within(0, _work("", wait, error))
+async def test_an_error_after_the_time_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    inflight, late, wait = InFlight(), list[str](), asyncio.Event()
+    with pytest.raises(TimeoutError):
+        await inflight.limit(0, _work("", wait, ValueError("odd")), late.append)
     wait.set()
     assert await inflight.drain(10) == 0
-    await asyncio.sleep(0)
-    assert f"work that outlasted its request {said}" in caplog.text
+    assert "a request failed after its time limit" in caplog.text
+    assert not late
 
 
 async def test_abandon_cancels_and_waits(caplog: pytest.LogCaptureFixture) -> None:
     inflight = InFlight()
-    with pytest.raises(Unavailable):
-        await inflight.within(0, _work("", asyncio.Event()))
+    with pytest.raises(TimeoutError):
+        await inflight.limit(0, _work("", asyncio.Event()), str)
     await inflight.abandon()
     await asyncio.sleep(0)
     assert inflight.count == 0
@@ -119,7 +143,7 @@ async def test_abandon_cancels_and_waits(caplog: pytest.LogCaptureFixture) -> No
 
 async def test_work_that_is_abandoned_before_it_began_lets_go_of_its_request() -> None:
     inflight = InFlight()
-    waiting = asyncio.create_task(inflight.within(10, _work("done")))
+    waiting = asyncio.create_task(inflight.limit(10, _work("done"), str))
     await asyncio.sleep(0)
     await inflight.abandon()
     with pytest.raises(asyncio.CancelledError):
@@ -127,9 +151,15 @@ async def test_work_that_is_abandoned_before_it_began_lets_go_of_its_request() -
     assert inflight.count == 0
 
 
-async def test_a_request_counts_until_it_is_answered() -> None:
-    inflight = InFlight()
-    with inflight.request(), inflight.request():
-        assert inflight.count == 2
-        assert await inflight.drain(0) == 2
-    assert await inflight.drain(10) == 0
+async def test_a_late_refusal_is_logged_with_its_message(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    async with service(request_timeout_seconds=0.1) as running:
+        leave = asyncio.Event()
+
+        async def work() -> None:
+            await leave.wait()
+
+        running.registry.work, running.registry.error = work, NotFound("no such thing")
+        assert (await running.call("DELETE", "/", BODY))[0] == 503
+        leave.set()
+    assert "the request ended after its time limit: no such thing" in caplog.text

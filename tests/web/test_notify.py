@@ -35,16 +35,16 @@ def systemd() -> Iterator[Listener]:
 
 def test_every_state(systemd: Listener) -> None:
     notifier = Notifier(systemd.address)
-    assert notifier.listened_to
+    assert notifier.enabled
     notifier.ready("listening on http://127.0.0.1:3000")
     assert systemd.message() == {"READY": "1", "STATUS": "listening on http://127.0.0.1:3000"}
     before = time.monotonic_ns() // 1000
     notifier.reloading()
     message = systemd.message()
     assert before <= int(message.pop("MONOTONIC_USEC")) <= time.monotonic_ns() // 1000
-    assert message == {"RELOADING": "1", "STATUS": "reading the files again"}
+    assert message == {"RELOADING": "1", "STATUS": "reloading the configuration"}
     notifier.stopping()
-    assert systemd.message() == {"STOPPING": "1", "STATUS": "finishing what is in flight"}
+    assert systemd.message() == {"STOPPING": "1", "STATUS": "finishing the requests in progress"}
     notifier.alive()
     assert systemd.message() == {"WATCHDOG": "1"}
     notifier.status("all is\nwell\nREADY=0")
@@ -61,7 +61,7 @@ def test_an_abstract_address() -> None:
 def test_where_nobody_listens_nothing_is_sent(caplog: pytest.LogCaptureFixture) -> None:
     for address in (None, ""):
         notifier = Notifier(address)
-        assert not notifier.listened_to
+        assert not notifier.enabled
         notifier.ready("x")
     assert caplog.text == ""
 
@@ -71,7 +71,7 @@ def test_a_socket_that_is_gone_is_complained_about_once(caplog: pytest.LogCaptur
     for _ in range(3):
         notifier.alive()
     assert len(caplog.records) == 1
-    assert "systemd cannot be told" in caplog.text
+    assert "systemd cannot be notified" in caplog.text
     Notifier("/" + "x" * 200).alive()
     assert "path too long" in caplog.text
 
@@ -107,7 +107,7 @@ def test_what_systemd_set_is_taken_out_of_the_environment(
     environ = {name: str(os.getpid()) if value == "own" else value for name, value in variables.items()}
     environ["OTHER"] = "stays"
     notifier = Notifier.from_environment(environ)
-    assert (notifier.listened_to, notifier.watchdog_seconds) == (address is not None, seconds)
+    assert (notifier.enabled, notifier.watchdog_seconds) == (address is not None, seconds)
     assert environ == {"OTHER": "stays"}
 
 
@@ -213,7 +213,7 @@ async def test_the_server_tells_when_it_is_ready_reloading_and_stopping(systemd:
         # Also when reloading fails: else systemd would take the service for one that is still at it.
         await asyncio.to_thread(systemd.wait_for, "READY")
     os.kill(os.getpid(), signal.SIGTERM)
-    assert (await asyncio.to_thread(systemd.wait_for, "STOPPING"))["STATUS"] == "finishing what is in flight"
+    assert (await asyncio.to_thread(systemd.wait_for, "STOPPING"))["STATUS"] == "finishing the requests in progress"
     await serving
     assert seen == ["reload", "reload"]
 

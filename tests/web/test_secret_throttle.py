@@ -163,7 +163,7 @@ def test_what_nobody_can_tell_the_outcome_of_counts_for_nothing() -> None:
 
 
 def test_its_memory_is_bounded() -> None:
-    guesser = Guesser(most_targets=10, most_remembered=20)
+    guesser = Guesser(most_keys=10, most_remembered=20)
     for n in range(1000):
         target = ThrottleKey("192.0.2.1", "inet", f"10.0.{n // 256}.{n % 256}/32")
         guesser.wrong(target)

@@ -211,7 +211,7 @@ async def test_what_does_not_finish_is_left_after_a_while(
         status, _, _ = await running.call("POST", "/", BODY)
         assert status == 503
         assert entered.is_set()
-    assert "leaving although not everything has finished" in caplog.text
+    assert "stopping before all requests have finished" in caplog.text
     assert running.registry.finished == 0
     assert running.store.closed
 
