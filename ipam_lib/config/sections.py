@@ -20,6 +20,7 @@ from ipam_lib.config.setting_types import (
     ExistingFile,
     FieldNames,
     FieldValues,
+    Hosts,
     Integer,
     KeyFile,
     NewPath,
@@ -85,7 +86,11 @@ def file_content(*, required: bool = False) -> Any:
 class ServerSection:
     """The listening sockets, and the time limit of a request."""
 
-    host: str = setting(Text(), "Address to listen on.", default="0.0.0.0")
+    host: str | tuple[str, ...] = setting(
+        Hosts(),
+        'Address to listen on, or a list, such as `["127.0.0.1", "::1"]`. `::` means all addresses, IPv4 too.',
+        default="0.0.0.0",
+    )
     port: int = setting(Integer(0, 65535), "Port to listen on; 0 lets the system choose.", default=3000)
     reuse_port: bool = setting(
         Switch(), "Several processes may listen on the port and share the connections.", default=False

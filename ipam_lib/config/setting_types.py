@@ -59,6 +59,20 @@ class Text(SettingType):
         return value
 
 
+class Hosts(SettingType):
+    """A host name or address, or a list of them."""
+
+    name = "string, or list of strings"
+
+    def read(self, value: object, paths: PathResolver) -> str | tuple[str, ...]:
+        if not isinstance(value, list):
+            host: str = Text().read(value, paths)
+            return host
+        if not value or len(set(map(str, value))) != len(value):
+            raise ValueError("must hold at least one address, and none twice")
+        return tuple(Text().read(one, paths) for one in value)
+
+
 class Integer(SettingType):
     """A whole number from `low` to `high`."""
 

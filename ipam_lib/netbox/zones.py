@@ -198,7 +198,8 @@ class ZoneCache(Zones):
     async def _load_stored(self) -> None:
         try:
             document = await self._load()
-            if document is None:
+            # A request may have loaded the zones from NetBox during the read; those are newer.
+            if document is None or self._snapshot is not None:
                 return
             self._snapshot = Snapshot.from_document(document, self._source.url)
         except StorageUnavailable as error:

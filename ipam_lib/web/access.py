@@ -9,6 +9,7 @@ from aiohttp.abc import AbstractAccessLogger
 
 from ipam_lib.telemetry.body_masking import mask_body, mask_text
 from ipam_lib.telemetry.logs import HTTP
+from ipam_lib.web.client_address import client_address
 from ipam_lib.web.responses import BODY, DATA, REASON, request_id_of
 
 log = logging.getLogger(HTTP)
@@ -38,7 +39,7 @@ class AccessLogger(AbstractAccessLogger):
             "status": response.status,
             "method": request.method,
             "path": path,
-            "ip": request.remote,
+            "ip": client_address(request),
             "response_time_ms": round(seconds * 1000, 3),
             "user_agent": mask_text(request.headers.get(hdrs.USER_AGENT, "")),
             "body": mask_body(body, valid=DATA in request) if body else "",

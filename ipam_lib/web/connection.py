@@ -12,6 +12,7 @@ from aiohttp import web
 
 from ipam_lib.web.access import AccessLogger
 from ipam_lib.web.aiohttp_internals import answer_in_spoken_version, waits_for_head
+from ipam_lib.web.client_address import client_address
 from ipam_lib.web.inflight import InFlight
 from ipam_lib.web.responses import add_common_headers, bug_response, error_response, plain_http_response
 
@@ -176,7 +177,7 @@ class Connection(web.RequestHandler):
         if status >= 500:
             log.error("a bug: a request failed outside of all handlers", exc_info=exc)
             return bug_response(request, close=True)
-        log.info("refused invalid HTTP", extra={"ip": request.remote, "reason": type(exc).__name__})
+        log.info("refused invalid HTTP", extra={"ip": client_address(request), "reason": type(exc).__name__})
         return error_response(status, close=True)
 
     async def finish_response(

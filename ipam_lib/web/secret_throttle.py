@@ -23,13 +23,14 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv6Address
 from typing import Final
 
 from aiohttp import web
 
 from ipam_lib.errors import AnotherSecret, NotFound, SecretShared, TooManyAttempts, WrongSecret
 from ipam_lib.models import Request
+from ipam_lib.web.client_address import client_address, parsed
 from ipam_lib.web.middlewares import SERVICES
 
 log = logging.getLogger(__name__)
@@ -66,15 +67,10 @@ class ThrottleKey:
 @lru_cache(maxsize=4096)
 def source_of(remote: str | None) -> str:
     """The source for a peer address. An IPv6 client has at least a /64, so a /64 is one source."""
-    try:
-        address = ip_address((remote or "").partition("%")[0])
-    except ValueError:
-        return remote or ""
+    address = parsed(remote)
     if isinstance(address, IPv6Address):
-        if address.ipv4_mapped is not None:
-            return str(address.ipv4_mapped)
         return f"{IPv6Address(int(address) >> 64 << 64)}/64"
-    return str(address)
+    return str(address or remote or "")
 
 
 @dataclass(slots=True)
@@ -221,7 +217,7 @@ async def throttled(request: web.Request, wanted: Request) -> AsyncIterator[None
     """
     throttle = request.app[SECRET_THROTTLE]
     subject = wanted.address or f"{wanted.ip_family} {_service(wanted)}"
-    key = ThrottleKey(source_of(request.remote), wanted.zone, subject)
+    key = ThrottleKey(source_of(client_address(request)), wanted.zone, subject)
     with ExitStack() as stack:
         try:
             attempt = stack.enter_context(throttle.attempt(key, wanted.secret, wanted.new_secret))
@@ -255,5 +251,5 @@ def _service(wanted: Request) -> str:
 
 def _wrong(request: web.Request, wanted: Request, attempt: Attempt, *, repeats_count: bool = True) -> None:
     if seconds := attempt.wrong(repeats_count=repeats_count):
-        fields = {"ip": request.remote, "zone": wanted.zone, "address": wanted.address, "seconds": seconds}
+        fields = {"ip": client_address(request), "zone": wanted.zone, "address": wanted.address, "seconds": seconds}
         log.warning("too many wrong secrets from one source: it must wait for this address", extra=fields)

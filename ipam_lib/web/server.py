@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import resource
 import socket
@@ -14,7 +13,7 @@ from typing import Final
 
 from aiohttp import web
 
-from ipam_lib.errors import ConfigError
+from ipam_lib.web import listening_sockets
 from ipam_lib.web.connection import Connection, Limits, factory
 from ipam_lib.web.middlewares import INFLIGHT
 from ipam_lib.web.notify import Notifier, reported, watched
@@ -45,39 +44,16 @@ def connection_limit() -> int:
 class Listen:
     """The parameters of the listening sockets.
 
-    `port`: 0 lets the system choose. `certificate`: for TLS. `sockets`: listening sockets to use instead of `host` and
-    `port`.
+    `host`: as for `listening_sockets.bind`. `port`: 0 lets the system choose. `certificate`: for TLS. `sockets`:
+    listening sockets to use instead of `host` and `port`.
     """
 
-    host: str = "0.0.0.0"
+    host: str | Sequence[str] = "0.0.0.0"
     port: int = 3000
     reuse_port: bool = False
     certificate: Certificate | None = None
     sockets: Sequence[socket.socket] = ()
     limits: Limits = field(default_factory=lambda: Limits(connections=connection_limit()))
-
-
-def _cannot_listen(listen: Listen, error: OSError) -> ConfigError:
-    reasons = {
-        errno.EADDRINUSE: "something else is listening there already",
-        errno.EACCES: "this user may not use that port",
-        errno.EADDRNOTAVAIL: "this machine has no such address",
-        # asyncio tries every address of a name, and raises an error without a number if none works.
-        None: "this machine has no such address",
-    }
-    reason = reasons.get(error.errno) or error.strerror or str(error)
-    return ConfigError([f"cannot listen on {listen.host} port {listen.port}: {reason}"])
-
-
-def url_of(server: asyncio.Server, *, tls: bool) -> str:
-    """The address that the server listens on, as a URL without a path."""
-    name = server.sockets[0].getsockname()
-    scheme = "https" if tls else "http"
-    if not isinstance(name, tuple):  # a socket in the file system, or an abstract one
-        path = name.decode("utf-8", "replace").replace("\0", "@") if isinstance(name, bytes) else name
-        return f"{scheme}+unix://{path}"
-    host, port = name[:2]
-    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 async def _stop_accepting(servers: Sequence[asyncio.Server]) -> None:
@@ -116,42 +92,31 @@ async def _run_ready_callbacks() -> None:
 async def _bind(listen: Listen, connected: Callable[[], asyncio.Protocol]) -> list[asyncio.Server]:
     """Servers on every socket, which do not accept connections yet. Raises ConfigError."""
     tls = listen.certificate.context if listen.certificate else None
-    handshake = SECONDS_FOR_HANDSHAKE if tls else None
-    create = asyncio.get_running_loop().create_server
-    if listen.sockets:
-        return [
-            await create(
-                connected,
-                sock=one,
-                ssl=tls,
-                ssl_handshake_timeout=handshake,
-                backlog=BACKLOG,
-                start_serving=False,
-            )
-            for one in listen.sockets
-        ]
     try:
-        server = await create(
-            connected,
-            listen.host,
-            listen.port,
-            ssl=tls,
-            ssl_handshake_timeout=handshake,
-            backlog=BACKLOG,
-            reuse_port=listen.reuse_port or None,
-            start_serving=False,
+        sockets = listen.sockets or await asyncio.to_thread(
+            listening_sockets.bind, listen.host, listen.port, reuse_port=listen.reuse_port
         )
     except OSError as error:
-        raise _cannot_listen(listen, error) from None
-    return [server]
+        raise listening_sockets.cannot_listen(error) from None
+    return [
+        await asyncio.get_running_loop().create_server(
+            connected,
+            sock=one,
+            ssl=tls,
+            ssl_handshake_timeout=SECONDS_FOR_HANDSHAKE if tls else None,
+            backlog=BACKLOG,
+            start_serving=False,
+        )
+        for one in sockets
+    ]
 
 
 @asynccontextmanager
 async def listening(app: web.Application, listen: Listen) -> AsyncIterator[str]:
-    """Serve the application within the context, which gives its URL. At its end: stop accepting, finish the requests in
-    progress (at most 15 s), close.
+    """Serve the application within the context, which gives its first URL.
 
-    Raises ConfigError when the socket or the certificate cannot be used, before anything starts.
+    At its end: stop accepting, finish the requests in progress (at most 15 s), close. Raises ConfigError when the
+    socket or the certificate cannot be used, before anything starts.
     """
     runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=SECONDS_TO_CLOSE)
     inflight = app[INFLIGHT]
@@ -171,8 +136,13 @@ async def listening(app: web.Application, listen: Listen) -> AsyncIterator[str]:
             for server in servers:
                 await server.start_serving()
         except OSError as error:
-            raise _cannot_listen(listen, error) from None
-        yield url_of(servers[0], tls=listen.certificate is not None)
+            # Another process began to listen there after `_bind`.
+            error.filename = f"{listen.host} port {listen.port}"
+            raise listening_sockets.cannot_listen(error) from None
+        sockets = [one for server in servers for one in server.sockets]
+        urls = listening_sockets.urls(sockets, tls=listen.certificate is not None)
+        log.info("listening on %s", ", ".join(urls))
+        yield urls[0]
     finally:
         await _stop_accepting(servers)
         inflight.stopping = True

@@ -126,7 +126,7 @@ def test_a_taken_port_is_one_clear_line(tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         status, out, err = run("demo", "--data", "data", "--port", str(port), cwd=tmp_path)
     assert (status, out) == (1, "")
-    assert err == f"ipam.py: cannot listen on 127.0.0.1 port {port}: something else is listening there already"
+    assert err == f"ipam.py: cannot listen on 127.0.0.1 port {port}: another process listens there already"
 
 
 def test_the_simulators_port_may_be_taken_by_the_next_run(tmp_path: Path) -> None:

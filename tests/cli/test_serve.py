@@ -209,7 +209,7 @@ def test_a_taken_port_is_one_line(tmp_path: Path, netbox: Process) -> None:
         port = taken.getsockname()[1]
         status, out, err = run("serve", "--config", str(config), "--port", str(port), cwd=tmp_path)
         assert (status, out) == (1, "")
-        assert err == f"ipam.py: cannot listen on 127.0.0.1 port {port}: something else is listening there already"
+        assert err == f"ipam.py: cannot listen on 127.0.0.1 port {port}: another process listens there already"
         status, out, err = run("simulate-netbox", "--port", str(port), cwd=tmp_path)
         assert (status, out) == (1, "")
         assert err.startswith(f"ipam.py: cannot listen on 127.0.0.1 port {port}: ")

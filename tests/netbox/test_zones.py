@@ -121,6 +121,28 @@ async def test_start_loads_from_netbox_and_keeps_it_in_storage(
     assert zones.loaded_at == EPOCH
 
 
+async def test_stored_zones_do_not_replace_newer_ones_from_netbox(
+    source: Source, document: Document, clock: FakeClock
+) -> None:
+    """A request loads the zones from NetBox while the start still reads the stored ones."""
+    await cache(source, document, clock).start()
+    reading, read = asyncio.Event(), asyncio.Event()
+
+    async def slow_load() -> dict[str, Any] | None:
+        reading.set()
+        await read.wait()
+        return document.content
+
+    zones = ZoneCache(source, clock=clock, load=slow_load, save=document.save, rng=random.Random(1))
+    source.zones = ["inet", "new"]
+    starting = asyncio.create_task(zones.start())
+    await reading.wait()
+    await zones.check("new")
+    read.set()
+    await starting
+    assert (zones.source, list(zones.names)) == ("netbox", ["inet", "new"])
+
+
 async def test_a_start_without_netbox_serves_what_is_stored_with_its_age(
     source: Source, document: Document, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:

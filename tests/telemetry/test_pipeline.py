@@ -61,7 +61,7 @@ def test_lines_about_requests_and_all_others_go_to_files_of_their_own(tmp_path: 
     logging.getLogger("ipam_lib.registry").info("released %s", "10.0.0.1/32", extra={"zone": "inet"})
     logs.request_id.reset(token)
     logging.getLogger(logs.HTTP).info(
-        "POST / 200", extra={"body": "{}", "status": 200, "request_id": "r1", "method": "POST", "path": "/"}
+        "POST / 200", extra={"request_id": "r1", "status": 200, "method": "POST", "path": "/", "body": "{}"}
     )
     logging.getLogger("ipam_lib.registry").debug("not wanted")
     pipeline.stop()

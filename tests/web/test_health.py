@@ -9,7 +9,7 @@ import pytest
 
 from ipam_lib.errors import StorageUnavailable
 from ipam_lib.netbox.zones import Trouble
-from ipam_lib.web.health import HealthState, StorageProbe, in_words, readiness
+from ipam_lib.web.health import PROBE, HealthState, StorageProbe, in_words, readiness
 from tests.web.service import FakeStore, FakeZones, service
 
 
@@ -97,6 +97,43 @@ async def test_however_many_ask_the_storage_is_asked_once() -> None:
     assert await probe.answers()
     assert asked == 2
     await probe.close()
+
+
+@pytest.mark.parametrize("trouble", [None, StorageUnavailable(), ValueError("odd")])
+async def test_concurrent_callers_get_the_answer_of_their_own_ping(trouble: Exception | None) -> None:
+    """A ping ends while callers of an earlier one have not run yet, in every order of up to three turns of the loop."""
+
+    async def turns(number: int) -> None:
+        for _ in range(number):
+            await asyncio.sleep(0)
+
+    for length in range(4):
+
+        async def ping(length: int = length) -> None:
+            await turns(length)
+            if trouble:
+                raise trouble
+
+        probe = StorageProbe(ping)
+
+        async def caller(start: int, probe: StorageProbe = probe) -> bool:
+            await turns(start)
+            return await probe.answers()
+
+        assert await asyncio.gather(*(caller(start % 17) for start in range(200))) == [trouble is None] * 200
+
+
+@pytest.mark.parametrize("store", [FakeStore(), FakeStore(trouble=StorageUnavailable()), FakeStore(hang=True)])
+async def test_many_concurrent_requests_are_200_or_503(store: FakeStore) -> None:
+    async with service(store=FakeStore()) as running:
+        probe = running.app[PROBE]
+        probe.ping, probe.seconds = store.ping, 0.01 if store.hang else 60
+        statuses = {
+            answer[0]
+            for _ in range(4)
+            for answer in await asyncio.gather(*(running.call("GET", "/readyz") for _ in range(40)))
+        }
+        assert statuses == ({200} if store.trouble is None and not store.hang else {503})
 
 
 async def test_closing_ends_a_question_that_hangs() -> None:

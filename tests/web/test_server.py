@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import ssl
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from cryptography.x509.oid import NameOID
 
 from ipam_lib.errors import ConfigError
 from ipam_lib.web import server
+from ipam_lib.web.listening_sockets import bind
 from ipam_lib.web.server import Listen, connection_limit
 from ipam_lib.web.tls import Certificate, tls_context
 from tests.web.service import BODY, service, status_of
@@ -44,6 +46,9 @@ def write_certificate(directory: Path, name: str, *, password: bytes | None = No
     cert_path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     key_path.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption))
     return cert_path, key_path
+
+
+needs_ipv6 = pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
 
 
 @pytest.fixture
@@ -126,7 +131,7 @@ async def test_a_taken_port_is_one_clear_line_and_nothing_is_started(taken_port:
         async with service(listen=Listen(host="127.0.0.1", port=taken_port)) as running:
             raise AssertionError(running.url)
     assert caught.value.problems == [
-        f"cannot listen on 127.0.0.1 port {taken_port}: something else is listening there already"
+        f"cannot listen on 127.0.0.1 port {taken_port}: another process listens there already"
     ]
 
 
@@ -145,6 +150,45 @@ async def test_two_processes_may_share_a_port_when_both_want_to() -> None:
         assert (await second.call("GET", "/healthz"))[0] == 200
 
 
+async def _remote_addresses(url: str, caplog: pytest.LogCaptureFixture, *hosts: str) -> list[object]:
+    """The addresses that the HTTP log has for requests to these hosts."""
+    before = len(caplog.records)
+    async with aiohttp.ClientSession() as client:
+        for host in hosts:
+            async with client.get(f"http://{host}:{url.rpartition(':')[2]}/healthz") as answer:
+                assert answer.status == 200
+    return [record.ip for record in caplog.records[before:] if record.name == "ipam_lib.http"]  # type: ignore[attr-defined]
+
+
+@needs_ipv6
+async def test_two_colons_mean_both_families(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    async with service(listen=Listen(host="::", port=0)) as running:
+        assert running.url == f"http://[::]:{running.port}"
+        found = await _remote_addresses(running.url, caplog, "127.0.0.1", "[::1]")
+    # An IPv4 client has an IPv4 address, also on an IPv6 socket.
+    assert found == ["127.0.0.1", "::1"]
+    assert f"listening on http://[::]:{running.port}" in caplog.text
+
+
+@needs_ipv6
+async def test_a_list_of_addresses_shares_one_port_and_the_log_names_all(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    async with service(listen=Listen(host=("127.0.0.1", "::1"), port=0)) as running:
+        found = await _remote_addresses(running.url, caplog, "127.0.0.1", "[::1]")
+    assert found == ["127.0.0.1", "::1"]
+    assert f"listening on http://127.0.0.1:{running.port}, http://[::1]:{running.port}" in caplog.text
+
+
+def test_an_address_of_a_list_that_is_taken_is_named_and_the_others_are_released(taken_port: int) -> None:
+    with pytest.raises(OSError, match="Address already in use") as caught:
+        bind(("127.0.0.2", "127.0.0.1"), taken_port)
+    assert caught.value.filename == f"127.0.0.1 port {taken_port}"
+    [released] = bind("127.0.0.2", taken_port)
+    released.close()
+
+
+@needs_ipv6
 async def test_ipv6_stands_in_brackets() -> None:
     async with service(listen=Listen(host="::1", port=0)) as running:
         assert running.url.startswith("http://[::1]:")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import pwd
-import socket
 import stat
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -17,6 +16,7 @@ from cryptography import x509
 from ipam_lib.config import Inspection, MongoDBSection, ServerSection, settings_rows
 from ipam_lib.errors import ConfigError
 from ipam_lib.findings import Finding, error, ok, warning
+from ipam_lib.web.listening_sockets import bind
 from ipam_lib.web.tls import tls_context
 
 SHORTEST_BEARER: Final = 16
@@ -100,20 +100,15 @@ def _certificate(cert: Path, key: Path | None, now: datetime) -> Finding:
 
 def _port(section: ServerSection) -> Finding:
     """Whether the port could be listened on at this moment."""
-    check, place = "server.port", f"{section.host} port {section.port}"
+    check = "server.port"
     if section.port == 0:
         return ok(check, "the system chooses the port")
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            section.host, section.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        with socket.socket(family, kind, protocol) as listener:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            listener.bind(address)
-            listener.listen(1)
+        for one in bind(section.host, section.port):
+            with one:
+                one.listen(1)
     except OSError as problem:
+        place = problem.filename or section.host
         if problem.errno == errno.EADDRINUSE:
             advice = (
                 "if it is this service, or its socket unit, that is as it should be; else choose another server.port"
@@ -125,7 +120,8 @@ def _port(section: ServerSection) -> Finding:
         return error(
             check, f"cannot listen on {place}: {problem.strerror}", "is server.host an address of this machine?"
         )
-    return ok(check, f"{place} is free")
+    hosts = section.host if isinstance(section.host, str) else ", ".join(section.host)
+    return ok(check, f"{hosts} port {section.port} is free")
 
 
 def log_directory(directory: Path) -> Finding:
