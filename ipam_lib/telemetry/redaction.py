@@ -19,7 +19,7 @@ from ipam_lib.telemetry.body_masking import MASK
 SHORTEST: Final = 6
 """Shorter texts are not masked: they occur in other words too. Every secret of a request is longer."""
 
-_of_request: ContextVar[tuple[str, ...]] = ContextVar("secrets_of_request", default=())
+_of_request: ContextVar[list[str]] = ContextVar("secrets_of_request")
 _of_process: set[str] = set()
 
 LINE: Final = "_json_line"
@@ -57,10 +57,15 @@ def add_secrets(secrets: Iterable[str]) -> None:
     _of_process.update(form for secret in secrets if len(secret) >= SHORTEST for form in forms(secret))
 
 
+def start_request() -> None:
+    """Give the request of the current task a set of secrets of its own, which all tasks of the request share."""
+    _of_request.set([])
+
+
 def set_request_secrets(*secrets: object) -> None:
-    """Mask these in the lines of the request of the current task, except short ones and values that are not text."""
+    """Mask these in the lines of the current request, except short ones and values that are not text."""
     held = [one for one in secrets if isinstance(one, str) and len(one) >= SHORTEST]
-    _of_request.set(tuple(form for secret in held for form in forms(secret)))
+    _of_request.get().extend(form for secret in held for form in forms(secret))
 
 
 def redact(text: str) -> str:
@@ -69,7 +74,7 @@ def redact(text: str) -> str:
 
 
 def _suspect(text: str) -> bool:
-    for secret in _of_request.get():
+    for secret in _of_request.get(()):
         if secret in text:
             return True
     for secret in _of_process:  # noqa: SIM110 - a generator would take longer than the search
@@ -79,7 +84,7 @@ def _suspect(text: str) -> bool:
 
 
 def _replaced(text: str) -> str:
-    for secret in sorted((*_of_request.get(), *_of_process), key=len, reverse=True):
+    for secret in sorted((*_of_request.get(()), *_of_process), key=len, reverse=True):
         text = text.replace(secret, MASK)
     return text
 

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from ipam_lib.errors import IPAMError, NetBoxError, Unavailable
 from ipam_lib.lifecycle import Services
-from ipam_lib.telemetry import logs
+from ipam_lib.telemetry import logs, redaction
 from ipam_lib.web.inflight import InFlight
 from ipam_lib.web.responses import (
     REASON,
@@ -38,6 +38,7 @@ ANSWER_BY: Final = web.RequestKey("answer_by", float)
 async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     """The outermost layer: it gives each request one answer, in the common format, within the time limit."""
     logs.request_id.set(request_id_of(request))
+    redaction.start_request()
     services = request.app[SERVICES]
     limit = request.app[REQUEST_TIMEOUT]
     # The rest is for writing the answer.

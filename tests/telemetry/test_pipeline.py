@@ -83,7 +83,7 @@ def test_no_known_secret_leaves_the_process(tmp_path: Path, started: Make) -> No
     stream = io.StringIO()
     redaction.add_secrets(["netbox-token-1", "short"])
     pipeline = started(stream=stream)
-    token = redaction._of_request.set(("SuperSecret", "OtherSecret"))
+    token = redaction._of_request.set(["SuperSecret", "OtherSecret"])
     logger = logging.getLogger("ipam_lib.anything")
     try:
         raise ValueError("could not open SuperSecret with netbox-token-1")
@@ -238,7 +238,7 @@ def test_stopping_twice_is_fine_and_gives_the_text_back(started: Make) -> None:
     pipeline = started(stream=stream)
     pipeline.stop()
     pipeline.stop()
-    token = redaction._of_request.set(("SuperSecret",))
+    token = redaction._of_request.set(["SuperSecret"])
     logging.getLogger("ipam_lib").info("after the end of SuperSecret")
     redaction._of_request.reset(token)
     assert "after the end of ********" in stream.getvalue()

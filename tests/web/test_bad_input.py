@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
+import logging
 import zlib
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
+from ipam_lib.telemetry import logs
 from tests.web.service import BODY, SERVICE, Service, service
 
 PLACES = [("POST", "/"), ("POST", "/v2/address"), ("DELETE", "/"), ("DELETE", "/v2/service")]
@@ -203,3 +206,25 @@ async def test_a_compressed_body_is_415(running: Service, encoding: str, compres
 async def test_an_identity_encoding_is_none(running: Service) -> None:
     status, _, _ = await running.call("POST", "/", BODY, headers={"Content-Encoding": "Identity"})
     assert status == 200
+
+
+@pytest.mark.parametrize("field", ["zone", "address", "ip_family"])
+async def test_a_secret_in_another_field_is_masked_in_the_log(field: str) -> None:
+    """The handler and the access log are different tasks of the request."""
+    stream = io.StringIO()
+    handler = logs.TextHandler(stream)
+    logger = logging.getLogger("ipam_lib")
+    level, logger.level = logger.level, logging.INFO
+    logger.addHandler(handler)
+    try:
+        async with service() as running:
+            await running.call("POST", "/", BODY | {field: BODY["secret"]})
+            await running.call("GET", f"/{BODY['secret']}")
+    finally:
+        logger.removeHandler(handler)
+        logger.level = level
+    with_secret, next_request = [line for line in stream.getvalue().splitlines() if "ipam_lib.http" in line]
+    assert "POST / " in with_secret
+    assert BODY["secret"] not in with_secret
+    # The next request on the connection has secrets of its own.
+    assert BODY["secret"] in next_request
