@@ -20,6 +20,9 @@ from ipam_lib.storage.usage import Usage, UsageCounting
 from tests.support.memory_history import MemoryHistory
 from tests.support.memory_pool import MemoryPool
 
+MOST_PARSED = 64
+"""How many documents are kept as registrations too: enough for a crash schedule, and few where memory is measured."""
+
 
 @dataclass
 class MemoryDatabase:
@@ -36,6 +39,8 @@ class MemoryDatabase:
         """A stored document as a registration. A document is replaced and never changed, so it is read once."""
         source, registration = self._parsed.get(document["_id"], (None, None))
         if source is not document or registration is None:
+            if len(self._parsed) >= MOST_PARSED:
+                self._parsed.clear()
             registration = to_registration(document, raw_document=copy.deepcopy(document))
             self._parsed[document["_id"]] = document, registration
         return registration
