@@ -1,15 +1,15 @@
-"""The bodies of the HTTP interface: what is accepted, what is answered, and how both are described. No I/O.
+"""The bodies and query strings of the HTTP interface: parsers, and schemas for the specification. No I/O.
 
     parse_json(raw)            bytes -> JSON value
     parse_register(body)       JSON value -> models.Request
     parse_expire(body)         JSON value -> models.Request
     parse_cluster(body)        JSON value -> the cluster's id
-    parse_listing(query)       query string -> which registrations, how many, after which
-    parse_history(query)       query string -> in which zone, how many, after which
-    parse_address(text)        part of a path -> the texts under which that address may be stored
+    parse_listing(query)       query string -> filter, limit, cursor
+    parse_history(query)       query string -> zone, limit, cursor
+    parse_address(text)        part of a path -> the texts under which the address may be stored
 
-Each raises BadRequest, and nothing else, whatever it is given. The schema classes are for the specification, which
-aiohttp-apispec makes of their metadata. One instance of each is kept, since building one costs more than using it.
+Each raises BadRequest and nothing else. aiohttp-apispec makes the specification from the metadata of the schemas. There
+is one instance of each schema, because building one takes longer than using it.
 """
 
 from ipam_lib.schemas.history_query import HistorySchema, history_parameters, parse_history

@@ -1,7 +1,7 @@
-"""The fields of a request, strict: no JSON type is coerced into another, and every text can be stored and logged.
+"""The fields of a request. No JSON type is coerced into another, and every text can be stored and logged.
 
-Each checks in one step, without marshmallow's validators, since every request passes here; the specification learns
-from the metadata what is checked.
+Each field checks its value in one step, without marshmallow's validators, which are slow. Its metadata has the same
+rules for the specification.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MESSAGES: dict[str, str | list[Any] | dict[Any, Any]] = {"required": "is missin
 
 
 class StrictSchema(Schema):
-    """An object in which unknown names are ignored: older and newer clients send some."""
+    """An object. Unknown names are ignored: older and newer clients send them."""
 
     error_messages = {"type": "must be an object"}  # noqa: RUF012 - marshmallow reads it from the class
 
@@ -31,15 +31,14 @@ class StrictSchema(Schema):
 
 
 class Text(fields.String):
-    """A string of `shortest` to `longest` characters (Unicode code points), without NUL (which storages and C libraries
-    take for an end) and lone surrogates (which UTF-8 cannot hold).
+    """A string of `shortest` to `longest` characters (Unicode code points).
 
-    With `optional`, an empty string or null counts as if the field were not there: clients write "not set" in all three
-    ways.
+    It must not contain NUL, which ends strings in C libraries, or lone surrogates, which UTF-8 cannot encode.
+    `optional`: an empty string and null mean the same as an absent field; clients use all three.
     """
 
     default_error_messages = _MESSAGES
-    # For the specification: what every good value fits (ECMA 262), though not all that fits it is good.
+    # For the specification (ECMA 262): every valid value matches; some matching values are not valid.
     pattern = r"^[^\u0000]*$"
 
     def __init__(
@@ -68,7 +67,7 @@ class Text(fields.String):
         return self.checked(value, data)
 
     def checked(self, text: str, data: Mapping[str, Any] | None) -> str:
-        """The value to load from `text`; `data` is the object around it. Raises ValidationError."""
+        """The loaded value of `text`. `data`: the object that contains the field. Raises ValidationError."""
         return text
 
 
@@ -92,7 +91,7 @@ class Name(Text):
 
 
 class UUIDText(Text):
-    """A UUID in its usual text (RFC 9562, section 4): upper and lower case are both taken, and kept as they are."""
+    """A UUID as text (RFC 9562, section 4), in upper or lower case, which is kept."""
 
     pattern = f"^{_UUID.pattern}$"
 
@@ -120,7 +119,7 @@ class Family(Text):
 
 
 class HostAddress(Text):
-    """One host address, loaded in its canonical text. It must be of the family that `ip_family` beside it names."""
+    """One host address, loaded as canonical text. It must have the family of the field `ip_family`."""
 
     pattern = r"^([0-9a-fA-F:.]+(/(32|128))?)?$"
 
@@ -137,8 +136,7 @@ class HostAddress(Text):
 
 
 class Days(fields.Integer):
-    """A whole number of days from 0 to `most`, written as one: 7.0 is refused (Go, which the clients are written in,
-    refuses it too). null counts as if the field were not there."""
+    """An integer number of days from 0 to `most`. 7.0 is an error, as for the Go clients. null means absent."""
 
     default_error_messages = _MESSAGES
 
@@ -156,7 +154,7 @@ class Days(fields.Integer):
 
 
 class Flag(fields.Boolean):
-    """`true` or `false`; null counts as if the field were not there."""
+    """`true` or `false`. null means absent."""
 
     default_error_messages = _MESSAGES
 

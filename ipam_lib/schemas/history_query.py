@@ -1,4 +1,4 @@
-"""What the history of an address takes in its query string, and the body of its answer, for the specification."""
+"""The query string of the history of an address, and the body of its answer for the specification."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ipam_lib.schemas.requests import bad_request
 
 
 class HistoryQuery(NamedTuple):
-    """In which zone (None: in any), how many at most, and after which page."""
+    """A page of a history to read: the zone (None: any), the largest number, and the cursor of the page before."""
 
     zone: str | None
     limit: int
@@ -78,7 +78,7 @@ _QUERY = HistoryQuerySchema()
 
 
 def parse_history(query: Mapping[str, str]) -> HistoryQuery:
-    """What a query string asks for. Raises BadRequest, naming what is wrong."""
+    """The content of a query string. Raises BadRequest with the wrong parameters."""
     try:
         content: dict[str, Any] = _QUERY.load({name: value for name, value in query.items() if value})
     except ValidationError as error:
@@ -89,5 +89,5 @@ def parse_history(query: Mapping[str, str]) -> HistoryQuery:
 
 
 def history_parameters() -> list[dict[str, Any]]:
-    """The names that `parse_history` knows, for the specification."""
+    """The parameters of `parse_history`, for the specification."""
     return parameters_of(_QUERY)

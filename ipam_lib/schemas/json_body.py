@@ -1,4 +1,4 @@
-"""JSON as this service takes it (RFC 8259, and I-JSON, RFC 7493, where that is stricter)."""
+"""Parse the JSON of a body (RFC 8259, and I-JSON, RFC 7493, where it is stricter)."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any, NoReturn
 from ipam_lib.errors import BadRequest
 from ipam_lib.text import json_problem
 
-# Far beyond any real body, and far below where a recursive reader of the value (who masks it for the log) would fail.
+# Far more than any real body has, and far less than the recursion limit of the code that masks it for the log.
 DEEPEST = 64
 
 
 def parse_json(raw: bytes) -> object:
-    """The value of a JSON text in UTF-8. Strings may still hold lone surrogates (`"\\ud800"`): the fields refuse them.
+    """The value of a JSON text in UTF-8. Its strings may hold lone surrogates (`"\\ud800"`), which the fields reject.
 
-    Raises BadRequest, with the line and column where there is one, for everything that two parsers might read in two
-    ways or that Python's parser alone takes: other encodings, a byte order mark, a name that stands twice in an object,
-    NaN and Infinity, numbers of thousands of digits, objects and arrays more than `DEEPEST` inside each other.
+    Raises BadRequest, with line and column if possible, for invalid JSON and for text that parsers read in different
+    ways: other encodings, a byte order mark, a repeated name in an object, NaN and Infinity, numbers with thousands of
+    digits, and more than `DEEPEST` levels of nesting.
     """
     if raw.startswith(codecs.BOM_UTF8):
         raise BadRequest("the body begins with a byte order mark; send UTF-8 without one")
@@ -64,7 +64,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     content = dict(pairs)
     if len(content) != len(pairs):
         twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
-        # An identifier cannot hold a surrogate or a line break; anything else is better not repeated.
+        # Only an identifier is repeated: other names may contain line breaks or a secret.
         shown = f"'{twice}'" if twice.isidentifier() and len(twice) <= 40 else "a name"
         raise BadRequest(f"{shown} stands twice in one JSON object of the body")
     return content

@@ -1,4 +1,4 @@
-"""What the read paths take in their query string, and the bodies of their answers, for the specification."""
+"""The query strings of the read paths, and the bodies of their answers for the specification."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MOST: Final = 1000
 
 
 class Listing(NamedTuple):
-    """Which registrations are asked for, how many at most, and after which page."""
+    """A page of registrations to read: the filter, the largest number, and the cursor of the page before."""
 
     wanted: Filter
     limit: int
@@ -58,7 +58,7 @@ class ListingSchema(StrictSchema):
 
 
 class ServiceReadSchema(Schema):
-    """A service on an address, as it is read."""
+    """A service on an address."""
 
     service_name = fields.String(required=True, metadata={"example": "ingress_inet"})
     namespace_id = fields.String(required=True, metadata={"example": "467579ae-b8d5-4524-9ce8-bcb66ee02ce0"})
@@ -162,7 +162,7 @@ _LISTING = ListingSchema()
 
 
 def parse_listing(query: Mapping[str, str]) -> Listing:
-    """What a query string asks for. Raises BadRequest, naming what is wrong."""
+    """The content of a query string. Raises BadRequest with the wrong parameters."""
     try:
         content = _LISTING.load({name: value for name, value in query.items() if value})
     except ValidationError as error:
@@ -186,12 +186,12 @@ def parse_address(text: str) -> tuple[str, ...]:
 
 
 def listing_parameters() -> list[dict[str, Any]]:
-    """The names that `parse_listing` knows, for the specification."""
+    """The parameters of `parse_listing`, for the specification."""
     return parameters_of(_LISTING)
 
 
 def parameters_of(schema: Schema) -> list[dict[str, Any]]:
-    """The names that may stand in a query string of this schema, for the specification."""
+    """The parameters of a query string with this schema, for the specification."""
     kinds: dict[str, dict[str, Any]] = {
         "expiring": {"type": "boolean"},
         "limit": {"type": "integer", "minimum": 1, "maximum": MOST, "default": DEFAULT_LIMIT},

@@ -1,4 +1,4 @@
-"""The bodies of the three writing requests, and how one becomes a `models.Request`."""
+"""The bodies of the three requests that change something, and their conversion to `models.Request`."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ipam_lib.models import SECRET_LENGTHS, Request, ServiceKey
 from ipam_lib.schemas.fields import Days, Family, Flag, HostAddress, Name, StrictSchema, Text, UUIDText
 from ipam_lib.text import json_type
 
-_SHOWN = 3  # how many of the problems the message of the answer repeats
+_SHOWN = 3  # the number of problems in the message of an error
 _CLUSTER_ID = "0f3c7805-6b1d-4387-b8c4-b8c5d0e9b878"
 
 
 class ServiceSchema(StrictSchema):
-    """The service on whose behalf the request is made. The first three together say which one it is."""
+    """The service that the request is for. The first three fields identify it."""
 
     service_name = Text(1, 253, metadata={"description": "Name of the service.", "example": "ingress_inet"})
     namespace_id = UUIDText(
@@ -118,8 +118,7 @@ class ClusterSchema(StrictSchema):
         return content["cluster_id"]
 
 
-# Bodies that work as they stand, any number of times: without `address`, so that the zone's next free one is taken, and
-# without `new_secret`, which would make the second try fail.
+# Bodies that always work: without `address`, and without `new_secret`, with which the second try would fail.
 REGISTER_EXAMPLE: dict[str, Any] = {
     "ip_family": "ipv4",
     "zone": "inet",
@@ -141,19 +140,19 @@ _CLUSTER = ClusterSchema()
 
 
 def parse_register(body: object) -> Request:
-    """The request that the body of a POST makes. Raises BadRequest, with every wrong field in `errors`."""
+    """The request in the body of a POST. Raises BadRequest, with every wrong field in `errors`."""
     request: Request = _load(_REGISTER, body)
     return request
 
 
 def parse_expire(body: object) -> Request:
-    """The request that the body of a DELETE makes. Raises BadRequest, with every wrong field in `errors`."""
+    """The request in the body of a DELETE. Raises BadRequest, with every wrong field in `errors`."""
     request: Request = _load(_EXPIRE, body)
     return request
 
 
 def parse_cluster(body: object) -> str:
-    """The id, as given, of the cluster that the body names. Raises BadRequest, with every wrong field in `errors`."""
+    """The cluster id in the body, as given. Raises BadRequest, with every wrong field in `errors`."""
     cluster_id: str = _load(_CLUSTER, body)
     return cluster_id
 
@@ -165,13 +164,15 @@ def _load(schema: Schema, body: object) -> Any:
         return schema.load(body)
     except ValidationError as error:
         problems = error.messages
-    # Raised out here, the error does not carry the library's own, which holds the whole body.
+    # Raised here, so that its context is not the library's error, which holds the whole body.
     raise bad_request(problems)
 
 
 def bad_request(messages: Mapping[str, Any] | list[Any]) -> BadRequest:
-    """The answer to marshmallow's error messages: `errors` has the dotted names of the fields, and the message puts the
-    first few of them into a sentence. Neither repeats what was sent."""
+    """The error for marshmallow's messages: all of them in `errors` by dotted field name, the first few in the message.
+
+    Neither repeats the values.
+    """
     errors: dict[str, list[str]] = {}
     for name, text in _flat("", messages):
         errors.setdefault(name or "body", []).append(text)
@@ -183,7 +184,7 @@ def bad_request(messages: Mapping[str, Any] | list[Any]) -> BadRequest:
 def _flat(name: str, messages: Any) -> Iterator[tuple[str, str]]:
     if isinstance(messages, Mapping):
         for key, inner in messages.items():
-            # marshmallow files what concerns an object as a whole under `_schema`.
+            # marshmallow has the errors of a whole object under `_schema`.
             yield from _flat(name if key == "_schema" else f"{name}.{key}".lstrip("."), inner)
     else:
         for text in messages:

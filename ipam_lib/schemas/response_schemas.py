@@ -1,4 +1,4 @@
-"""The bodies of the answers, for the specification."""
+"""The bodies of answers, for the specification."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class ClusterExpiredSchema(Schema):
 
 
 class ErrorSchema(Schema):
-    """The answer to every request that failed."""
+    """The answer to a failed request."""
 
     message = fields.String(
         required=True,
