@@ -1,4 +1,4 @@
-"""Host addresses and prefixes in their canonical text, and which contains which. No I/O."""
+"""Addresses and prefixes: canonical text, spellings, comparison. No input or output."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ HOST_LENGTH: dict[IPFamily, int] = {"ipv4": 32, "ipv6": 128}
 def host_address(text: str, ip_family: IPFamily | None = None) -> str:
     """The canonical text of one host address, with its mask: `83.118.168.10/32`, `2a0d:a00::1/128`.
 
-    Takes `A`, `A/32` or `A/128`; IPv6 comes out compressed and in lower case (RFC 5952).
+    Accepts `A`, `A/32` or `A/128`. IPv6 addresses are returned compressed and in lower case (RFC 5952).
 
-    Raises ValueError, with a text for the caller, for a network, a wrong family, a zone index (`fe80::1%eth0`), an
-    IPv4-mapped IPv6 address (it names an IPv4 host by another text, so it could be registered twice), or garbage.
+    Raises ValueError, with a text for the client, for a network, a wrong family, a zone index (`fe80::1%eth0`), an
+    IPv4-mapped IPv6 address (a second text for an IPv4 host, so it could be registered twice), or a text that is not an
+    address.
     """
     host, slash, mask = text.partition("/")
     try:
@@ -40,10 +41,10 @@ def host_address(text: str, ip_family: IPFamily | None = None) -> str:
 
 
 def spellings(text: str) -> tuple[str, ...]:
-    """The texts under which an address or network may be stored: first the canonical one. The earlier service kept what
-    the client wrote: with or without a mask, in either case, compressed or not.
+    """The texts under which an address or network may be stored, the canonical one first. The earlier service stored
+    what the client wrote: with or without a mask, in upper or lower case, compressed or not.
 
-    Raises ValueError, with a text for the caller, for a zone index or garbage.
+    Raises ValueError, with a text for the client, for a zone index or a text that is not an address.
     """
     try:
         interface = ipaddress.ip_interface(text)
@@ -59,7 +60,7 @@ def spellings(text: str) -> tuple[str, ...]:
 
 
 def canonical(stored: str) -> str:
-    """The canonical text of an address or network as it is stored; what is none stays as it is."""
+    """The canonical text of a stored address or network. A text that is neither is returned unchanged."""
     try:
         return spellings(stored)[0]
     except ValueError:
@@ -67,18 +68,18 @@ def canonical(stored: str) -> str:
 
 
 def network(text: str) -> IPNetwork:
-    """The network that `text` (CIDR) names. Raises ValueError for host bits or garbage."""
+    """The network of a text in CIDR notation. Raises ValueError for host bits, or if it is not a network."""
     return ipaddress.ip_network(text)
 
 
 def family_of(text: str) -> IPFamily:
-    """The family of an address or prefix. Raises ValueError for garbage."""
+    """The family of an address or prefix. Raises ValueError if it is neither."""
     return "ipv4" if ipaddress.ip_interface(text).version == 4 else "ipv6"
 
 
 def same(one: str, other: str) -> bool:
-    """Whether two texts name the same prefix, whatever their spelling: the earlier service stored addresses as they
-    were written. Texts that name none are the same only when they are equal."""
+    """Whether two texts are the same prefix, in any spelling: the earlier service stored addresses as clients wrote
+    them. Texts that are no prefix are the same only if they are equal."""
     if one == other:
         return True
     try:
@@ -94,7 +95,7 @@ def is_host(text: str) -> bool:
 
 
 def contains(prefix: str | IPNetwork, address: str) -> bool:
-    """Whether `prefix` holds `address` (an address or prefix of either family)."""
+    """Whether `prefix` contains `address` (an address or prefix of any family)."""
     outer = network(prefix) if isinstance(prefix, str) else prefix
     inner = ipaddress.ip_network(address, strict=False)
     return outer.version == inner.version and cast(ipaddress.IPv4Network, inner).subnet_of(

@@ -1,4 +1,4 @@
-"""The parts of the service, made from its settings. Nothing is opened here."""
+"""Build the services from the settings. Nothing is opened here."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ ZONES_DOCUMENT: Final = "zones"
 
 
 def make_store(settings: Settings) -> CopyableStore:
-    """The store that is configured. Raises ConfigError."""
-    # Only the engine that is used is imported: the other's driver costs time and memory.
+    """The configured store. Raises ConfigError."""
+    # Import only the engine that is used: the driver of the other one costs time and memory.
     storage = settings.storage
     if isinstance(storage, SQLitePath):
         from ipam_lib.storage.sqlite import SQLiteStore
@@ -62,7 +62,7 @@ def make_netbox(settings: Settings, clock: Clock, observe: Observe | None = None
 
 
 def make_context(settings: Settings, store: Store, netbox: NetBox, zones: Zones, clock: Clock) -> Context:
-    """What the use cases work with."""
+    """The environment of the use cases."""
     return Context(
         store=store,
         netbox=netbox,
@@ -81,9 +81,9 @@ def make_context(settings: Settings, store: Store, netbox: NetBox, zones: Zones,
 
 
 def assemble(settings: Settings, clock: Clock | None = None) -> Services:
-    """Everything that the application works with.
+    """All services of the application.
 
-    Raises ConfigError for what only shows when a part is made.
+    Raises ConfigError for a problem that only the making of a service shows.
     """
     clock = clock or SystemClock()
     metrics = Metrics(clock.monotonic)

@@ -1,5 +1,4 @@
-"""Time, as the rest of the program sees it: always injected, so that every order of events can be replayed in a
-test."""
+"""The clock of the program. It is always injected, so a test can replay every order of events."""
 
 from __future__ import annotations
 
@@ -10,14 +9,15 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Where time comes from."""
+    """The wall clock, the monotonic clock, and waiting."""
 
     def now(self) -> datetime:
-        """The wall clock: aware, UTC, whole milliseconds (what BSON dates can hold). May jump in either direction."""
+        """The wall clock: aware, UTC, whole milliseconds (the precision of a BSON date). It may jump in both
+        directions."""
         ...
 
     def monotonic(self) -> float:
-        """Seconds since some fixed moment; never goes back."""
+        """Seconds since a fixed moment. It never goes back."""
         ...
 
     async def sleep(self, seconds: float) -> None:
@@ -31,7 +31,7 @@ def whole_milliseconds(moment: datetime) -> datetime:
 
 
 class SystemClock:
-    """The clock of the machine."""
+    """The clock of the operating system."""
 
     def now(self) -> datetime:
         return whole_milliseconds(datetime.now(UTC))

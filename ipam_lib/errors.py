@@ -1,4 +1,4 @@
-"""Everything that can go wrong, as one tree. A class carries the HTTP status of its answer; its text is the message.
+"""The exceptions of the service, as one tree. A class has the HTTP status of its answer; its text is the message.
 
 IPAMError                        500
 ├── BadRequest                   400
@@ -28,7 +28,7 @@ IPAMError                        500
         ├── ContainerFull
         └── ContainerGone
 
-StoreConflict                    never leaves the registry
+StoreConflict                    for the registry only
 ConfigError                      for the command line
 """
 
@@ -39,7 +39,7 @@ from datetime import datetime
 
 
 class IPAMError(Exception):
-    """Root of the tree. `message` is for the caller of the service: it never holds a secret."""
+    """The root of the tree. `message`: the text for the client; it never contains a secret."""
 
     status = 500
 
@@ -49,8 +49,7 @@ class IPAMError(Exception):
 
 
 class BadRequest(IPAMError):
-    """The request cannot be understood or fulfilled as it stands. `errors` maps field names to what is wrong with
-    each."""
+    """The request is not valid, or cannot be fulfilled as it is. `errors`: the problems of each field, by name."""
 
     status = 400
 
@@ -60,7 +59,7 @@ class BadRequest(IPAMError):
 
 
 class UnknownZone(BadRequest):
-    """The zone is no choice of NetBox's choice set."""
+    """The zone is not in NetBox's choice set."""
 
     def __init__(self, zone: str, known: Sequence[str]) -> None:
         choices = ", ".join(f"'{name}'" for name in known)
@@ -69,7 +68,7 @@ class UnknownZone(BadRequest):
 
 
 class AddressOutsideZone(BadRequest):
-    """The address lies in none of the zone's container prefixes."""
+    """No container prefix of the zone contains the address."""
 
     def __init__(self, address: str, zone: str) -> None:
         text = f"the requested address {address} is not inside any container prefix of zone '{zone}'"
@@ -77,7 +76,7 @@ class AddressOutsideZone(BadRequest):
 
 
 class NoContainers(BadRequest):
-    """The zone has no container prefix of that family."""
+    """The zone has no container prefix of this family."""
 
     def __init__(self, zone: str, ip_family: str) -> None:
         text = f"zone '{zone}' has no container prefixes for {ip_family}"
@@ -91,7 +90,7 @@ class Unauthorized(IPAMError):
 
 
 class WrongSecret(IPAMError):
-    """The address is registered here under another secret."""
+    """The address is registered under another secret."""
 
     status = 403
 
@@ -100,41 +99,41 @@ class WrongSecret(IPAMError):
 
 
 class NotFound(IPAMError):
-    """No such registration or service."""
+    """There is no such registration or service."""
 
     status = 404
 
 
 class AnotherSecret(NotFound):
-    """The address is registered here, but not under this secret. The answer is that to an address that is not
-    registered at all."""
+    """The address is registered, but not under this secret. The answer is the same as for an address that is not
+    registered."""
 
     def __init__(self) -> None:
         super().__init__(WrongSecret().message)
 
 
 class Conflict(IPAMError):
-    """What is asked for clashes with what is there."""
+    """The request conflicts with the current state."""
 
     status = 409
 
 
 class AddressTaken(Conflict):
-    """Something in NetBox, not registered here, covers the address."""
+    """A prefix in NetBox that is not registered here covers the address."""
 
     def __init__(self, address: str, by: str) -> None:
         super().__init__(f"address {address} is already taken in NetBox by {by}, which is not registered here")
 
 
 class AddressHeld(Conflict):
-    """The address was released a short while ago, and is not handed out again yet."""
+    """The address was released a short time ago and is in its cooldown."""
 
     def __init__(self, address: str, until: datetime) -> None:
         super().__init__(f"address {address} was released a short while ago and is cooling down until {_moment(until)}")
 
 
 class SecretShared(Conflict):
-    """The secret can only be replaced while exactly one service, the requesting one, is registered on the address."""
+    """The secret can be replaced only while the requesting service is the only one on the address."""
 
     def __init__(self, address: str) -> None:
         super().__init__(
@@ -143,8 +142,8 @@ class SecretShared(Conflict):
 
 
 class ZoneFull(Conflict):
-    """Every container of the zone is exhausted. `cooling`: how many addresses were released but are not to be handed
-    out yet, the first of them from `until` on."""
+    """Every container of the zone is full. `cooling`: the number of addresses in their cooldown. `until`: the end of
+    the first of these cooldowns."""
 
     def __init__(self, zone: str, ip_family: str, *, cooling: int = 0, until: datetime | None = None) -> None:
         message = f"no free {ip_family} address left in zone '{zone}'"
@@ -155,7 +154,7 @@ class ZoneFull(Conflict):
 
 
 class StillInFlight(Conflict):
-    """An identical request was still under way when the wait for it ended."""
+    """An identical request was still running at the deadline of this one."""
 
     def __init__(self) -> None:
         super().__init__("an identical request is still in flight; try again")
@@ -168,19 +167,19 @@ class RequestTooSlow(IPAMError):
 
 
 class UnsupportedEncoding(IPAMError):
-    """The body is compressed: a few bytes of that can stand for gigabytes."""
+    """The body is compressed. The service does not accept that: a few bytes could expand to gigabytes."""
 
     status = 415
 
 
 class PayloadTooLarge(IPAMError):
-    """The body is larger than the service reads."""
+    """The body is larger than the limit."""
 
     status = 413
 
 
 class TooManyAttempts(IPAMError):
-    """There were too many wrong secrets from this source; this one was not looked at. `retry_after` is in seconds."""
+    """This source has sent too many wrong secrets; this one was not checked. `retry_after`: in seconds."""
 
     status = 429
 
@@ -190,7 +189,7 @@ class TooManyAttempts(IPAMError):
 
 
 class Unavailable(IPAMError):
-    """Something that the service needs does not answer; nothing is half done. `retry_after` is in seconds."""
+    """The storage or NetBox does not answer, or the request took too long. `retry_after`: in seconds."""
 
     status = 503
 
@@ -200,7 +199,7 @@ class Unavailable(IPAMError):
 
 
 class StorageUnavailable(Unavailable):
-    """The storage did not answer, or not in time. `applied` is False only when the write surely did not happen."""
+    """The storage did not answer, or not in time. `applied`: False only if the write certainly did not happen."""
 
     def __init__(self, message: str = "storage is unavailable; try again", *, applied: bool = True) -> None:
         super().__init__(message)
@@ -208,7 +207,7 @@ class StorageUnavailable(Unavailable):
 
 
 class NetBoxError(Unavailable):
-    """NetBox did not do what was asked. `detail` holds NetBox's own words: for the log, never for the answer."""
+    """NetBox did not carry out a request. `detail`: NetBox's own text, for the log only."""
 
     def __init__(self, message: str, *, detail: str = "", retry_after: int = 5) -> None:
         super().__init__(message, retry_after=retry_after)
@@ -216,11 +215,11 @@ class NetBoxError(Unavailable):
 
 
 class NetBoxUnavailable(NetBoxError):
-    """NetBox could not be reached, was too slow, or answered nonsense.
+    """NetBox could not be reached, was too slow, or sent an invalid answer.
 
-    `applied` is False only when the request surely was not carried out (the connection was refused, or it was never
-    sent); otherwise it may have been, or may yet be: look for its `k8s_uuid` before doing anything else. `timed_out`
-    says that NetBox may still be at it.
+    `applied`: False only if NetBox certainly did not carry out the request: the connection was refused, or nothing was
+    sent. Otherwise the caller must search for the `k8s_uuid` before it does anything else. `timed_out`: whether NetBox
+    may still work on the request.
     """
 
     def __init__(
@@ -238,27 +237,27 @@ class NetBoxUnavailable(NetBoxError):
 
 
 class NetBoxRejected(NetBoxError):
-    """NetBox understood the request and refused it (400 or 403): wrong token, missing right, or missing set-up."""
+    """NetBox refused the request (400 or 403): wrong token, missing permission, or missing setup."""
 
 
 class DuplicatePrefix(NetBoxRejected):
-    """NetBox already has this prefix in the VRF (its check has a race: its silence proves nothing)."""
+    """NetBox already has this prefix in the VRF. Its check has a race, so no error does not prove that it is free."""
 
 
 class ContainerFull(NetBoxError):
-    """The container has not as many free addresses as were asked for; nothing was created."""
+    """The container has fewer free addresses than the request asks for; NetBox created nothing."""
 
 
 class ContainerGone(NetBoxError):
-    """The container is no longer in NetBox (or not visible to the token)."""
+    """The container is not in NetBox any more, or the token may not see it."""
 
 
 class StoreConflict(Exception):
-    """The unique index on zone and address refused a write: another registration stands there."""
+    """The unique index refused a write: another document has this zone and address."""
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used. `problems` lists every one found, each with what to do about it."""
+    """The configuration is not valid. `problems`: every problem found, each with what to do about it."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("\n".join(problems))

@@ -1,4 +1,4 @@
-"""What a check found: how it is, and what to do about it. Pure."""
+"""The results of a check: the state, and what to do about it. No input or output."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ Status = Literal["ok", "warning", "error"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One result. `check` names what was looked at, and stays from version to version (docs/commands.md lists them);
-    `message` says how it is, `advice` what to do about it, empty where there is nothing to do. Neither shows a secret.
+    """One result of a check.
+
+    `check`: the stable name of the check (docs/commands.md lists the names). `message`: the state. `advice`: what to do
+    about it; empty if there is nothing to do. Neither text contains a secret.
     """
 
     check: str
@@ -22,22 +24,22 @@ class Finding:
 
 
 def ok(check: str, message: str) -> Finding:
-    """It is as it should be."""
+    """The state is right."""
     return Finding(check, "ok", message)
 
 
 def warning(check: str, message: str, advice: str) -> Finding:
-    """The service works like this, but less safely or less well than it could."""
+    """The service works, but less safely or less well than it could."""
     return Finding(check, "warning", message, advice)
 
 
 def error(check: str, message: str, advice: str) -> Finding:
-    """The service does not work like this."""
+    """The service does not work in this state."""
     return Finding(check, "error", message, advice)
 
 
 def stays_here(host: str) -> bool:
-    """Whether what is sent to this host stays on the machine: a loopback address, its name, or the path of a socket."""
+    """Whether data for this host stays on the machine: a loopback address, `localhost`, or the path of a socket."""
     if host == "localhost" or host.startswith("/"):
         return True
     try:

@@ -16,8 +16,8 @@ def uuid_spellings(text: str) -> tuple[str, ...]:
 
 
 def object_ids(seconds: Callable[[], float] = time.time) -> Callable[[], str]:
-    """A source of ObjectIds as 24 hex digits, without the driver that usually makes them: seconds since 1970, a random
-    number of this process, and a counter that starts anywhere.
+    """A source of new ObjectIds as 24 hex digits, made without MongoDB's driver: the seconds since 1970, a random
+    number for each process, and a counter with a random start.
 
     https://www.mongodb.com/docs/manual/reference/bson-types/#objectid
     """

@@ -1,4 +1,4 @@
-"""The life of what the application works with: opened, prepared in the background, looked after, closed."""
+"""The lifecycle of the services: open them, prepare the storage, run the background workers, close them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Final, Protocol
 
 from ipam_lib.clock import Clock
@@ -18,11 +18,11 @@ from ipam_lib.workers import Worker, Workers
 
 log = logging.getLogger(__name__)
 
-# How long the start waits for storage and NetBox before the socket listens without them.
+# How long the start waits for the storage and NetBox before the server listens without them.
 SECONDS_OF_GRACE: Final = 2.0
 SECONDS_BETWEEN_RECOVERIES: Final = 60.0
 SECONDS_BETWEEN_PREPARATIONS: Final = 10.0
-# A round without anything to do is one small read.
+# A round with nothing to do is one small read.
 SECONDS_BETWEEN_POOL_ROUNDS: Final = 1.0
 SECONDS_BETWEEN_IDLE_POOL_ROUNDS: Final = 30.0
 
@@ -31,7 +31,7 @@ SHARE_OF_COUNTING: Final = 50.0
 
 
 class NetBoxConnection(Protocol):
-    """NetBox's client, as far as its life goes."""
+    """The part of the NetBox client that the lifecycle uses."""
 
     @property
     def available(self) -> bool: ...
@@ -47,7 +47,7 @@ class NetBoxConnection(Protocol):
 
 
 class ZoneKeeper(Protocol):
-    """The cache of zones, as far as its life goes (see `netbox.zones.ZoneCache`)."""
+    """The part of the zone cache that the lifecycle and /readyz use (see `netbox.zones.ZoneCache`)."""
 
     @property
     def loaded(self) -> bool: ...
@@ -75,9 +75,11 @@ class ZoneKeeper(Protocol):
 
 @dataclass(slots=True)
 class Services:
-    """What the application is put together from. `prepared` says whether the storage has its indexes: before that,
-    nothing may be registered. `pools`: whether there is a pool to keep. `alive` says whether what works in the
-    background does, as far as it should."""
+    """The services of the application.
+
+    `pools`: whether this instance has a pool. `prepared`: whether the storage has its indexes; before that, nothing may
+    be registered. `alive`: whether all background workers run.
+    """
 
     store: Store
     netbox: NetBoxConnection
@@ -91,22 +93,23 @@ class Services:
     alive: Callable[[], bool] = field(default=lambda: True, init=False)
 
     def check_prepared(self) -> None:
-        """Raises StorageUnavailable before the storage is prepared."""
+        """Raise StorageUnavailable if the storage is not prepared yet."""
         if not self.prepared:
             raise StorageUnavailable("the storage is not ready yet; try again", applied=False)
 
 
 @asynccontextmanager
 async def run_services(services: Services, grace: float = SECONDS_OF_GRACE) -> AsyncIterator[None]:
-    """Open everything and keep it going while this lasts. Storage and NetBox may be away: they are tried again.
+    """Open the services, run the background workers while the context lasts, then close everything. If the storage or
+    NetBox is down, the workers try again.
 
-    `grace`: seconds to wait for them at the start.
+    `grace`: seconds to wait for the storage and NetBox at the start.
     """
 
-    def told(name: str, went_well: bool) -> None:
+    def on_round(name: str, went_well: bool) -> None:
         services.metrics.round_done(name, ok=went_well, at=services.clock.now().timestamp())
 
-    workers = Workers(services.clock, told=told)
+    workers = Workers(services.clock, on_round=on_round)
     counting = Worker("count for the metrics", SECONDS_BETWEEN_COUNTS, lambda: count())
 
     async def prepare() -> bool:
@@ -128,15 +131,15 @@ async def run_services(services: Services, grace: float = SECONDS_OF_GRACE) -> A
     async def count() -> bool:
         began = services.clock.monotonic()
         services.metrics.counted(await services.registry.statistics())
-        # Where there is very much to count, it is counted less often.
+        # If counting takes long, count less often.
         counting.interval = max(SECONDS_BETWEEN_COUNTS, SHARE_OF_COUNTING * (services.clock.monotonic() - began))
         return False
 
     async def recover() -> bool:
         report = await services.registry.recover()
         services.metrics.recovered(report)
-        if report.aborted or report.failed:
-            log.info("recovered", extra={"aborted": report.aborted, "failed": report.failed})
+        if any(asdict(report).values()):
+            log.info("recovered", extra=asdict(report))
         return False
 
     async def clean_up() -> bool:
@@ -148,15 +151,8 @@ async def run_services(services: Services, grace: float = SECONDS_OF_GRACE) -> A
     async def release_expired() -> None:
         report = await services.registry.release_expired()
         services.metrics.cleaned_up(report)
-        if report.expired_services or report.released or report.failed:
-            log.info(
-                "cleaned up",
-                extra={
-                    "expired_services": report.expired_services,
-                    "released": report.released,
-                    "failed": report.failed,
-                },
-            )
+        if any(asdict(report).values()):
+            log.info("cleaned up", extra=asdict(report))
 
     async def keep_pool() -> bool:
         report = await services.registry.keep_pool()
@@ -171,7 +167,7 @@ async def run_services(services: Services, grace: float = SECONDS_OF_GRACE) -> A
         return False
 
     async def keep_zones() -> None:
-        # The zones kept in storage can be read once that is prepared; where it is away, NetBox will do.
+        # The zones in the storage can be read when it is prepared. If the storage is down, NetBox has them.
         await asyncio.wait((preparing,), timeout=grace / 2)
         await services.zones.start()
         started.set()

@@ -1,7 +1,9 @@
-"""The registration: the one record of who holds an address, and the states of its life.
+"""The data of the service: registrations, services, tenures, pool entries and requests.
 
-    creating -> live -> releasing -> gone
-    creating -> aborting -> gone
+A registration is the one record of which services have an address. Its states:
+
+    creating -> live -> releasing -> deleted
+    creating -> aborting -> deleted
 
 Every arrow is one compare-and-set on the document (`_id` and `revision`).
 """
@@ -26,7 +28,7 @@ SECRET_LENGTHS: Final = (8, 64)
 
 
 class State(StrEnum):
-    """Where a registration stands in its life. A document without a state (the earlier service's) is live."""
+    """The state of a registration. A document without a state (written by the earlier service) is live."""
 
     CREATING = "creating"
     LIVE = "live"
@@ -36,7 +38,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ServiceKey:
-    """What makes two services the same service: all three, compared exactly."""
+    """The identity of a service: two services are the same if all three fields are exactly equal."""
 
     service_name: str
     namespace_id: str
@@ -45,10 +47,11 @@ class ServiceKey:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A service on an address. `expires_at` is aware UTC in whole milliseconds; None means that it does not expire.
+    """A service on an address.
 
-    `since`: when it came to the address; None when that was not written down (the earlier service did not). It tells
-    nothing about what the service wants, so it takes no part in comparisons.
+    `expires_at`: aware UTC in whole milliseconds; None: it does not expire. `since`: when the service came to the
+    address; None: unknown (the earlier service did not store it). `since` is not part of what the service asks for, so
+    comparisons ignore it.
     """
 
     key: ServiceKey
@@ -58,16 +61,16 @@ class Service:
     since: datetime | None = field(default=None, compare=False)
 
     def expired(self, now: datetime) -> bool:
-        """Whether its expiration has passed at `now`."""
+        """Whether the service has expired at `now`."""
         return self.expires_at is not None and self.expires_at <= now
 
 
 @dataclass(frozen=True, slots=True)
 class Departure:
-    """A service that has left a registration, as it stands in the document until it is in the history.
+    """A service that has left a registration. It stays in the document until it is in the history.
 
-    `id` is 24 hex digits, the tenure's. `since` as in `Service`; `until`: when it left, aware UTC in whole
-    milliseconds.
+    `id`: the ID of the tenure, 24 hex digits. `since`: as in `Service`. `until`: when the service left, aware UTC in
+    whole milliseconds.
     """
 
     id: str
@@ -78,10 +81,10 @@ class Departure:
 
 @dataclass(frozen=True, slots=True)
 class Tenure:
-    """A service held an address, from `since` (None: unknown) to `until` (None: it still does).
+    """The time during which a service had an address: from `since` (None: unknown) to `until` (None: it still has it).
 
-    One that has ended is a document of the collection `addresses_history`; what is held now stands in the registrations
-    alone. `address` is canonical, with its mask.
+    A tenure that has ended is a document of the collection `addresses_history`. The others are in the registrations
+    only. `address`: canonical, with its mask.
     """
 
     id: str
@@ -98,11 +101,11 @@ class Tenure:
 class Registration:
     """One document of the collection `addresses`.
 
-    `id` is 24 hex digits (an ObjectId), fresh for each registration and never used twice; it is also the NetBox
-    custom field `k8s_uuid` of the prefix. `secret` is sealed (see `crypto`). `revision` is None in documents of the
-    earlier service. `lease_until` says how long whoever is creating it may go on writing to NetBox.
-    `departed`: the services that have left it and are not in the history yet. `witness` is the store's own (the raw
-    document as it was read) and no part of the value.
+    `id`: 24 hex digits (an ObjectId), new for each registration and never used again; also the custom field `k8s_uuid`
+    of the prefix in NetBox. `secret`: encrypted (see `crypto`). `revision`: None in documents of the earlier service.
+    `lease_until`: until when the holder of a creation may write to NetBox. `duplicate`: whether another registration
+    has the same zone and address and is in force. `departed`: the services that have left and are not in the history
+    yet. `raw_document`: the document as the store read it; only the store uses it, and comparisons ignore it.
     """
 
     id: str
@@ -129,15 +132,15 @@ class Registration:
 
     @property
     def pending(self) -> bool:
-        """Whether the address is still the placeholder that stands in for one until NetBox has given it."""
+        """Whether the address is still a placeholder, because NetBox has not given one yet."""
         return self.address.startswith(PENDING)
 
 
 def placeholder(ip_family: IPFamily, key: ServiceKey) -> str:
-    """The address of a registration that has none yet.
+    """The placeholder for the address of a registration that has none yet.
 
-    The unique index on zone and address lets one creation for a service, zone and family through at a time, on any
-    number of instances, because they all insert this same text.
+    All creations for one service and family insert this same text. So the unique index on zone and address accepts one
+    creation at a time for a service, zone and family, on any number of instances.
     """
     parts = "\0".join((ip_family, key.service_name, key.namespace_id, key.cluster_id))
     return PENDING + hashlib.sha256(parts.encode()).hexdigest()[:40]
@@ -145,8 +148,8 @@ def placeholder(ip_family: IPFamily, key: ServiceKey) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which registrations a listing wants; None means any. `expiring` picks those with (True) or without (False) a
-    service that has an expiration. Only live and releasing registrations are listed unless `states` says otherwise."""
+    """The registrations that a listing shows; None means any. `expiring`: those with (True) or without (False) a
+    service that has an expiration. `states`: by default live and releasing."""
 
     zone: str | None = None
     ip_family: IPFamily | None = None
@@ -159,30 +162,28 @@ class Filter:
 
 
 class PoolState(StrEnum):
-    """Where an address that NetBox holds for no registration yet, or for none any more, stands in its life:
-
-    making -> ready -> claimed -> gone, by way of `dropping` when its prefix is to go as well; cooling -> dropping.
-    """
+    """The state of a pool entry: making -> ready -> claimed -> deleted, or cooling -> dropping -> deleted. An entry
+    whose prefix must be deleted goes through `dropping`."""
 
     MAKING = "making"
-    """NetBox is being asked for it: its address is a placeholder."""
+    """A worker creates its prefix in NetBox. The address is a placeholder."""
     READY = "ready"
-    """Reserved in NetBox, for the next registration."""
+    """Reserved in NetBox for the next registration."""
     CLAIMED = "claimed"
-    """Given to the registration `registration_id`; its prefix in NetBox still bears the entry's id."""
+    """The registration `registration_id` has the address. The prefix in NetBox still has the entry's ID."""
     COOLING = "cooling"
-    """Released by the registration `registration_id`, and not to be handed out again before `cooldown_until`."""
+    """The registration `registration_id` has released the address. No other gets it before `cooldown_until`."""
     DROPPING = "dropping"
-    """Its prefix is being deleted, then the entry."""
+    """The prefix is being deleted, then the entry."""
 
 
 @dataclass(frozen=True, slots=True)
 class PoolEntry:
-    """One document of the collection `addresses_pool`: a prefix of ours in NetBox, of status `reserved`.
+    """One document of the collection `addresses_pool`: a prefix of this service in NetBox, with the status `reserved`.
 
-    `id` is 24 hex digits, fresh for each entry and never used twice; it is the `k8s_uuid` of the prefix. The document
-    stores `registration_id` as `by` and `cooldown_until` as `until`. `lease_until`: how long the worker that creates
-    the prefix, or hands it over to its registration, may write to NetBox.
+    `id`: 24 hex digits, new for each entry and never used again; the `k8s_uuid` of the prefix. The document stores
+    `registration_id` as `by` and `cooldown_until` as `until`. `lease_until`: how long the worker that creates the
+    prefix, or hands it over to its registration, may write to NetBox.
     """
 
     id: str
@@ -202,17 +203,16 @@ class PoolEntry:
 
 
 def pool_placeholder(entry_id: str) -> str:
-    """The address of a pool entry that has none yet."""
+    """The placeholder for the address of a pool entry that has none yet."""
     return PENDING + entry_id
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A validated request of a service about its address.
+    """A validated request of a service.
 
-    `address` is canonical, `spelling` as the client wrote it (the earlier service stored that). `secret` and
-    `new_secret` are in the clear, so they are left out of the repr. `retention_period_days` is None when the request
-    does not say.
+    `address`: canonical. `spelling`: the address as the client wrote it; the earlier service stored this text. `secret`
+    and `new_secret`: not encrypted, so the repr leaves them out. `retention_period_days`: None if the request has none.
     """
 
     zone: str
@@ -233,7 +233,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """What a registration came to: the address, and whether it is new."""
+    """The result of a registration: the address, and whether it is new."""
 
     address: str
     created: bool
@@ -241,7 +241,7 @@ class Registered:
 
 @dataclass(frozen=True, slots=True)
 class ClusterExpired:
-    """How many services of a cluster now expire at once, and how many deny that."""
+    """The result of a cluster deletion: the number of services that expire now, and of those that deny it."""
 
     expired: int
     denied: int

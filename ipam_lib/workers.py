@@ -1,4 +1,4 @@
-"""The loops in the background: each does one thing again and again, and survives whatever happens to it."""
+"""The background workers: each one repeats one action and continues after every error."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ log = logging.getLogger(__name__)
 
 SHORTEST_PAUSE: Final = 1.0
 SECONDS_TO_FINISH: Final = 5.0
-# Making the indexes of a large database is the longest of all, and may take ten minutes.
+# The longest action is to create the indexes of a large database, which may take ten minutes.
 LONGEST_ACTION: Final = 3600.0
 
 
 @dataclass(slots=True)
 class Worker:
-    """One thing to do every `interval` seconds (shifted by up to a tenth, so that instances drift apart).
+    """An action to repeat every `interval` seconds, with a jitter of a tenth, so that instances do not act in step.
 
-    `action` returns whether it is done with for good (True ends the worker); it is called at once when `at_start`, else
-    after the first interval. While it fails it is called again after 1, 2, 4 ... seconds, at most the interval.
+    `action`: returns True to end the worker. `at_start`: call it immediately, not after the first interval. After an
+    error it is called again after 1, 2, 4 ... seconds, at most `interval`.
     """
 
     name: str
@@ -43,19 +43,19 @@ class Worker:
         return seconds * (0.9 + 0.2 * rng.random())
 
     async def once(self) -> bool:
-        """Do it now. Whatever goes wrong is logged. Returns whether the worker is done with for good."""
+        """Call the action once. Every error is logged. Returns whether the worker ends."""
         try:
             finished = await self.action()
         except IPAMError as error:
             self._failed(logging.WARNING, error.message)
             return False
         except ConfigError as error:
-            # Somebody has to do something, and then it works.
+            # An administrator has to change something; then it works.
             self._failed(logging.ERROR, "; ".join(error.problems))
             return False
         except Exception:
             self.failures += 1
-            log.exception("%s: a bug: failed in a way that nobody foresaw", self.name)
+            log.exception("%s: a bug: unexpected error", self.name)
             return False
         if self.failures:
             log.info("%s: works again", self.name, extra={"failures": self.failures})
@@ -64,50 +64,50 @@ class Worker:
 
     def _failed(self, level: int, words: str) -> None:
         self.failures += 1
-        # Once when it begins: while something is away, a line every few seconds would bury everything else.
+        # Only the first error in a row is logged at this level: a line every few seconds would hide all other lines.
         level = level if self.failures == 1 else logging.DEBUG
         log.log(level, "%s: %s", self.name, words, extra={"failures": self.failures})
 
 
 class Workers:
-    """Runs workers until they are stopped. `told` is called after each round, with the worker's name, and whether it
-    went well."""
+    """Runs workers until they are stopped. `on_round`: called after each action, with the name of the worker and
+    whether the action succeeded."""
 
     def __init__(
         self,
         clock: Clock,
         rng: random.Random | None = None,
-        told: Callable[[str, bool], None] = lambda name, went_well: None,
+        on_round: Callable[[str, bool], None] = lambda name, went_well: None,
     ) -> None:
         self._clock = clock
-        self._told = told
+        self._on_round = on_round
         self._random = rng or random.Random()
         self._stopping = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._workers: list[Worker] = []
 
     def alive(self) -> bool:
-        """Whether they all go on: none has ended that should not have, or has been at one action for an hour."""
+        """Whether all workers run: none has ended with an error, and none has worked on one action for an hour."""
         if any(task.done() and (task.cancelled() or task.exception() is not None) for task in self._tasks):
             return False
         now = self._clock.monotonic()
         return all(one.busy_since is None or now - one.busy_since < LONGEST_ACTION for one in self._workers)
 
     def start(self, worker: Worker) -> asyncio.Task[None]:
-        """Start a worker, as a task of its own; a worker may start others."""
+        """Start a worker as a task. A worker may start others."""
         task = asyncio.create_task(self._run(worker), name=worker.name)
         self._tasks.append(task)
         self._workers.append(worker)
         return task
 
     async def stop(self, seconds: float = SECONDS_TO_FINISH) -> None:
-        """Let what is being done come to its end, at most `seconds`, then cancel it (every step survives a crash)."""
+        """Wait for the running actions, at most `seconds`, then cancel them. Every step survives a cancellation."""
         self._stopping.set()
         if not self._tasks:
             return
         _, late = await asyncio.wait(self._tasks, timeout=seconds)
         for task in late:
-            log.warning("%s: cancelled, since it did not come to its end", task.get_name())
+            log.warning("%s: cancelled, because it did not end in time", task.get_name())
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
@@ -118,7 +118,7 @@ class Workers:
             worker.busy_since = self._clock.monotonic()
             finished = await worker.once()
             worker.busy_since = None
-            self._told(worker.name, not worker.failures)
+            self._on_round(worker.name, not worker.failures)
             if finished:
                 return
             await self._sleep(worker.pause(self._random))

@@ -140,7 +140,7 @@ async def _expire_cluster(settings: Settings, cluster_id: str) -> ClusterExpired
             return await registry.expire_cluster(
                 cluster_id,
                 deadline=time.monotonic() + MOST_SECONDS,
-                told=lambda so_far: shown.show(
+                on_progress=lambda so_far: shown.show(
                     f"{plural(so_far.expired, 'service')} expired, {so_far.denied} denied that"
                 ),
             )

@@ -83,7 +83,9 @@ async def _rotate(settings: Settings, *, dry_run: bool) -> RotateReport:
     with terminal.progress() as shown:
         async with opened_registry(settings) as registry:
             return await registry.rotate(
-                only_new, dry_run=dry_run, told=lambda report: shown.show(lambda: _so_far(report, dry_run=dry_run))
+                only_new,
+                dry_run=dry_run,
+                on_progress=lambda report: shown.show(lambda: _so_far(report, dry_run=dry_run)),
             )
 
 

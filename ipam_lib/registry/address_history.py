@@ -1,13 +1,15 @@
-"""Who held an address, from when to when, in an order that a crash cannot make lie.
+"""The history of an address: which service had it, and from when to when. A crash leaves no gap in it.
 
-The registration is the one record of who holds an address now: each of its services says since when. So a tenure has
-begun when the document says so, and there is nothing else to write. A service that leaves is taken off the document,
-and put down in it as departed, in one compare-and-set: from then on the tenure has ended, and not before. Then the
-tenure is written to the history, under an id that is made of the registration and its revision, so that any number of
-instances may do so at any time; and only then does the document let go of it: by another compare-and-set, or by its
-deletion. What a crash leaves in a document is found by the next round of cleanup, of any instance.
+The registration says which services have the address now, and since when. So the beginning of a tenure needs no extra
+write. The end of a tenure has three steps:
 
-Times are those of the clock of the instance that made the change, read just before it was stored.
+1. One compare-and-set moves the service from `services` to `departed` in the document. At this moment the tenure ends.
+2. The tenure is inserted into the history. Its ID is made of the registration's ID and revision, so any number of
+   instances may insert it.
+3. The tenure is removed from the document with a compare-and-set, or the document is deleted.
+
+After a crash, the next cleanup of any instance finds the document and continues. Times come from the clock of the
+instance that made the change, just before the write.
 """
 
 from __future__ import annotations
@@ -37,21 +39,22 @@ READINGS: Final = 10
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
-_STILL: Final = 2**63 - 1
+_NOT_ENDED: Final = 2**63 - 1
 _RANK: Final = struct.Struct(">qq12s")
 
 
 @dataclass(frozen=True, slots=True)
 class HistoryPage:
-    """Tenures, those that still last first, then those that ended last. `cursor` asks for the next page; None after the
-    last."""
+    """Tenures: first those that have not ended, then the others, latest end first. `cursor` asks for the next page;
+    None after the last page."""
 
     tenures: Sequence[Tenure]
     cursor: str | None
 
 
 class _Rank(NamedTuple):
-    """Where a tenure stands, highest first: by its end, in milliseconds; those without one by their beginning."""
+    """The position of a tenure in the list, highest first: by its end, or by its beginning if it has not ended, in
+    milliseconds."""
 
     until: int
     since: int
@@ -61,7 +64,7 @@ class _Rank(NamedTuple):
     def of(cls, tenure: Tenure) -> _Rank:
         if tenure.until is not None:
             return cls(_milliseconds(tenure.until), 0, tenure.id)
-        return cls(_STILL, _milliseconds(tenure.since) if tenure.since else 0, tenure.id)
+        return cls(_NOT_ENDED, _milliseconds(tenure.since) if tenure.since else 0, tenure.id)
 
     @classmethod
     def read(cls, cursor: str) -> _Rank:
@@ -75,8 +78,8 @@ class _Rank(NamedTuple):
 
     @property
     def place(self) -> Place | None:
-        """The place among those that have ended; None before all of them. Raises BadRequest for what is no moment."""
-        if self.until == _STILL:
+        """The position among the ended tenures. None: before all of them. Raises BadRequest if the time is invalid."""
+        if self.until == _NOT_ENDED:
             return None
         try:
             return Place(_EPOCH + _MILLISECOND * self.until, self.id)
@@ -85,12 +88,12 @@ class _Rank(NamedTuple):
 
 
 def arrived(services: Iterable[Service], now: datetime) -> tuple[Service, ...]:
-    """The services, which hold their address from now on."""
+    """The services, with `now` as the beginning of their tenures."""
     return tuple(replace(one, since=now) for one in services)
 
 
 def departed(context: Context, registration: Registration, now: datetime) -> tuple[Departure, ...]:
-    """What stands in the next revision of a registration when the services that have expired at `now` leave it."""
+    """The `departed` of the next revision of a registration, after the services that have expired at `now` leave it."""
     if not context.settings.history:
         return registration.departed
     revision = (registration.revision or 0) + 1
@@ -102,7 +105,7 @@ def departed(context: Context, registration: Registration, now: datetime) -> tup
 
 
 async def record(context: Context, registrations: Iterable[Registration], deadline: Deadline) -> None:
-    """Write to the history what has departed from these registrations, as they are stored. May be repeated.
+    """Insert the departures of these registrations, as they are stored, into the history. Safe to repeat.
 
     Raises Unavailable.
     """
@@ -112,27 +115,27 @@ async def record(context: Context, registrations: Iterable[Registration], deadli
 
 
 async def record_departures(context: Context, registrations: Sequence[Registration]) -> int:
-    """Write to the history what has departed from registrations, then let the live ones go of it (the others are about
-    to be deleted). How many live ones failed: these have their next chance in the next round."""
+    """Insert the departures of registrations into the history, then remove them from the live registrations. The others
+    will be deleted. Returns how many live registrations failed; the next round tries them again."""
     live = [one for one in registrations if one.state is State.LIVE]
     failed = 0
     try:
         await record(context, registrations, context.deadline())
     except IPAMError as error:
-        log.warning("the history of %d addresses waits: %s", len(registrations), error)
+        log.warning("could not write the history of %d addresses: %s", len(registrations), error)
         return len(live)
     for registration in live:
         try:
-            # Where it was changed meanwhile, that is for the next round.
+            # If the registration has changed meanwhile, the next round does it.
             await writes.replace(context, registration, registration.changed(departed=()), context.deadline())
         except IPAMError as error:
             failed += 1
-            log.warning("could not let %s go of its history: %s", registration.address, error)
+            log.warning("could not remove the departed services of %s: %s", registration.address, error)
     return failed
 
 
 async def prune(context: Context, time: ExpiryClock) -> int:
-    """Remove tenures that ended longer ago than the history is kept, a bounded number of them; how many.
+    """Delete tenures that ended longer ago than the history is stored, a bounded number of them. Returns how many.
 
     Raises StorageUnavailable.
     """
@@ -149,10 +152,12 @@ async def prune(context: Context, time: ExpiryClock) -> int:
 async def read(
     context: Context, spellings: Sequence[str], *, zone: str | None = None, limit: int, cursor: str | None = None
 ) -> HistoryPage:
-    """One page of the tenures of an address, given in each of its spellings (the canonical one first), in a zone or in
-    any. At most `limit`. Pages are stable: what ends while they are read never shows an end twice.
+    """One page of the tenures of an address, at most `limit`. Pages are stable: if a tenure ends between two pages, its
+    end appears only once.
 
-    Raises BadRequest for a cursor that is none, Unavailable.
+    `spellings`: the address in each of its spellings, the canonical one first. `zone`: None means any zone.
+
+    Raises BadRequest if the cursor is not one of an earlier page, Unavailable.
     """
     after = None if cursor is None else _Rank.read(cursor)
     place = None if after is None else after.place
@@ -160,7 +165,7 @@ async def read(
     for _ in range(READINGS):
         ended = await context.store.history_page(address=spellings[0], zone=zone, before=place, limit=limit + 1)
         before, standing = standing, await _standing(context, spellings, zone)
-        # A tenure that went from a registration to the history between the two readings would be in both, or in none.
+        # If a tenure moved from a registration to the history between the two reads, it could be in both, or in none.
         if standing == before:
             break
     else:
@@ -173,20 +178,20 @@ async def read(
 
 
 def held_between(tenure: Tenure, first: datetime, last: datetime) -> bool:
-    """Whether the service held the address at any moment from `first` to `last`; where its beginning is unknown, it
-    may have."""
+    """Whether the service had the address at any moment from `first` to `last`. If its beginning is unknown, it is
+    taken for earlier than `last`."""
     began = tenure.since is None or tenure.since <= last
     return began and (tenure.until is None or first < tenure.until)
 
 
 async def _standing(context: Context, spellings: Sequence[str], zone: str | None) -> list[Registration]:
-    """The registrations on an address that hold it, or have let go of it a moment ago."""
+    """The registrations on an address that are live or releasing."""
     found = await context.store.find_address(zone=zone, addresses=spellings)
     return [one for one in found if one.state in (State.LIVE, State.RELEASING)]
 
 
 def _of_registrations(registrations: Iterable[Registration]) -> list[Tenure]:
-    """What the registrations know: who holds the address, and who departed and is not in the history yet."""
+    """The tenures in the registrations: those that have not ended, and those that are not in the history yet."""
     found = []
     for registration in registrations:
         for number, service in enumerate(registration.services):
@@ -211,7 +216,7 @@ def _tenure(registration: Registration, identity: str, of: Service | Departure) 
 
 
 def _digest(*parts: str) -> str:
-    """24 hex digits, the same for the same parts and for no others."""
+    """24 hex digits, made of the parts by a hash: equal for equal parts only."""
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
 
 

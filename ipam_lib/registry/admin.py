@@ -1,4 +1,4 @@
-"""What an administrator changes by hand: with the same compare-and-set as every request, beside a running service."""
+"""Changes by an administrator, while the service runs: with the same compare-and-set as every request."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from ipam_lib.registry.context import Backoff, Context
 async def replace_secret(
     context: Context, *, zone: str, addresses: Sequence[str], new_secret: str, deadline: float | None = None
 ) -> Registration:
-    """Replace the secret of the live registration on an address, given in any of its spellings; how the registration
-    then stands. However many services share it: they all need the new one from now on. Of duplicates it is that of the
-    one that counts.
+    """Replace the secret of the live registration on an address. All services on the address need the new secret from
+    now on. If the address has duplicates, the registration in force is changed.
+
+    `addresses`: the spellings of the address. Returns the changed registration.
 
     Raises NotFound, Unavailable.
     """
@@ -38,7 +39,7 @@ async def replace_secret(
 
 
 def readable_secret(context: Context, registration: Registration) -> str | None:
-    """The secret of a registration in the clear; None when it cannot be read, or there is none."""
+    """The decrypted secret of a registration. None if it has no secret, or if no known key decrypts it."""
     try:
         return context.cipher.unseal(registration.secret) if registration.secret else None
     except SecretUnreadable:

@@ -1,4 +1,4 @@
-"""Several calls at once, none of which outlasts the request that made them."""
+"""Run several calls at once, and wait for every one of them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ Result = TypeVar("Result")
 async def gather_bounded(
     work: Callable[[Item], Awaitable[Result]], items: Sequence[Item], *, limit: int
 ) -> list[Result]:
-    """What `work` returns for each item, in the order of `items`; at most `limit` calls are under way at once.
+    """Call `work` for each item, at most `limit` calls at once. Returns the results in the order of `items`.
 
-    After the first call that fails no other begins. Those that have begun end first; then that error is raised. (Both
-    `asyncio.gather` and `asyncio.TaskGroup` do something else: the one returns at the first error and leaves the other
-    calls running, the other cancels them, and a write that is cancelled may still be carried out.) When the caller is
-    cancelled, the calls are cancelled, and awaited.
+    After the first error no further call begins. The calls that have begun run to their end; then the error is raised.
+    `asyncio.gather` returns at the first error and leaves the other calls running. `asyncio.TaskGroup` cancels them,
+    and a cancelled write may still happen. If the caller is cancelled, the calls are cancelled and awaited.
     """
     results: dict[int, Result] = {}
     errors: list[BaseException] = []

@@ -1,30 +1,37 @@
-"""What every use case works with, and how long it may take."""
+"""The environment of the use cases, the deadline of a request, its retries, and reading a collection by pages."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from ipam_lib.clock import Clock
 from ipam_lib.crypto import Cipher
 from ipam_lib.errors import Unavailable
-from ipam_lib.models import Registration
+from ipam_lib.models import PoolEntry, Registration
 from ipam_lib.netbox.base import NetBox, Zones
 from ipam_lib.storage.base import Store
 
 TOO_SLOW = "the request took too long; try again"
 
+Document = TypeVar("Document", Registration, PoolEntry)
+
 
 @dataclass(frozen=True, slots=True)
 class RegistrySettings:
-    """`longest_request`: seconds within which every request is answered; also the length of a lease.
-    `netbox_call`: the longest that one call to NetBox may take, in seconds; must fit into a request more than twice.
-    `batch`: how many registrations are released, or paged through, at a time.
-    `warm`: how many addresses of each zone and family are kept created in NetBox ahead of demand; a number for all, or
-    one for each zone that has any. `cooldown`: how long a released address is not handed out again.
-    `history`: how long it is kept who held an address, after that has ended; none is kept when it is zero."""
+    """The settings of the registry.
+
+    `longest_request`: the time within which every request is answered, and the length of a lease, in seconds.
+    `netbox_call`: the longest time of one call to NetBox, in seconds; less than half of `longest_request`.
+    `batch`: the number of documents in one page or one bulk call.
+    `warm`: the number of addresses that the pool keeps ready for each zone and family: one number for all zones, or one
+    for each zone that has a pool.
+    `cooldown`: the time for which a released address is not given to another service.
+    `history`: the time for which a tenure is stored after its end. Zero: no history is stored.
+    """
 
     longest_request: float = 25.0
     netbox_call: float = 10.0
@@ -34,19 +41,20 @@ class RegistrySettings:
     history: timedelta = timedelta(days=365)
 
     def warm_in(self, zone: str) -> int:
-        """How many addresses of a zone, in each family, are to be ready."""
+        """The number of addresses that the pool keeps ready in a zone, for each family."""
         return self.warm if isinstance(self.warm, int) else self.warm.get(zone, 0)
 
     @property
     def pools(self) -> bool:
-        """Whether this instance keeps a pool: of addresses that are ready, or of those that must cool down."""
+        """Whether this instance has a pool: addresses that are ready, or addresses in their cooldown."""
         warm = self.warm if isinstance(self.warm, int) else sum(self.warm.values())
         return bool(warm or self.cooldown)
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The outside world of the use cases, injected."""
+    """The environment of the use cases: everything with input or output, the time and the randomness. A test injects
+    its own."""
 
     store: Store
     netbox: NetBox
@@ -62,25 +70,26 @@ class Context:
         return self.clock.now() + timedelta(seconds=self.settings.longest_request)
 
     def deadline(self, at: float | None = None) -> Deadline:
-        """The deadline at this value of the clock's `monotonic()`; one longest request from now when not given."""
+        """The deadline at a value of the clock's `monotonic()`, in seconds. Default: one longest request from now."""
         return Deadline(self, self.clock.monotonic() + self.settings.longest_request if at is None else at)
 
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """The moment by which a request must be answered."""
+    """The time by which a request must be answered. `at`: a value of the clock's `monotonic()`, in seconds."""
 
     context: Context
     at: float
 
     def left(self) -> float:
-        """Seconds until then; negative when it has passed."""
+        """The seconds until the deadline; negative if it has passed."""
         return self.at - self.context.clock.monotonic()
 
     def call_limit(self) -> float:
-        """The limit of a call to NetBox that only reads.
+        """The time limit of a call to NetBox that needs no lease, in seconds: the time that is left, but not more than
+        `netbox_call`.
 
-        Raises Unavailable when there is no time left for one.
+        Raises Unavailable if the deadline has passed.
         """
         left = self.left()
         if left <= 0:
@@ -88,18 +97,19 @@ class Deadline:
         return min(left, self.context.settings.netbox_call)
 
     def leased_call_limit(self, registration: Registration) -> float:
-        """The limit of a call to NetBox that writes on behalf of `registration`, which this request holds.
+        """The time limit of a call to NetBox that writes for `registration`, in seconds. This request must be its
+        holder.
 
-        The lease must still have the time of one whole call left, by the wall clock that the other instances go by, and
-        the deadline too, by the clock that cannot be set: who was suspended, or sees his clock jump, stops here and
-        writes nothing that a successor would not know of.
+        The lease must have the time of one whole call left, by the wall clock, because other instances use it too. The
+        deadline must have the same time left, by the monotonic clock, which cannot be set. So a holder that was
+        suspended, or whose wall clock jumped, stops here. It writes nothing that the next holder does not know of.
 
-        Raises Unavailable when it has not.
+        Raises Unavailable if the lease or the deadline has less time left.
         """
         return self.limit_until(registration.lease_until)
 
     def limit_until(self, lease_until: datetime | None) -> float:
-        """As `leased_call_limit`, for a lease until this moment; None for work that holds none."""
+        """Like `leased_call_limit`, for a lease that ends at `lease_until`. None: there is no lease to check."""
         limit = self.context.settings.netbox_call
         now = self.context.clock.now()
         if self.left() < limit or (lease_until is not None and lease_until - now < timedelta(seconds=limit)):
@@ -126,3 +136,11 @@ class Backoff:
             raise Unavailable(TOO_SLOW)
         self.attempt += 1
         await context.clock.sleep(seconds)
+
+
+async def pages(read: Callable[[str | None], Awaitable[Sequence[Document]]]) -> AsyncIterator[Sequence[Document]]:
+    """All pages of a collection, in the order of the IDs. `read` returns the page after an ID; None: the first page."""
+    after: str | None = None
+    while page := await read(after):
+        yield page
+        after = page[-1].id

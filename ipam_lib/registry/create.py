@@ -1,8 +1,8 @@
 """Creation: from a registration that is `creating` to one that is `live`, with its prefix in NetBox.
 
-Whoever inserted the document, or took it over, holds its lease, and is the only one who may write to NetBox under its
-id. Each step can be the last one before a crash: what it leaves behind is found by the document's id (`k8s_uuid`), by
-the next request that takes the document over, or by `recover`.
+The request that inserted the document, or took it over, is its holder: it has the lease, and no other request may write
+to NetBox with the ID of the document. A crash may follow each step. Then the next holder or `recover` finds the
+prefixes by this ID (`k8s_uuid`).
 """
 
 from __future__ import annotations
@@ -29,52 +29,51 @@ from ipam_lib.models import PoolEntry, Registered, Registration, State
 from ipam_lib.netbox.base import Container, Prefix
 from ipam_lib.registry import address_history, recover, release, writes
 from ipam_lib.registry.context import Backoff, Context, Deadline
-from ipam_lib.registry.log_fields import registration_fields, service_names
+from ipam_lib.registry.log_fields import log_registration
 from ipam_lib.registry.pool import claim
 
 log = logging.getLogger(__name__)
 
 SENDINGS = 3
-"""How often one creation is sent to NetBox at the most, each time after a look for what the one before may have
-made."""
+"""How often one creation is sent to NetBox at most. Before it is sent again, the holder searches for its prefix."""
 
 
 class StepResult(Enum):
-    """How a step ended that did not end in a registration."""
+    """The result of a step that did not end in a registration."""
 
     REREAD = auto()
-    """The document is no longer this holder's, or somebody finished it: read again."""
+    """Another request has taken over or completed the document: read it again."""
     NEXT_CANDIDATE = auto()
-    """The prefix in hand is not to be had, or there is none: ask NetBox for one."""
+    """There is no prefix, or its address is not available: ask NetBox for another prefix."""
 
 
 class Creation:
-    """One holder's work on one registration."""
+    """The work of one holder on one registration. As a context manager, it cleans up after an error."""
 
     def __init__(self, context: Context, own: Registration, deadline: Deadline, *, taken_over: bool = False) -> None:
         self.context = context
         self.own = own
         self.deadline = deadline
         self.maybe_created = taken_over
-        """Whether NetBox may hold something under the document's id that this holder has not seen."""
+        """Whether NetBox may have a prefix with the document's ID that this holder has not seen."""
         self.timed_out = False
-        """Whether NetBox may still be working on it."""
+        """Whether NetBox may still work on a request of this holder."""
         self.made: dict[int, Prefix] = {}
-        """What this holder knows to be in NetBox under the document's id, by NetBox id."""
+        """The known prefixes in NetBox with the document's ID, by NetBox ID."""
         self.pooled = context.settings.pools
-        """Whether the requested address may be in the pool; also where only another instance keeps one."""
+        """Whether the requested address may be in the pool, of this instance or of another one."""
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, _: object, error: BaseException | None, _traceback: object) -> None:
-        # After a cancellation there is no time for more calls: recovery does the rest.
+        # After a cancellation nothing more is sent; recovery does the rest.
         if isinstance(error, Exception):
             await self._give_up(error)
 
     async def next_free(self, containers: Sequence[Container]) -> Registered | StepResult:
-        """Take the lowest address that the pool has ready, or the next free one of the first container that has one;
-        when NetBox has none left, whatever the pool has.
+        """Register the lowest ready address of the pool, or the next free address of the first container that has one.
+        If NetBox has no free address, use the pool, also if this instance has none.
 
         Raises ZoneFull, Unavailable.
         """
@@ -94,7 +93,7 @@ class Creation:
         raise ZoneFull(self.own.zone, self.own.ip_family, cooling=cooling.number, until=cooling.until)
 
     async def _from_pool(self) -> Registered | StepResult:
-        """Take the lowest address that the pool has ready: no call to NetBox. NEXT_CANDIDATE when it has none."""
+        """Register the lowest ready address of the pool, without a call to NetBox. NEXT_CANDIDATE if there is none."""
         while (entry := await writes.pool_claim(self.context, self.own, self.deadline)) is not None:
             result = await self._go_live_from_pool(entry)
             if result is not StepResult.NEXT_CANDIDATE:
@@ -102,12 +101,12 @@ class Creation:
         return StepResult.NEXT_CANDIDATE
 
     async def exactly(self, container: Container) -> Registered | StepResult:
-        """Take the address that stands in the document: out of the pool, if that has it, else by having NetBox create
-        it where nobody else has it inside the container.
+        """Register the address of the document: from the pool if it is there, otherwise from NetBox if no other prefix
+        inside the container covers it.
 
-        What was made by a creation or release of ours that is under way is waited for: the unique index has given the
-        address to this document, so the other one will leave it. It leaves NetBox first and the store afterwards, so
-        whatever still stands after a second look is there to stay.
+        If the other prefix belongs to a registration that is not live, or to the pool, this request waits: the unique
+        index has given the address to this document, so that prefix will be deleted. A registration leaves NetBox
+        first and the storage afterwards. So a prefix that is still there at a second look stays there.
 
         Raises AddressTaken, AddressHeld, Unavailable.
         """
@@ -129,8 +128,8 @@ class Creation:
                 await backoff.pause()
 
     async def adopt(self) -> Registered | StepResult:
-        """After a take-over: finish with what the previous holder created, if it fits the request. NEXT_CANDIDATE when
-        nothing fits."""
+        """After a take-over: complete the registration with a prefix of the previous holder that fits the request.
+        NEXT_CANDIDATE if there is none."""
         made = await self._find_created()
         self.maybe_created = False
         fitting = [one for one in made if self.own.pending or one.prefix == self.own.address]
@@ -140,9 +139,9 @@ class Creation:
         return StepResult.NEXT_CANDIDATE
 
     async def _give_up(self, error: Exception) -> None:
-        """Leave nothing half done behind `error`: where surely nothing is in NetBox, the document goes at once.
-        Otherwise it stays for the next holder, or for `recover`, to look; the lease is cut short, since this holder
-        writes no more."""
+        """Clean up after `error`. If NetBox certainly created nothing, the document is deleted immediately. Otherwise
+        it stays for the next holder or for `recover`. The lease ends early, because this holder writes no more; if
+        NetBox may still work on a request, it ends after the time of one more call."""
         try:
             if not self.maybe_created and not self.made:
                 await self.context.store.delete(self.own)
@@ -155,8 +154,8 @@ class Creation:
             log.warning("registration %s is left to recovery: %s, after: %s", self.own.id, trouble, error)
 
     async def _create(self, container: Container, address: str | None) -> Prefix | None:
-        """One prefix in NetBox under the document's id, the next free one or exactly `address`; None when the container
-        has none left, or is gone. A reply that was lost is looked for before anything is sent again."""
+        """Create a prefix in NetBox with the document's ID: `address`, or the next free address if it is None. None if
+        the container is full or gone. After a lost reply, the holder searches for the prefix before it sends again."""
         backoff, sent = Backoff(self.deadline, attempt=3), 0
         while True:
             limit = self.deadline.leased_call_limit(self.own)
@@ -187,7 +186,8 @@ class Creation:
             await backoff.pause()
 
     async def _create_exactly(self, container: Container) -> Prefix | None:
-        """The requested address in NetBox; None when somebody was faster: the next look tells who."""
+        """Create the requested address in NetBox. None if another prefix has it by now; the next look finds that
+        prefix."""
         try:
             prefix = await self._create(container, self.own.address)
         except DuplicatePrefix:
@@ -197,9 +197,9 @@ class Creation:
         return prefix
 
     async def _look_before_creating(self, container: Container) -> tuple[Prefix | None, list[Prefix]]:
-        """The document's own prefix, should it be in NetBox already, and what else has the address inside the
-        container; containers, and what lies around the container, do not count. NetBox's own uniqueness check has a
-        race and is never relied on."""
+        """Search the container for prefixes that cover the address. Returns the document's own prefix, None if NetBox
+        does not have it yet, and the other prefixes. Containers, and prefixes around the container, do not count.
+        NetBox's own check for duplicates is not used: it has a race."""
         covering = await self.context.netbox.covering(container, self.own.address, limit=self.deadline.call_limit())
         inside = [one for one in covering if not one.is_container and addresses.contains(container.prefix, one.prefix)]
         mine = release.own_prefixes(inside, self.own.id)
@@ -210,7 +210,7 @@ class Creation:
         return (mine[0] if mine else None), others
 
     async def _will_yield(self, prefix: Prefix) -> bool:
-        """Whether the prefix belongs to a registration that is being made, undone or released, or to the pool."""
+        """Whether the prefix belongs to a registration that is not live, or to the pool."""
         if prefix.uuid is None or prefix.prefix != self.own.address:
             return False
         holder = await self.context.store.get(prefix.uuid)
@@ -221,9 +221,9 @@ class Creation:
         return bool(entries)
 
     async def _go_live(self, prefix: Prefix) -> Registered | StepResult:
-        """Make the registration live with this prefix, the only one left under its id."""
+        """Make the registration live with this prefix, and delete the other prefixes with its ID."""
         others = [one for one in self.made.values() if one.id != prefix.id]
-        # Those are kept until this one is surely to be had: NetBox would hand them out again, to and fro.
+        # The others stay until this address is available: NetBox would give them out again, and so back and forth.
         if others and not await self._address_is_free(prefix):
             return StepResult.NEXT_CANDIDATE
         await self._delete(others)
@@ -241,7 +241,7 @@ class Creation:
             await backoff.pause()
 
     async def _go_live_from_pool(self, entry: PoolEntry) -> Registered | StepResult:
-        """Make the registration live with what it claimed from the pool. NetBox is told afterwards (see `pool`)."""
+        """Make the registration live with an address of the pool. The pool worker updates NetBox afterwards."""
         await self._delete(self.made.values())
         backoff = Backoff(self.deadline)
         while True:
@@ -257,7 +257,7 @@ class Creation:
             await backoff.pause()
 
     def _live(self, address: str, netbox_id: int | None) -> Registration:
-        """The registration as it is to be from now on."""
+        """The next revision of the registration: live, with this address."""
         return self.own.changed(
             state=State.LIVE,
             address=address,
@@ -267,9 +267,12 @@ class Creation:
         )
 
     async def _address_is_free(self, prefix: Prefix) -> bool:
-        """NetBox gave an address that stands in another registration. True when that one has left it meanwhile; False
-        when this creation must ask for another. The prefix is then kept in NetBox until another one is in hand, so that
-        NetBox does not hand out the same address again."""
+        """Whether the address of the prefix is available, after the unique index refused it. A registration that is
+        releasing or aborting is completed first.
+
+        False: this creation must ask NetBox for another address. It keeps this prefix until it has another one, so that
+        NetBox does not give the same address again. If the address belongs to a live registration without prefix, that
+        registration gets the prefix."""
         found = await self.context.store.find_address(zone=self.own.zone, addresses=[prefix.prefix])
         holder = next((one for one in found if not one.duplicate), None)
         if holder is None or holder.id == self.own.id:
@@ -287,12 +290,12 @@ class Creation:
         return False
 
     async def _transfer_prefix(self, prefix: Prefix, holder: Registration) -> None:
-        """Give the prefix to a live registration of this address whose own is gone from NetBox.
+        """Transfer the prefix to the live registration of this address, whose own prefix is gone from NetBox.
 
-        The order matters: first this document names the prefix (so that `recover` knows of it), then NetBox names the
-        new owner, then the new owner names the prefix, then this document lets go.
+        The order matters: (1) this document stores the NetBox ID, so that `recover` finds it; (2) NetBox stores the
+        receiver's ID as `k8s_uuid`; (3) the receiver stores the NetBox ID; (4) this document removes it.
         """
-        log.warning("%s is registered, but its prefix was gone from NetBox; giving it a new one", holder.address)
+        log.warning("%s is registered, but its prefix was gone from NetBox; it gets a new one", holder.address)
         await self._change(netbox_id=prefix.id)
         limit = self.deadline.leased_call_limit(self.own)
         if await self.context.netbox.assign(prefix.id, holder.id, limit=limit):
@@ -301,8 +304,8 @@ class Creation:
         await self._change(netbox_id=None)
 
     async def _link_prefix(self, prefix: Prefix, holder: Registration) -> None:
-        """Let a live registration name the prefix that NetBox says is its own; where it is no longer live, or has
-        another by now, the prefix must not stay under its id."""
+        """Store the NetBox ID of the prefix in the live registration whose ID the prefix has. If that registration is
+        not live any more, or names another prefix, delete this prefix."""
         current: Registration | None = holder
         backoff = Backoff(self.deadline)
         while True:
@@ -316,8 +319,8 @@ class Creation:
             current = await self.context.store.get(holder.id)
 
     async def _lost_lease(self, prefix: Prefix) -> StepResult:
-        """The document is no longer this holder's: its lease had run out. If whoever has it now does not take this
-        prefix, delete it."""
+        """Another request has taken the document over: the lease had ended. Wait for the result. If the registration
+        does not use this prefix, delete it."""
         backoff = Backoff(self.deadline)
         while True:
             current = await self.context.store.get(self.own.id)
@@ -328,21 +331,21 @@ class Creation:
             await backoff.pause()
 
     async def _change(self, *, netbox_id: int | None) -> None:
-        """Compare-and-set on the own document. Raises Unavailable when it is no longer this holder's."""
+        """Change the document with a compare-and-set. Raises Unavailable if another request has taken it over."""
         changed = self.own.changed(netbox_id=netbox_id)
         if not await writes.replace(self.context, self.own, changed, self.deadline):
             raise Unavailable("the registration was taken over by another request; try again")
         self.own = changed
 
     async def _find_created(self) -> list[Prefix]:
-        """What NetBox has under the document's id, lowest NetBox id first."""
+        """The prefixes in NetBox with the document's ID, lowest NetBox ID first."""
         found = await self.context.netbox.find_by_uuid([self.own.id], limit=self.deadline.call_limit())
         mine = release.own_prefixes(found, self.own.id)
         self.made.update((one.id, one) for one in mine)
         return mine
 
     async def _delete(self, prefixes: Iterable[Prefix]) -> None:
-        """Delete prefixes that this registration made and does not keep."""
+        """Delete prefixes that this registration created and does not need."""
         to_delete = [prefix.id for prefix in prefixes]
         if to_delete:
             limit = self.deadline.leased_call_limit(self.own)
@@ -352,12 +355,5 @@ class Creation:
 
 
 def _registered(live: Registration) -> Registered:
-    keys = [service.key for service in live.services]
-    log.info(
-        "registered %s of zone %s for %s",
-        live.address,
-        live.zone,
-        service_names(keys),
-        extra=registration_fields(live, keys),
-    )
+    log_registration(log, "registered %s of zone %s for %s", live, [service.key for service in live.services])
     return Registered(live.address, created=True)

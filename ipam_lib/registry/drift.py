@@ -1,4 +1,4 @@
-"""The kinds of drift between storage and NetBox, and the memory of what was seen before."""
+"""The kinds of drift between storage and NetBox, and how often earlier rounds have seen each drift."""
 
 from __future__ import annotations
 
@@ -9,38 +9,38 @@ from enum import StrEnum
 from typing import Any
 
 SIGHTINGS = 3
-"""How often a drift must be seen, in as many rounds, before it is repaired."""
+"""The number of rounds in a row that must see a drift before it is repaired."""
 
 REMEMBERED = 10_000
-"""How many drifts are remembered from round to round; memory is bounded, and what is beyond has its turn later."""
+"""The largest number of drifts that are counted from round to round. Others are counted in a later round."""
 
 
 class DriftKind(StrEnum):
-    """What is wrong. Those in `REPAIRED` can be mended without a person."""
+    """The kind of a drift. Reconcile can repair the kinds in `REPAIRED`; for the others, a person must decide."""
 
     PREFIX_WITHOUT_REGISTRATION = "prefix without registration"
-    """A prefix that bears an id of ours, which no registration has."""
+    """A prefix with an ID of this service that no registration has."""
     PREFIX_LEFT_OVER = "prefix left over"
-    """A prefix that bears the id of a live registration, which has another prefix."""
+    """A prefix with the ID of a live registration that has another prefix."""
     REGISTRATION_WITHOUT_PREFIX = "registration without prefix"
     NETBOX_ID_DIFFERS = "NetBox id differs"
-    """The registration's prefix, by address and `k8s_uuid`, has another NetBox id than the registration says."""
+    """The prefix with the registration's address and `k8s_uuid` has another NetBox ID than the registration says."""
     UUID_MISSING = "k8s_uuid missing"
     UUID_DIFFERS = "k8s_uuid of another registration"
     ADDRESS_DIFFERS = "address differs"
     ZONE_DIFFERS = "zone differs"
     DUPLICATE_PREFIX = "duplicate prefix"
-    """An address stands in NetBox more than once."""
+    """NetBox has an address more than once."""
     DUPLICATE_REGISTRATION = "duplicate registration"
-    """A zone and address is registered more than once (by the earlier service)."""
+    """The earlier service registered an address of a zone more than once."""
     STUCK = "stuck"
-    """A registration that is creating, aborting or releasing for longer than that can take."""
+    """A registration that is creating, aborting or releasing for too long."""
     POOL_ENTRY_WITHOUT_PREFIX = "pool entry without prefix"
-    """An address that the pool holds does not, or no longer, stand in NetBox under the entry's id."""
+    """The pool holds an address, but NetBox has no prefix for it with the entry's ID."""
     POOL_STATUS_DIFFERS = "status of a pool entry's prefix differs"
-    """Somebody changed it: the pool's prefixes are `reserved`."""
+    """The prefix of a pool entry does not have the status `reserved`: another user changed it."""
     POOL_ENTRY_STUCK = "pool entry stuck"
-    """An address that the pool is making, dropping or handing over for longer than that can take."""
+    """A pool entry that is made, dropped or handed over for too long."""
 
 
 REPAIRED = frozenset(
@@ -58,7 +58,8 @@ REPAIRED = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """One thing that differs. `registration_id` and `prefix_id` are None where there is none."""
+    """One difference. `registration_id`: the ID of the registration or pool entry; None if there is none. `prefix_id`:
+    the NetBox ID of the prefix; None if there is none."""
 
     kind: DriftKind
     zone: str
@@ -69,14 +70,14 @@ class Drift:
 
     @property
     def key(self) -> str:
-        """What makes it the same drift in the next round."""
+        """The text by which the next round recognizes the same drift."""
         return f"{self.kind.name}:{self.registration_id or ''}:{self.prefix_id or ''}"
 
 
 @dataclass(frozen=True, slots=True)
 class DriftResult:
-    """A drift in a round's report: how often it has been seen by now, and whether this round repaired it. `note` says
-    why it could not be repaired."""
+    """A drift in the report of a round. `sightings`: the number of rounds in a row that have seen it. `repaired`: this
+    round repaired it. `note`: why the repair failed."""
 
     drift: Drift
     sightings: int
@@ -86,13 +87,14 @@ class DriftResult:
 
 @dataclass(slots=True)
 class DriftHistory:
-    """What earlier rounds saw: how often, and when first. Only rounds in a row count: what is not seen is forgotten."""
+    """How often, and when first, earlier rounds saw each drift. Only rounds in a row count."""
 
     before: Mapping[str, tuple[int, datetime]] = field(default_factory=dict)
     now: dict[str, tuple[int, datetime]] = field(default_factory=dict)
 
     def count(self, drift: Drift, moment: datetime) -> tuple[int, timedelta]:
-        """Note that the drift is there; how often it has been seen by now, and for how long."""
+        """Count a drift that this round sees. Returns the number of rounds that have seen it, and the time since the
+        first of them."""
         times, first = self.before.get(drift.key, (0, moment))
         first = min(first, moment)
         if len(self.now) < REMEMBERED or drift.key in self.now:
@@ -100,12 +102,12 @@ class DriftHistory:
         return times + 1, moment - first
 
     def document(self) -> dict[str, Any]:
-        """For `Store.save_document`."""
+        """The document for `Store.save_document`."""
         return {"seen": [[key, times, first.isoformat()] for key, (times, first) in self.now.items()]}
 
     @classmethod
     def from_document(cls, document: dict[str, Any] | None) -> DriftHistory:
-        """From `Store.load_document`; nothing seen when there is none, or when it is no such document."""
+        """The history in the document of `Store.load_document`; empty if there is none, or if it cannot be read."""
         try:
             seen = (document or {}).get("seen", [])
             return cls({str(key): (int(times), datetime.fromisoformat(first)) for key, times, first in seen})

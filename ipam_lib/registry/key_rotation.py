@@ -1,13 +1,13 @@
-"""Rotate: bring every stored secret under the current key and scheme, beside services that know the previous key too.
+"""Key rotation: encrypt every stored secret with the current key and scheme, while services run that know both keys.
 
-Each record is one compare-and-set, so it may be cut short at any moment, and run again: what is done is recognized. A
-creation that is under way is left to its holder, whose next step would be refused otherwise, and looked at again later.
-At the end every record is read once more, with nothing but the new key.
+Each record is one compare-and-set. So a rotation may stop at any moment and run again; it recognizes the records that
+are done. A creation that is running is skipped and read again later: a change would make its holder's next step fail.
+At the end, every record is read with the new key only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum, auto
@@ -16,17 +16,17 @@ from ipam_lib.crypto import PREFIX, Cipher, SecretUnreadable
 from ipam_lib.models import Filter, Registration, State
 from ipam_lib.registry import writes
 from ipam_lib.registry.concurrency import gather_bounded
-from ipam_lib.registry.context import Backoff, Context
+from ipam_lib.registry.context import Backoff, Context, pages
 
 WRITERS = 16
 PAGE = 500
 PATIENCE = 4.0
-"""How long creations under way are waited for, in longest requests: recovery has ended them by then."""
+"""How long the rotation waits for running creations, in longest requests. By then, recovery has undone them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A registration whose secret is not under the new key, and why it was left as it is."""
+    """A registration whose secret is not encrypted with the new key, and why it was not changed."""
 
     id: str
     zone: str
@@ -36,10 +36,12 @@ class Unreadable:
 
 @dataclass(slots=True)
 class RotateReport:
-    """What a rotation came to. `rotated` counts the records that it changed, `lifted` those of them that stood in the
-    old scheme; `current` those that had nothing to change. `empty` have no secret at all. `pending` are creations under
-    way that still stand under the old key. `verified` says that a whole look at the end found every secret readable
-    under the new key alone."""
+    """The result of a rotation.
+
+    `rotated`: the number of changed records. `lifted`: how many of these had the old scheme. `current`: records that
+    needed no change. `empty`: records without a secret. `pending`: running creations that still have the old key.
+    `verified`: whether a full read at the end decrypted every secret with the new key only.
+    """
 
     rotated: int = 0
     lifted: int = 0
@@ -52,7 +54,7 @@ class RotateReport:
 
 
 class _Left(Enum):
-    """What became of one record."""
+    """The result for one record."""
 
     CURRENT = auto()
     EMPTY = auto()
@@ -67,17 +69,17 @@ async def rotate(
     new: Cipher,
     *,
     dry_run: bool = False,
-    told: Callable[[RotateReport], None] = lambda report: None,
+    on_progress: Callable[[RotateReport], None] = lambda report: None,
 ) -> RotateReport:
-    """Seal every secret anew with the context's cipher, which knows the new key and the one before; then read all of
-    them with `new`, which knows the new one only. `told` is called now and then.
+    """Encrypt every secret again with the context's cipher, which has the new and the previous key. Then read all of
+    them with `new`, which has the new key only.
 
-    What cannot be read under any key is reported and left as it is. With `dry_run` nothing is written, and nothing
-    verified.
+    A secret that no key decrypts is reported and not changed. `on_progress` is called with the report after each
+    record. With `dry_run` nothing is written and nothing is verified.
 
-    Raises Unavailable; what was done by then stays done.
+    Raises Unavailable; what was done before stays done.
     """
-    work = _Rotation(context, new, dry_run, told)
+    work = _Rotation(context, new, dry_run, on_progress)
     await work.round()
     until = context.clock.monotonic() + PATIENCE * context.settings.longest_request
     while not dry_run and work.report.pending and context.clock.monotonic() < until:
@@ -90,27 +92,31 @@ async def rotate(
 
 
 class _Rotation:
-    def __init__(self, context: Context, new: Cipher, dry_run: bool, told: Callable[[RotateReport], None]) -> None:
+    def __init__(
+        self, context: Context, new: Cipher, dry_run: bool, on_progress: Callable[[RotateReport], None]
+    ) -> None:
         self.context = context
         self.new = new
         self.dry_run = dry_run
-        self.told = told
+        self.on_progress = on_progress
         self.report = RotateReport()
 
     async def round(self) -> None:
-        """Every record once."""
-        after: str | None = None
-        while page := await self.context.store.page(Filter(states=None), after=after, limit=PAGE):
+        """Rotate every record once."""
+        async for page in self._pages():
             await self.take(page)
-            after = page[-1].id
 
-    async def take(self, registrations: list[Registration]) -> None:
-        """These records, several at a time, and what became of each into the report."""
+    async def take(self, registrations: Sequence[Registration]) -> None:
+        """Rotate these records, several at once, and add the results to the report."""
 
         async def one_of(registration: Registration) -> None:
             self._note(registration, await self._rotate(registration))
 
         await gather_bounded(one_of, registrations, limit=WRITERS)
+
+    def _pages(self) -> AsyncIterator[Sequence[Registration]]:
+        read = self.context.store.page
+        return pages(lambda after: read(Filter(states=None), after=after, limit=PAGE))
 
     def _note(self, registration: Registration, left: _Left | Unreadable) -> None:
         report = self.report
@@ -126,10 +132,10 @@ class _Rotation:
                 report.lifted += left is _Left.LIFTED
             case _Left.PENDING:
                 report.pending.append(registration)
-        self.told(report)
+        self.on_progress(report)
 
     async def _rotate(self, registration: Registration) -> _Left | Unreadable:
-        """One record, read again for as long as others change it."""
+        """Rotate one record. Read it again as long as other requests change it."""
         deadline = self.context.deadline()
         current: Registration | None = registration
         backoff = Backoff(deadline)
@@ -157,25 +163,24 @@ class _Rotation:
             secret = self.context.cipher.unseal(registration.secret)
         except SecretUnreadable as error:
             return _unreadable(registration, error.message)
-        # The old scheme gives something under every key. What nobody would have typed was not sealed under this one:
-        # sealed anew it would look like a secret for ever.
+        # The old scheme decrypts to some text with every key. A text that no user would type was encrypted with another
+        # key: encrypted again, it would look like a valid secret.
         if not registration.secret.startswith(PREFIX) and not "".join(secret.split()).isprintable():
             return _unreadable(registration, "the stored secret of the old scheme gives no text under a known key")
         return secret
 
     def _is_being_made(self, registration: Registration) -> bool:
-        """Whether somebody may still be at this creation: until recovery may take it."""
+        """Whether a holder may still work on this creation: until recovery may abort it."""
         if registration.state is not State.CREATING or registration.lease_until is None:
             return False
         patience = timedelta(seconds=self.context.settings.longest_request)
         return self.context.clock.now() <= registration.lease_until + patience
 
     async def verify(self) -> None:
-        """Read every record with the new key alone. What is left under another was reported before, or was written
-        since by a service that does not know the new key."""
+        """Read every record with the new key only. A record that it does not decrypt was reported before, or was
+        written since by a service that does not know the new key."""
         known = {one.id for one in self.report.unreadable} | {one.id for one in self.report.pending}
-        after: str | None = None
-        while page := await self.context.store.page(Filter(states=None), after=after, limit=PAGE):
+        async for page in self._pages():
             for registration in page:
                 if (
                     registration.secret
@@ -187,8 +192,7 @@ class _Rotation:
                     )
                     self.report.unreadable.append(_unreadable(registration, problem))
             self.report.verified_so_far += len(page)
-            self.told(self.report)
-            after = page[-1].id
+            self.on_progress(self.report)
         self.report.verified = not self.report.unreadable and not self.report.pending
 
 

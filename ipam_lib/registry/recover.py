@@ -1,8 +1,8 @@
-"""Recover: end creations that nobody will finish.
+"""Recover: undo creations that no request will complete.
 
-A `creating` older than twice the longest request becomes `aborting` by compare-and-set, so that its holder, should it
-wake up, finds its own compare-and-set refused. Then what it made in NetBox is looked up by `k8s_uuid` and deleted,
-then the document. Several instances may do so at once.
+If the lease of a `creating` document ended more than one longest request ago, a compare-and-set changes it to
+`aborting`. If its holder continues later, the holder's own compare-and-set fails. Then the prefixes with this
+`k8s_uuid` are deleted in NetBox, then the document. Several instances may do this at the same time.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from ipam_lib.addresses import same
 from ipam_lib.errors import IPAMError
 from ipam_lib.models import Registration, State
 from ipam_lib.registry import release, writes
-from ipam_lib.registry.context import Context, Deadline
+from ipam_lib.registry.context import Context, Deadline, pages
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class RecoverReport:
-    """What a round did: creations undone, and those left for the next round by an error."""
+    """The result of a round: creations that it undid, and creations that failed and wait for the next round."""
 
     aborted: int = 0
     failed: int = 0
 
 
 async def recover(context: Context) -> RecoverReport:
-    """One round over every registration that is `creating` or `aborting`. One that fails does not stop the others."""
+    """One round over every registration that is `creating` or `aborting`. If one fails, the others are still done."""
     report = RecoverReport()
-    after: str | None = None
-    while page := await context.store.find_states(
-        {State.CREATING, State.ABORTING}, after=after, limit=context.settings.batch
+    unfinished = {State.CREATING, State.ABORTING}
+    async for page in pages(
+        lambda after: context.store.find_states(unfinished, after=after, limit=context.settings.batch)
     ):
         for registration in page:
             try:
@@ -41,7 +41,6 @@ async def recover(context: Context) -> RecoverReport:
             except IPAMError as error:
                 report.failed += 1
                 log.warning("could not undo the unfinished registration %s: %s", registration.id, error)
-        after = page[-1].id
     return report
 
 
@@ -58,8 +57,8 @@ async def _recover(context: Context, registration: Registration) -> bool:
 
 
 async def abort(context: Context, registration: Registration, deadline: Deadline | None = None) -> bool:
-    """Undo a registration that is `aborting`: what carries its id in NetBox, then its document. Whether this call was
-    the one that ended it.
+    """Undo a registration that is `aborting`: delete the prefixes with its ID in NetBox, then its document. True if
+    this call deleted the document.
 
     Raises Unavailable; the registration then stays `aborting`.
     """
@@ -76,9 +75,8 @@ async def abort(context: Context, registration: Registration, deadline: Deadline
 
 
 async def finish_prefix_transfer(context: Context, registration: Registration, deadline: Deadline) -> None:
-    """Where an unfinished registration names a prefix, it was giving that to a registration whose own had been
-    deleted in NetBox by somebody (see `create`): finish that, or take the prefix away when that registration is gone
-    too.
+    """Complete the transfer of a prefix that an unfinished registration has begun (see `Creation`): its document names
+    the prefix. If the receiver is gone, delete the prefix.
 
     Raises Unavailable.
     """

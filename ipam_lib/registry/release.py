@@ -1,10 +1,10 @@
-"""Release: remove services whose expiration has passed, and give back the addresses that have no service left.
+"""Release: remove services whose expiration has passed, and release the addresses that have no service left.
 
-A registration goes from `live` to `releasing` in one compare-and-set, together with its last service; from then on no
-service can be added to it. Then its prefix is deleted, then who held it is written down (see `history`), then the
-document is deleted. A crash leaves `releasing`, and the next
-round, of any instance, goes on. Several may be at the same registration at once: deletions by id are safe to repeat,
-and ids are never used twice.
+One compare-and-set removes the last service and changes the registration from `live` to `releasing`. After that, no
+service can be added. Then the prefix is deleted, then the tenure is written to the history (see `address_history`),
+then the document is deleted. After a crash, the next round of any instance continues with `releasing`. Several
+instances may work on one registration at the same time: a deletion by ID is safe to repeat, and an ID is never used
+again.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from ipam_lib.errors import IPAMError, NetBoxError
 from ipam_lib.models import PoolEntry, PoolState, Registration, State
 from ipam_lib.netbox.base import Prefix, PrefixChange
 from ipam_lib.registry import address_history, writes
-from ipam_lib.registry.context import Context, Deadline
+from ipam_lib.registry.context import Context, Deadline, pages
 from ipam_lib.registry.expiry_clock import ExpiryClock
-from ipam_lib.registry.log_fields import registration_fields, service_names
+from ipam_lib.registry.log_fields import log_registration
 from ipam_lib.registry.pool import claim, cooldown
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class ReleaseReport:
-    """What a round did: services removed, addresses released, and registrations left for the next round by an error."""
+    """The result of a round: removed services, released addresses, and registrations that failed and wait for the next
+    round."""
 
     expired_services: int = 0
     released: int = 0
@@ -38,12 +39,27 @@ class ReleaseReport:
 
 
 async def release_expired(context: Context, time: ExpiryClock) -> ReleaseReport:
-    """One round: remove what has expired, release what has no service left. One failing registration does not stop the
-    others; memory is bounded by one page. `time` says what has expired; it is kept from round to round."""
+    """One round: remove expired services, and release the registrations without services. If one registration fails,
+    the others are still done. Memory is bounded by one page.
+
+    `time` decides what has expired; the caller passes the same clock in every round.
+
+    Raises StorageUnavailable if the storage cannot be read.
+    """
     report = ReleaseReport()
-    now = _expiry_now(context, time)
-    after: str | None = None
-    while page := await context.store.find_due(now=now, after=after, limit=context.settings.batch):
+    await _expire_services(context, time, report)
+    releasing, batch = {State.RELEASING}, context.settings.batch
+    async for page in pages(lambda after: context.store.find_states(releasing, after=after, limit=batch)):
+        ended = await finish_all(context, page)
+        report.released += ended.released
+        report.failed += ended.failed
+    return report
+
+
+async def _expire_services(context: Context, time: ExpiryClock, report: ReleaseReport) -> None:
+    """Remove the expired services of all registrations, and write their tenures to the history."""
+    now, batch = _expiry_now(context, time), context.settings.batch
+    async for page in pages(lambda after: context.store.find_due(now=now, after=after, limit=batch)):
         looked_at: list[Registration] = []
         for registration in page:
             try:
@@ -56,14 +72,6 @@ async def release_expired(context: Context, time: ExpiryClock) -> ReleaseReport:
                 report.expired_services += len(registration.services) - len(changed.services)
                 looked_at.append(changed)
         report.failed += await address_history.record_departures(context, [one for one in looked_at if one.departed])
-        after = page[-1].id
-    after = None
-    while page := await context.store.find_states({State.RELEASING}, after=after, limit=context.settings.batch):
-        ended = await finish_all(context, page)
-        report.released += ended.released
-        report.failed += ended.failed
-        after = page[-1].id
-    return report
 
 
 def _expiry_now(context: Context, time: ExpiryClock) -> datetime:
@@ -71,8 +79,9 @@ def _expiry_now(context: Context, time: ExpiryClock) -> datetime:
 
 
 async def _remove_expired(context: Context, time: ExpiryClock, registration: Registration) -> Registration | None:
-    """Take the expired services off, and start the release in the same step when none is left; the registration as it
-    then is. None when it was changed meanwhile: that is left to the next round, since it may have come back in time."""
+    """Remove the expired services. If no service is left, the same step begins the release. Returns the changed
+    registration. None if another request has changed it meanwhile: a service may have been registered again in time,
+    so the next round decides."""
     now = _expiry_now(context, time)
     remaining = tuple(service for service in registration.services if not service.expired(now))
     if remaining and len(remaining) == len(registration.services):
@@ -86,15 +95,13 @@ async def _remove_expired(context: Context, time: ExpiryClock, registration: Reg
         return None
     gone = [service.key for service in registration.services if service.expired(now)]
     if gone:
-        text = "%s of zone %s: expired for %s"
-        more = registration_fields(registration, gone, services_left=len(remaining))
-        log.info(text, registration.address, registration.zone, service_names(gone), extra=more)
+        log_registration(log, "%s of zone %s: expired for %s", registration, gone, services_left=len(remaining))
     return changed
 
 
 async def finish_all(context: Context, registrations: Sequence[Registration]) -> ReleaseReport:
-    """End the release of registrations, in bulk; where the bulk fails, each by itself. Never raises: what fails is
-    counted and logged, and has its next chance in the next round."""
+    """Complete the release of registrations in bulk. If that fails, complete each one alone. An error is counted and
+    logged, not raised; the next round tries again."""
     try:
         return ReleaseReport(released=await finish(context, registrations, context.deadline()))
     except IPAMError as error:
@@ -113,12 +120,13 @@ async def finish_all(context: Context, registrations: Sequence[Registration]) ->
 
 
 async def finish(context: Context, registrations: Sequence[Registration], deadline: Deadline) -> int:
-    """Delete the prefixes of registrations that are `releasing`, in bulk, write down who held them, then delete the
-    documents; how many this call ended (the others were ended by somebody else meanwhile).
+    """Complete the release of registrations that are `releasing`: delete their prefixes in bulk, write their tenures to
+    the history, then delete the documents. Returns how many documents this call deleted; another request deleted the
+    others meanwhile.
 
-    Raises Unavailable; the registrations that are left then stay `releasing`.
+    Raises Unavailable; the remaining registrations stay `releasing`.
     """
-    # Before the prefixes: an entry that is gone by now has left its prefix to the registration.
+    # Read the entries before the prefixes: if an entry is gone by now, its prefix has the registration's ID.
     entries = await claim.entries_of(context, registrations)
     prefixes = await prefixes_of(context, registrations, deadline, entries)
     to_delete: list[int] = []
@@ -133,7 +141,7 @@ async def finish(context: Context, registrations: Sequence[Registration], deadli
                     held.append(PrefixChange(prefix.id, cooling.id, reserved=True))
             else:
                 log.warning(
-                    "prefix %s (NetBox id %d, k8s_uuid %s) is not what registration %s of %s made; left alone",
+                    "prefix %s (NetBox id %d, k8s_uuid %s) does not belong to registration %s of %s; it is not deleted",
                     prefix.prefix,
                     prefix.id,
                     prefix.uuid,
@@ -154,9 +162,8 @@ async def finish(context: Context, registrations: Sequence[Registration], deadli
             done += 1
             held_by = [gone.key for gone in registration.departed]
             text = "released %s of zone %s, last held by %s"
-            to_cool = any(entry.state is PoolState.COOLING for entry in entries[registration.id])
-            more = registration_fields(registration, held_by, cooling_down=to_cool)
-            log.info(text, registration.address, registration.zone, service_names(held_by), extra=more)
+            cooling_down = any(entry.state is PoolState.COOLING for entry in entries[registration.id])
+            log_registration(log, text, registration, held_by, cooling_down=cooling_down)
     return done
 
 
@@ -167,8 +174,8 @@ async def _hold(
     entries: dict[str, list[PoolEntry]],
     deadline: Deadline,
 ) -> PoolEntry | None:
-    """Where released addresses have to cool down: the entry that holds this one. Of several prefixes on the address
-    the first is held."""
+    """If released addresses have a cooldown: the pool entry that holds this address. If the address has several
+    prefixes, the first one is held."""
     if not context.settings.cooldown or any(one.netbox_id != prefix.id for one in entries[registration.id]):
         return None
     cooling = await cooldown.cool_down(context, registration, prefix, entries[registration.id], deadline)
@@ -178,8 +185,9 @@ async def _hold(
 
 
 def is_releasable(prefix: Prefix, registration: Registration, entries: Iterable[PoolEntry] = ()) -> bool:
-    """Whether the prefix still is the registration's: same address, and its own `k8s_uuid` or none (the earlier service
-    wrote that in a second step), or that of one of its pool entries. Never a container, whoever marked it."""
+    """Whether the prefix still belongs to the registration: it has the same address, and its `k8s_uuid` is the
+    registration's ID, the ID of one of its pool entries, or empty (the earlier service wrote it in a second step). A
+    container never belongs to a registration."""
     return (
         same(prefix.prefix, registration.address)
         and prefix.uuid in (registration.id, None, "", *(entry.id for entry in entries))
@@ -193,8 +201,11 @@ async def prefixes_of(
     deadline: Deadline,
     entries: Mapping[str, Sequence[PoolEntry]] = MappingProxyType({}),
 ) -> dict[str, list[Prefix]]:
-    """The prefixes in NetBox that belong to each registration, by the id that it names or by their `k8s_uuid`; also
-    those of its pool entries, where these are given."""
+    """The prefixes of each registration in NetBox: those with the NetBox ID that it names, and those with its ID as
+    `k8s_uuid`. With `entries`, also the prefixes that its pool entries name. By registration ID.
+
+    Raises Unavailable.
+    """
     found: dict[str, dict[int, Prefix]] = {registration.id: {} for registration in registrations}
     by_netbox_id: dict[int, list[str]] = {}
     for registration in registrations:
@@ -212,7 +223,7 @@ async def prefixes_of(
 
 
 def own_prefixes(prefixes: Iterable[Prefix], registration_id: str) -> list[Prefix]:
-    """Those that a creation under this id made: single addresses that carry it; lowest id first."""
+    """The prefixes that a creation under this ID made: host prefixes with this `k8s_uuid`; lowest NetBox ID first."""
     return sorted(
         (one for one in prefixes if one.uuid == registration_id and not one.is_container and is_host(one.prefix)),
         key=lambda prefix: prefix.id,

@@ -1,4 +1,4 @@
-"""Changes of the services on a live registration: update, expire, expire a cluster. No NetBox call anywhere here."""
+"""Change the services of a live registration: update, expire, expire a whole cluster. Nothing here calls NetBox."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ipam_lib.ids import uuid_spellings
 from ipam_lib.models import ClusterExpired, Registered, Registration, Request, State
 from ipam_lib.registry import lookup, writes
 from ipam_lib.registry.concurrency import gather_bounded
-from ipam_lib.registry.context import Backoff, Context, Deadline
-from ipam_lib.registry.log_fields import registration_fields, service_names
+from ipam_lib.registry.context import Backoff, Context, Deadline, pages
+from ipam_lib.registry.log_fields import log_registration
 
 log = logging.getLogger(__name__)
 
@@ -23,11 +23,12 @@ CLUSTER_WRITERS = 16
 async def update(
     context: Context, registration: Registration, request: Request, deadline: Deadline
 ) -> Registered | None:
-    """Put the requesting service on a live registration whose secret it knows, as one compare-and-set: added, or
-    updated with its expiration removed, and with the secret replaced when that is asked for. Nothing is written when
-    nothing changes. None when somebody else changed the registration meanwhile: read it again.
+    """Add the request's service to a live registration, or update it and remove its expiration, and replace the secret
+    if the request asks for that. All of it is one compare-and-set. If nothing changes, nothing is written.
 
-    Raises SecretShared.
+    The caller has checked the secret. None if the registration has changed meanwhile: read it again.
+
+    Raises SecretShared, StorageUnavailable.
     """
     present = registration.service(request.key)
     since = context.clock.now() if present is None else present.since
@@ -44,22 +45,21 @@ async def update(
         assert request.new_secret is not None
         changes["secret"] = context.cipher.seal(request.new_secret)
     if changes:
-        # A secret in an old form is lifted along with the change.
+        # A secret in the old encryption scheme is encrypted again with every change.
         changes.setdefault("secret", context.cipher.seal(request.secret))
         if not await writes.replace(context, registration, registration.changed(**changes), deadline):
             return None
         text = "replaced the secret of %s of zone %s for %s" if renewing else "updated %s of zone %s for %s"
-        more = registration_fields(registration, [request.key])
-        log.info(text, registration.address, registration.zone, service_names([request.key]), extra=more)
+        log_registration(log, text, registration, [request.key])
     return Registered(registration.address, created=False)
 
 
 async def expire(context: Context, request: Request, *, deadline: float | None = None) -> str:
-    """Set the expiration of the requesting service to now plus its retention period (the request's, else the stored
-    one), and return the address. Again is fine: it is set anew.
+    """Set the expiration of the request's service to now plus the retention period of the request, or the stored one
+    if the request has none. Returns the address. A repeated request sets the expiration again.
 
-    Raises NotFound when there is no such registration, or no such service on it: AnotherSecret where the address is
-    registered, but not under this secret.
+    Raises NotFound if there is no such registration, or no such service on it; AnotherSecret if the address is
+    registered under another secret; Unavailable.
     """
     limit = context.deadline(deadline)
     backoff = Backoff(limit)
@@ -79,9 +79,8 @@ async def expire(context: Context, request: Request, *, deadline: float | None =
             secret=context.cipher.seal(request.secret),
         )
         if await writes.replace(context, registration, changed, limit):
-            text = "%s of zone %s: expires for %s in %d days"
-            more = registration_fields(registration, [request.key], expires_at=expires_at.isoformat())
-            log.info(text, registration.address, registration.zone, service_names([request.key]), days, extra=more)
+            text, at = "%s of zone %s: expires for %s in %d days", expires_at.isoformat()
+            log_registration(log, text, registration, [request.key], days, expires_at=at)
             return registration.address
         await backoff.pause()
 
@@ -91,13 +90,13 @@ async def expire_cluster(
     cluster_id: str,
     *,
     deadline: float | None = None,
-    told: Callable[[ClusterExpired], None] = lambda so_far: None,
+    on_progress: Callable[[ClusterExpired], None] = lambda so_far: None,
 ) -> ClusterExpired:
-    """Let every service of a cluster expire now, except those that deny it. The id is taken in any case. May be
-    repeated when it was cut short: what is done stays done. `told` is called after each page, with what is done.
+    """Set the expiration of every service of a cluster to now, except those that deny it. The case of the cluster ID
+    does not matter. `on_progress` is called after each page, with the counts so far.
 
-    Raises NotFound when no service of the cluster is registered, Unavailable when it was cut short; nothing is written
-    after that.
+    Raises NotFound if no service of the cluster is registered, Unavailable if the deadline has passed or the storage is
+    down. After an error nothing more is written; what was done stays done, and the call may be repeated.
     """
     ids = uuid_spellings(cluster_id)
     limit = context.deadline(deadline)
@@ -106,13 +105,11 @@ async def expire_cluster(
     async def expire_on(registration: Registration) -> tuple[int, int]:
         return await _expire_cluster_on(context, registration, ids, limit)
 
-    after: str | None = None
-    while page := await context.store.find_cluster(ids, after=after, limit=500):
+    async for page in pages(lambda after: context.store.find_cluster(ids, after=after, limit=500)):
         for one_expired, one_denied in await gather_bounded(expire_on, page, limit=CLUSTER_WRITERS):
             expired += one_expired
             denied += one_denied
-        told(ClusterExpired(expired, denied))
-        after = page[-1].id
+        on_progress(ClusterExpired(expired, denied))
     if not expired and not denied:
         raise NotFound(f"no service of cluster {cluster_id} is registered")
     return ClusterExpired(expired, denied)
@@ -121,7 +118,7 @@ async def expire_cluster(
 async def _expire_cluster_on(
     context: Context, registration: Registration, ids: Sequence[str], deadline: Deadline
 ) -> tuple[int, int]:
-    """Expire the cluster's services on one registration; how many expire now, and how many deny it."""
+    """Expire the services of the cluster on one registration. Returns how many expire, and how many deny it."""
     current: Registration | None = registration
     backoff = Backoff(deadline)
     while True:
@@ -135,10 +132,7 @@ async def _expire_cluster_on(
         if not pending or await writes.replace(context, current, current.changed(services=services), deadline):
             if pending:
                 text = "%s of zone %s: expires now for %s, with its cluster"
-                gone = [one.key for one in pending]
-                log.info(
-                    text, current.address, current.zone, service_names(gone), extra=registration_fields(current, gone)
-                )
+                log_registration(log, text, current, [one.key for one in pending])
             return len(willing), len(theirs) - len(willing)
         await backoff.pause()
         current = await context.store.get(current.id)

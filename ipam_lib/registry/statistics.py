@@ -1,4 +1,4 @@
-"""What there is, counted: for the metrics, by a worker, now and then."""
+"""Counts of everything in the storage. A worker reads them for the metrics."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ from ipam_lib.storage.usage import Usage
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """What there was at one moment, of the clock's `monotonic()`. `zones`: how full they are; `usage`: what stands in
-    the storage, by zone and family; `pool`: the pool's entries; `pool_wanted`: how many of these the settings want
-    ready, where they want any."""
+    """Counts at one moment.
+
+    `counted_at`: this moment, a value of the clock's `monotonic()`. `zones`: how full each zone is. `usage`: the
+    contents of the storage, by zone and family. `pool`: the number of pool entries. `pool_wanted`: the number of ready
+    addresses in the settings, for each zone and family that has such a setting.
+    """
 
     counted_at: float
     zones: Sequence[zone_usage.ZoneUse]
@@ -26,7 +29,7 @@ class Statistics:
 
 
 async def count(context: Context) -> Statistics:
-    """Count everything; takes seconds where there is a million of it (see `Store.usage`).
+    """Count everything. With a million registrations this takes seconds (see `Store.usage`).
 
     Raises StorageUnavailable.
     """

@@ -15,11 +15,10 @@ from typing import TypeVar
 
 from ipam_lib.errors import StorageUnavailable, StoreConflict, Unavailable
 from ipam_lib.models import PoolEntry, Registration, Tenure
-from ipam_lib.registry.context import TOO_SLOW, Context, Deadline
+from ipam_lib.registry.context import TOO_SLOW, Context, Deadline, Document
 
 ATTEMPTS = 3
 
-Document = TypeVar("Document", Registration, PoolEntry)
 Result = TypeVar("Result")
 
 

@@ -83,7 +83,7 @@ async def test_without_a_history_the_release_follows_the_expiration(
     await world.registry.release_expired()
     assert told(caplog) == [
         ("192.0.2.0/32 of zone inet: expired for a", "inet", FIRST, [service("a")]),
-        ("released 192.0.2.0/32 of zone inet, last held by nobody known", "inet", FIRST, []),
+        ("released 192.0.2.0/32 of zone inet, last held by no known service", "inet", FIRST, []),
     ]
 
 

@@ -1,14 +1,14 @@
-"""The pool: addresses that NetBox holds for no registration yet, so that one can be had without asking it, and those
-that were released a short while ago and are not to be handed out again yet.
+"""The pool: addresses that NetBox holds for the next registrations, and addresses in their cooldown.
 
-An entry is one document, like a registration, and its prefix in NetBox is `reserved` and bears the entry's id:
+An entry is one document, like a registration. Its prefix in NetBox has the status `reserved` and the ID of the entry as
+`k8s_uuid`:
 
-    making -> ready -> claimed -> gone      the registration `by` has it; NetBox is told afterwards
-                 \\-> dropping -> gone       there are too many
-    cooling -> dropping -> gone             released by the registration `by`
+    making -> ready -> claimed -> deleted      a registration has the address; NetBox is updated afterwards
+                 \\-> dropping -> deleted       there are too many
+    cooling -> dropping -> deleted             a registration has released the address
 
-The document is there before the prefix, and goes after it, except where the prefix has become a registration's: then
-the registration is there before the entry goes. An entry that was claimed goes back to `ready` only when the
-registration that claimed it is gone, or has another address: neither can change any more, since an id is never used
-twice and a live registration keeps its address.
+The document is written before the prefix and deleted after it. Exception: the prefix has become a registration's; then
+the registration is written before the entry is deleted. A claimed entry becomes `ready` again only if the registration
+that claimed it is gone, or has another address. Neither can change later: an ID is never used again, and a live
+registration keeps its address.
 """

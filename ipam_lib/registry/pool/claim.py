@@ -1,4 +1,4 @@
-"""Claims: the entries of the pool that a creation takes, and that a release finds."""
+"""Claims: the pool entries that a creation takes, and that a release finds."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ log = logging.getLogger(__name__)
 
 
 async def claim_exactly(context: Context, own: Registration, deadline: Deadline) -> PoolEntry | None:
-    """The entry of the very address that stands in the registration, claimed by it; None when the pool has it not, or
-    not to give away at this moment.
+    """Claim the pool entry of the registration's address. None if the pool does not have it, or cannot give it now.
 
-    Raises AddressHeld when the address has to cool down.
+    Raises AddressHeld if the address is in its cooldown, Unavailable.
     """
     entry = await context.store.pool_find_address(zone=own.zone, address=own.address)
     if entry is None:
@@ -34,12 +33,12 @@ async def claim_exactly(context: Context, own: Registration, deadline: Deadline)
 
 
 def is_leased(context: Context, entry: PoolEntry) -> bool:
-    """Whether somebody is writing to the entry's prefix in NetBox at this moment."""
+    """Whether a worker may be writing to the entry's prefix in NetBox now."""
     return entry.lease_until is not None and entry.lease_until > context.clock.now()
 
 
 async def is_stray(context: Context, entry: PoolEntry) -> bool:
-    """Whether the registration that claimed the entry will never have it."""
+    """Whether the registration that claimed the entry will never have its address."""
     if is_leased(context, entry):
         return False
     holder = None if entry.registration_id is None else await context.store.get(entry.registration_id)
@@ -47,14 +46,18 @@ async def is_stray(context: Context, entry: PoolEntry) -> bool:
 
 
 def may_have(holder: Registration | None, entry: PoolEntry) -> bool:
-    """Whether the address of an entry is, or may yet become, this registration's."""
+    """Whether this registration has the address of the entry, or may still get it."""
     return holder is not None and (holder.state is not State.LIVE or same(holder.address, entry.address))
 
 
 async def pass_on(context: Context, entry: PoolEntry, deadline: Deadline) -> bool:
-    """Another registration stands on the address that was claimed: let it have the entry. (If it is live and its own
-    prefix is gone from NetBox it takes this one; else the entry is dropped, or goes back when it ends.) False when
-    nobody stands there any more."""
+    """Pass a claimed entry on to the registration that has its address. False if no registration has it any more.
+
+    If that registration is live and its own prefix is gone from NetBox, the worker gives it this prefix. Otherwise the
+    worker drops the entry, or puts it back when that registration ends.
+
+    Raises Unavailable.
+    """
     found = await context.store.find_address(zone=entry.zone, addresses=[entry.address])
     holder = next((one for one in found if not one.duplicate), None)
     if holder is None:
@@ -64,7 +67,7 @@ async def pass_on(context: Context, entry: PoolEntry, deadline: Deadline) -> boo
 
 
 async def entries_of(context: Context, registrations: Sequence[Registration]) -> dict[str, list[PoolEntry]]:
-    """The entries that these registrations hold, or left behind, at their addresses; by registration id."""
+    """The pool entries of these registrations at their addresses, by registration ID. Raises StorageUnavailable."""
     by_id = {one.id: one for one in registrations}
     entries: dict[str, list[PoolEntry]] = {one.id: [] for one in registrations}
     for entry in await context.store.pool_find_by(list(by_id)):
@@ -74,9 +77,9 @@ async def entries_of(context: Context, registrations: Sequence[Registration]) ->
 
 
 async def let_go(context: Context, entry: PoolEntry, deadline: Deadline) -> None:
-    """Remove an entry whose prefix has been deleted together with its registration's, before that registration goes.
+    """Delete an entry whose prefix was deleted at the release of its registration, before the registration is deleted.
 
-    Raises Unavailable when the entry changed at this moment: left behind, it would go back to be handed out.
+    Raises Unavailable if the entry has just changed: if it stayed, the worker would put it back without a prefix.
     """
     if not await writes.pool_delete(context, entry, deadline) and await context.store.pool_get_many([entry.id]):
         raise Unavailable(f"the pool's entry of {entry.address} has just changed; try again")

@@ -1,4 +1,4 @@
-"""The cooldown: a released address becomes an entry of the pool, which holds it until the cooldown is over."""
+"""The cooldown: a released address becomes a pool entry, which holds it until the cooldown has ended."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ log = logging.getLogger(__name__)
 async def cool_down(
     context: Context, registration: Registration, prefix: Prefix, entries: Iterable[PoolEntry], deadline: Deadline
 ) -> PoolEntry | None:
-    """The entry that holds the address of a registration that is `releasing`, until its cooldown is over; None when
-    the address cannot be held, since another entry stands on it.
+    """The entry that holds the address of a registration that is `releasing`, until its cooldown has ended. None if
+    another entry has the address, so that it cannot be held.
 
-    `entries`: what the registration holds in the pool (see `entries_of`).
+    `entries`: the pool entries of the registration (see `entries_of`).
 
-    Raises Unavailable when the pool changed at this moment.
+    Raises Unavailable if the pool has just changed, or a worker is writing to the prefix.
     """
     until = context.clock.now() + context.settings.cooldown
     for entry in entries:
@@ -51,8 +51,8 @@ async def cool_down(
         return cooling
     standing = await context.store.pool_find_address(zone=registration.zone, address=registration.address)
     if standing is not None and standing.state is PoolState.DROPPING:
-        # Its prefix has been deleted, else NetBox had not given the address to this registration; only the entry is
-        # left. A worker that was suspended may leave it for hours.
+        # Its prefix was deleted; otherwise NetBox had not given the address to this registration. Only the entry is
+        # left. If a worker is suspended, it may stay for hours.
         await drop(context, [standing], deadline)
         if await writes.pool_insert(context, cooling, deadline):
             return cooling

@@ -1,4 +1,4 @@
-"""The end of a pool entry: its prefix is deleted in NetBox, then the entry."""
+"""Drop pool entries: delete the prefix in NetBox, then the entry."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ipam_lib.registry.context import Context, Deadline
 
 
 def is_overdue(context: Context, entry: PoolEntry) -> bool:
-    """Whether nobody is making the entry any more (its lease ended a longest request ago), or its cooldown is over."""
+    """Whether the cooldown of the entry has ended, or the lease of its creation ended one longest request ago."""
     now = context.clock.now()
     if entry.state is PoolState.COOLING:
         return entry.cooldown_until is None or entry.cooldown_until <= now
@@ -22,9 +22,10 @@ def is_overdue(context: Context, entry: PoolEntry) -> bool:
 
 
 async def drop(context: Context, entries: Sequence[PoolEntry], deadline: Deadline) -> int:
-    """Delete the prefixes of entries that are `dropping`, in bulk, then the entries; how many this call ended.
+    """Delete the prefixes of entries that are `dropping`, in bulk, then the entries. Returns how many entries this call
+    deleted.
 
-    Raises Unavailable; what is left stays `dropping`.
+    Raises Unavailable; the remaining entries stay `dropping`.
     """
     holders = {
         one.id: one
@@ -34,7 +35,7 @@ async def drop(context: Context, entries: Sequence[PoolEntry], deadline: Deadlin
     for entry in entries:
         holder = holders.get(entry.registration_id or "")
         if holder is not None and holder.state is State.LIVE and holder.netbox_id == entry.netbox_id:
-            # It came to name this prefix after all.
+            # The registration names this prefix after all.
             await writes.pool_replace(context, entry, entry.changed(PoolState.CLAIMED), deadline)
         else:
             going.append(entry)
@@ -45,8 +46,8 @@ async def drop(context: Context, entries: Sequence[PoolEntry], deadline: Deadlin
 
 
 async def _prefixes_of(context: Context, entries: Sequence[PoolEntry], deadline: Deadline) -> list[Prefix]:
-    """What NetBox has of these entries: by `k8s_uuid`, and by the id that they name (where a registration had been
-    there before, its id may stand on the prefix still)."""
+    """The prefixes of these entries, by `k8s_uuid` and by NetBox ID. A prefix that a registration had before may still
+    have that registration's ID."""
     if not entries:
         return []
     found = await context.netbox.find_by_uuid([one.id for one in entries], limit=deadline.call_limit())

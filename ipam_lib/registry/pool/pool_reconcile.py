@@ -1,4 +1,4 @@
-"""The pool's part of `reconcile`: its entries held against their prefixes in NetBox."""
+"""The part of `reconcile` for the pool: compare its entries with their prefixes in NetBox."""
 
 from __future__ import annotations
 
@@ -8,29 +8,27 @@ from ipam_lib.addresses import same
 from ipam_lib.models import PoolEntry, PoolState
 from ipam_lib.netbox.base import Prefix
 from ipam_lib.registry import writes
-from ipam_lib.registry.context import Context
+from ipam_lib.registry.context import Context, pages
 from ipam_lib.registry.drift import Drift, DriftKind
 from ipam_lib.registry.pool import claim, drop
 
 HELD = frozenset({PoolState.READY, PoolState.COOLING})
-"""The states in which the pool holds an address, and nobody writes to its prefix."""
+"""The states in which the pool holds an address, and no worker writes to its prefix."""
 
 
 async def drifts(context: Context) -> AsyncIterator[Drift]:
-    """What is wrong with each address that the pool holds."""
-    after: str | None = None
-    limit = context.settings.netbox_call
-    while page := await context.store.pool_page(list(PoolState), after=after, limit=context.settings.batch):
+    """The drift of each pool entry. Raises Unavailable."""
+    batch, limit = context.settings.batch, context.settings.netbox_call
+    async for page in pages(lambda after: context.store.pool_page(list(PoolState), after=after, limit=batch)):
         held = [one.netbox_id for one in page if one.netbox_id and one.state in HELD]
         standing = {one.id: one for one in await context.netbox.get_many(held, limit=limit)} if held else {}
         odd = {one.id: drift for one in page if (drift := _compare(context, one, standing.get(one.netbox_id or 0)))}
-        # What was claimed or dropped between the two reads is as it should be.
+        # An entry that changed between the two reads is not drift.
         current = await context.store.pool_get_many(list(odd)) if odd else []
         unmoved = {(one.id, one.revision) for one in current}
         for entry in page:
             if entry.id in odd and (entry.id, entry.revision) in unmoved:
                 yield odd[entry.id]
-        after = page[-1].id
 
 
 def _compare(context: Context, entry: PoolEntry, prefix: Prefix | None) -> Drift | None:
@@ -42,9 +40,9 @@ def _compare(context: Context, entry: PoolEntry, prefix: Prefix | None) -> Drift
             detail = f"the pool holds it, {entry.state}; NetBox says {prefix.status}"
             return _drift(DriftKind.POOL_STATUS_DIFFERS, entry, detail, prefix)
     elif entry.state is PoolState.CLAIMED:
-        # Leased, and the lease is over: whoever was handing it over did not come to the end.
+        # The lease has ended, but the entry still has it: its hand-over was not completed.
         if entry.lease_until is not None and not claim.is_leased(context, entry):
-            return _drift(DriftKind.POOL_ENTRY_STUCK, entry, "it is registered, and NetBox could not be told")
+            return _drift(DriftKind.POOL_ENTRY_STUCK, entry, "it is registered, and NetBox does not know it yet")
     elif entry.state is PoolState.DROPPING or drop.is_overdue(context, entry):
         return _drift(DriftKind.POOL_ENTRY_STUCK, entry, f"the pool is {entry.state} it")
     return None
@@ -59,8 +57,11 @@ def _drift(kind: DriftKind, entry: PoolEntry, detail: str, prefix: Prefix | None
 
 
 async def end(context: Context, drift: Drift) -> str:
-    """Give up an entry whose prefix is gone, or somebody else's by now, or that stands still on its way out; what is
-    wrong with that, if anything. A prefix that somebody made his own is left alone."""
+    """Drop an entry that does not proceed, or whose prefix is gone or has another owner. A prefix with another owner is
+    not deleted. Returns the reason if the entry was not dropped, otherwise an empty text.
+
+    Raises Unavailable.
+    """
     entries = await context.store.pool_get_many([drift.registration_id or ""])
     if not entries:
         return ""

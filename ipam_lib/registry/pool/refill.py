@@ -1,7 +1,7 @@
-"""Filling the pool: addresses created in NetBox ahead of demand, in bulk.
+"""Refill the pool: create addresses in NetBox ahead of demand, in bulk.
 
-Like a registration, an entry is stored before NetBox is asked, under a fresh id that its prefix then bears, and whoever
-makes it holds a lease. What is left behind is found by that id.
+Like a registration, an entry is stored before its prefix is created. Its new ID becomes the `k8s_uuid` of the prefix.
+The worker that creates the prefix has a lease. After a crash, this ID finds the prefix.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ log = logging.getLogger(__name__)
 
 
 async def fill(context: Context, containers: Sequence[Container], missing: int) -> int:
-    """Make up to `missing` addresses of the containers (of one zone and family) ready; how many were made. Fewer where
-    the containers are full.
+    """Make up to `missing` addresses of the containers ready. All containers belong to one zone and family. Returns how
+    many were made; fewer if the containers are full.
 
-    Raises Unavailable; what was begun is then ended later.
+    Raises Unavailable; the worker drops the unfinished entries later.
     """
     made = 0
     for container in containers:
@@ -38,7 +38,7 @@ async def fill(context: Context, containers: Sequence[Container], missing: int) 
 
 
 async def _make(context: Context, container: Container, number: int) -> int:
-    """One list of addresses of one container: `number`, or as many as still fit."""
+    """Create one list of addresses in one container: `number`, or as many as fit."""
     deadline = context.deadline()
     ids = [context.new_id() for _ in range(number)]
     entries = [
@@ -57,8 +57,8 @@ async def _make(context: Context, container: Container, number: int) -> int:
         prefixes = await _create(context, container, entries, deadline)
     except NetBoxUnavailable as error:
         if error.applied:
-            # It may have happened, or may happen yet: what is there by now is used, the rest looked for again when the
-            # lease is over.
+            # NetBox may have created the prefixes, or may still create them. Use those that are there; the worker
+            # searches for the others after the end of the lease.
             found = await context.netbox.find_by_uuid(ids, limit=deadline.call_limit())
             await _store(context, entries, found, deadline)
         else:
@@ -74,7 +74,8 @@ async def _make(context: Context, container: Container, number: int) -> int:
 async def _create(
     context: Context, container: Container, entries: Sequence[PoolEntry], deadline: Deadline
 ) -> list[Prefix]:
-    """As many of the prefixes as fit: half as many again and again, since a list that does not fit is refused whole."""
+    """Create as many of the prefixes as fit. NetBox refuses a list that does not fit, so the list is halved until it
+    fits."""
     number = len(entries)
     while number:
         try:
@@ -90,14 +91,14 @@ async def _create(
 
 
 async def _forget(context: Context, entries: Sequence[PoolEntry], deadline: Deadline) -> None:
-    """Remove entries for which surely nothing was made."""
+    """Delete entries for which NetBox certainly created nothing."""
     for entry in entries:
         await writes.pool_delete(context, entry, deadline)
 
 
 async def _store(context: Context, entries: Sequence[PoolEntry], prefixes: Sequence[Prefix], deadline: Deadline) -> int:
-    """Let the entries know their prefixes; how many are ready now. An address that is registered (somebody deleted its
-    prefix in NetBox, so it was free there) is left to that registration."""
+    """Store the prefixes in their entries. Returns how many are ready. If an address belongs to a registration (its
+    prefix was deleted in NetBox, so the address was free there), that registration gets the entry."""
     if not prefixes:
         return 0
     by_uuid = {one.uuid: one for one in prefixes}
@@ -130,7 +131,8 @@ async def _keep(
 
 
 async def _make_room(context: Context, zone: str, address: str, deadline: Deadline) -> bool:
-    """NetBox gave an address that the pool has already: whether that entry, whose prefix is gone, has left it."""
+    """NetBox gave an address that is already in the pool. Drop the old entry if its prefix is gone. True if the address
+    is available now."""
     standing = await context.store.pool_find_address(zone=zone, address=address)
     if standing is None:
         return True

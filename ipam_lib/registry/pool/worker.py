@@ -1,4 +1,4 @@
-"""Keeping the pool: what a worker does to it, again and again, on any number of instances at once."""
+"""The pool worker: it refills, hands over, puts back and drops entries, on any number of instances at once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ipam_lib.errors import IPAMError
 from ipam_lib.models import IPFamily, PoolEntry, PoolState, Registration, State
 from ipam_lib.netbox.base import PrefixChange
 from ipam_lib.registry import release, writes
-from ipam_lib.registry.context import Context, Deadline
+from ipam_lib.registry.context import Context, Deadline, pages
 from ipam_lib.registry.pool import claim, drop, refill
 from ipam_lib.registry.pool.claim import may_have
 from ipam_lib.storage.pool_store import PoolKey
@@ -27,9 +27,9 @@ LONGEST_BACKOFF = 600.0
 
 @dataclass(slots=True)
 class PoolReport:
-    """What a round did: addresses made ready, handed over to their registrations in NetBox, put back because nobody
-    came for them, and given up. `error`: the first thing that went wrong; the rest of the round was done. `counts`:
-    how many entries of each kind there were when it began."""
+    """The result of a round. `made`: addresses that became ready. `handed_over`: prefixes that got the ID of their
+    registration in NetBox. `put_back`: claimed entries that no registration will use. `dropped`: deleted entries.
+    `error`: the first error; the other steps of the round were done. `counts`: the number of entries when it began."""
 
     made: int = 0
     handed_over: int = 0
@@ -41,7 +41,7 @@ class PoolReport:
 
 @dataclass(slots=True)
 class _Backoff:
-    """A zone that is full is not asked again at once."""
+    """When to ask a full zone again. `until`: a value of the clock's `monotonic()`, in seconds."""
 
     failures: int = 0
     until: float = float("-inf")
@@ -49,16 +49,16 @@ class _Backoff:
 
 @dataclass(slots=True)
 class PoolWorker:
-    """The worker. It remembers which zones were full."""
+    """The pool worker of one process. It remembers which zones were full."""
 
     context: Context
     _backoffs: dict[Place, _Backoff] = field(default_factory=dict)
 
     async def keep(self) -> PoolReport:
-        """One round: hand over what was claimed, end what is overdue, and have as many addresses ready as the settings
-        say. Where one step fails, the others are done all the same.
+        """One round: hand over claimed entries, end overdue entries, and keep as many addresses ready as the settings
+        say. If one step fails, the others are still done.
 
-        Raises StorageUnavailable when the storage does not answer at the beginning.
+        Raises StorageUnavailable if the storage cannot be read at the beginning.
         """
         counts = await self.context.store.pool_counts()
         report = PoolReport(counts=counts)
@@ -68,7 +68,7 @@ class PoolWorker:
             steps.append(self._hand_over)
         if present & {PoolState.MAKING, PoolState.COOLING}:
             steps.append(self._end_overdue)
-        # Before the zones are known, none of them is known to be gone.
+        # Before the zones are loaded, a zone without containers is not known to be gone.
         if self.context.zones.all_containers():
             steps += [partial(self._adjust, place, counts) for place in self._places(counts)]
         steps.append(self._drop)
@@ -79,21 +79,21 @@ class PoolWorker:
                 report.error = report.error or error
         return report
 
-    # -- handing over ------------------------------------------------------------------------------------------------
+    # -- hand-over ------------------------------------------------------------------------------------------------
 
     async def _hand_over(self, report: PoolReport) -> None:
-        """Let each claimed prefix bear the id of its registration, in NetBox, and the entry go; put back what nobody
-        will come for."""
+        """Write the registration's ID to the prefix of each claimed entry, in NetBox, then delete the entry. Put back
+        the entries that no registration will use."""
         async for page in self._pages({PoolState.CLAIMED}):
             deadline = self.context.deadline()
             held = await self._hold(page, deadline, report)
             if held:
-                await self._tell(held, deadline)
+                await self._update_netbox(held, deadline)
                 for entry, _ in held:
                     report.handed_over += await writes.pool_delete(self.context, entry, deadline)
 
     async def _hold(self, page: Sequence[PoolEntry], deadline: Deadline, report: PoolReport) -> list[_Held]:
-        """The entries that are to be handed over, each under a lease of this keeper, and their registrations."""
+        """The entries to hand over, each with a lease of this worker, and their registrations."""
         holders = await self.context.store.get_many([one.registration_id for one in page if one.registration_id])
         by_id = {one.id: one for one in holders}
         held: list[_Held] = []
@@ -110,9 +110,9 @@ class PoolWorker:
                     held.append((leased, holder))
         return held
 
-    async def _tell(self, held: Sequence[_Held], deadline: Deadline) -> None:
-        """Write the registrations' ids on the prefixes, in bulk. What somebody has deleted, or made his own, is left to
-        `reconcile`."""
+    async def _update_netbox(self, held: Sequence[_Held], deadline: Deadline) -> None:
+        """Write the registrations' IDs to the prefixes, in bulk. A prefix that another user has deleted or changed is
+        left to `reconcile`."""
         ids = [entry.netbox_id or 0 for entry, _ in held]
         found = await self.context.netbox.get_many(ids, limit=deadline.call_limit())
         standing = {one.id: one for one in found}
@@ -128,14 +128,14 @@ class PoolWorker:
             await self.context.netbox.update_many(changes, limit=limit)
 
     async def _lease(self, entry: PoolEntry, deadline: Deadline) -> PoolEntry | None:
-        """The entry, held by this keeper for the longest request: nobody else writes to its prefix before that is over
-        (unless to delete it), and this keeper does not write afterwards. None when the entry has changed."""
+        """Take a lease on the entry for one longest request. Until its end, no other worker writes to the prefix
+        (except to delete it); after its end, this worker does not write. None if the entry has changed."""
         held = entry.changed(PoolState.CLAIMED, lease_until=self.context.lease())
         return held if await writes.pool_replace(self.context, entry, held, deadline) else None
 
     async def _is_theirs(self, entry: PoolEntry, holder: Registration, deadline: Deadline) -> bool:
-        """Whether the live registration names the entry's prefix; where its own has gone from NetBox it is made to.
-        Where it has another that stands, the entry is given up."""
+        """Whether the live registration names the entry's prefix. If its own prefix is gone from NetBox, it gets this
+        one. If it has another prefix in NetBox, the entry is dropped."""
         if holder.netbox_id == entry.netbox_id:
             return True
         theirs = (await release.prefixes_of(self.context, [holder], deadline))[holder.id]
@@ -143,13 +143,13 @@ class PoolWorker:
             dropping = entry.changed(PoolState.DROPPING, lease_until=None)
             await writes.pool_replace(self.context, entry, dropping, deadline)
             return False
-        log.warning("%s is registered, but its prefix was gone from NetBox; giving it a new one", holder.address)
+        log.warning("%s is registered, but its prefix was gone from NetBox; it gets a new one", holder.address)
         return await writes.replace(self.context, holder, holder.changed(netbox_id=entry.netbox_id), deadline)
 
-    # -- ending ------------------------------------------------------------------------------------------------------
+    # -- drop ------------------------------------------------------------------------------------------------------
 
     async def _end_overdue(self, report: PoolReport) -> None:
-        """Give up what nobody is making any more, and what has cooled down."""
+        """Change entries to `dropping` whose creation was abandoned, or whose cooldown has ended."""
         async for page in self._pages({PoolState.MAKING, PoolState.COOLING}):
             for entry in page:
                 if drop.is_overdue(self.context, entry):
@@ -164,20 +164,20 @@ class PoolWorker:
     # -- how many there are ------------------------------------------------------------------------------------------
 
     def _places(self, counts: Mapping[PoolKey, int]) -> list[Place]:
-        """Where there are, or could be, addresses that are ready."""
+        """The zones and families that have ready addresses, or should have them."""
         containers = self.context.zones.all_containers()
         places = {(one.zone, one.ip_family) for one in containers if self.context.settings.warm_in(one.zone)}
         return sorted(places | {(key.zone, key.ip_family) for key in counts if key.state is PoolState.READY})
 
     async def _adjust(self, place: Place, counts: Mapping[PoolKey, int], report: PoolReport) -> None:
-        """Fill up when a quarter is missing, give up what is more than a quarter too much: so that several instances,
-        each of which sees what the others do a moment later, come to rest."""
+        """Refill if a quarter is missing; drop the surplus if there are more than a quarter too many. Between these
+        limits nothing happens, so several instances, which see each other's work a moment later, come to rest."""
         zone, family = place
         containers = self.context.zones.containers(zone, family)
         wanted = self.context.settings.warm_in(zone) if containers else 0
         ready, making = (counts.get(PoolKey(zone, family, state), 0) for state in (PoolState.READY, PoolState.MAKING))
         if ready > wanted + wanted // 4:
-            # The count is of a moment ago, and other instances may be at it: not so many, but all beyond those to keep.
+            # The count is old, and other instances may drop too: drop the entries beyond the wanted ones, not a number.
             for entry in await self.context.store.pool_beyond(
                 zone=zone, ip_family=family, keep=wanted, limit=self.context.settings.batch
             ):
@@ -202,8 +202,6 @@ class PoolWorker:
     async def _replace(self, old: PoolEntry, new: PoolEntry) -> bool:
         return await writes.pool_replace(self.context, old, new, self.context.deadline())
 
-    async def _pages(self, states: Collection[PoolState]) -> AsyncIterator[Sequence[PoolEntry]]:
-        after: str | None = None
-        while page := await self.context.store.pool_page(states, after=after, limit=self.context.settings.batch):
-            yield page
-            after = page[-1].id
+    def _pages(self, states: Collection[PoolState]) -> AsyncIterator[Sequence[PoolEntry]]:
+        store, batch = self.context.store, self.context.settings.batch
+        return pages(lambda after: store.pool_page(states, after=after, limit=batch))
