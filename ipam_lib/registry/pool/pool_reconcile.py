@@ -67,7 +67,7 @@ async def end(context: Context, drift: Drift) -> str:
         return ""
     entry, deadline = entries[0], context.deadline()
     if entry.state is PoolState.CLAIMED:
-        return "it is handed over to its registration by the services, once NetBox lets them"
+        return "the service hands it over to its registration when NetBox accepts it"
     if entry.state in HELD:
         found = await context.netbox.get_many([entry.netbox_id or 0], limit=deadline.call_limit())
         if any(_bears(one, entry) for one in found):
