@@ -3,6 +3,7 @@
 pytest_plugins = [
     "tests.support.not_run",
     "tests.support.parallel",
+    "tests.support.no_cover",
     "tests.support.soak",
     "tests.support.mongo",
     "tests.support.zipapp",

@@ -3,17 +3,13 @@
 A plain run tries everything, the random tests (marked `soak`) with a share of their schedules, storms and mutants. How
 much a test does is `amount(plain, soak)`; what was done stands in pytest's last lines.
 
-These tests are marked `no_cover` (of pytest-cov) as well: coverage would take half of their time, and what they cover
-others do, too. That holds for the processes that they start.
-
 A pytest plugin: tests/conftest.py loads it. Fixture: `record_amount`, a function that records how much a test did.
 """
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from typing import TypeVar
 
 import pytest
@@ -22,8 +18,6 @@ T = TypeVar("T")
 RecordAmount = Callable[[str, int], None]
 
 COMMAND = "./scripts/test --soak"
-# How coverage reaches the processes that tests start (https://coverage.readthedocs.io/en/latest/subprocess.html).
-COVERAGE_VARIABLE = "COVERAGE_PROCESS_CONFIG"
 _AMOUNT = "amount: "
 _soak = False
 
@@ -68,17 +62,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if others:
         config.hook.pytest_deselected(items=others)
         items[:] = chosen
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """A test that is marked `no_cover` starts its processes without coverage, too."""
-    config = os.environ.pop(COVERAGE_VARIABLE, None) if item.get_closest_marker("no_cover") else None
-    try:
-        return (yield)
-    finally:
-        if config is not None:
-            os.environ[COVERAGE_VARIABLE] = config
 
 
 @pytest.hookimpl(trylast=True)
