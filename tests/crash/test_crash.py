@@ -23,19 +23,19 @@ def quiet() -> Iterator[None]:
 
 # Store, options, seed of the first schedule, how many schedules in a plain run and in the soak.
 SCHEDULES = [
-    ("memory", "", 0, 120, 2400),
-    ("memory", "latecomers", 10_000, 60, 1200),
-    ("memory", "warm", 40_000, 60, 900),
-    ("memory", "warm latecomers", 50_000, 20, 400),
-    ("memory", "rush", 80_000, 20, 400),
-    ("memory", "rush warm latecomers", 90_000, 10, 150),
-    ("sqlite", "", 20_000, 20, 240),
-    ("sqlite", "latecomers", 30_000, 10, 160),
-    ("sqlite", "warm", 60_000, 8, 120),
-    ("sqlite", "warm latecomers", 70_000, 4, 60),
-    ("sqlite", "rush", 95_000, 4, 60),
+    ("memory", "", 0, 200, 4000),
+    ("memory", "latecomers", 10_000, 100, 2000),
+    ("memory", "warm", 40_000, 100, 2000),
+    ("memory", "warm latecomers", 50_000, 40, 800),
+    ("memory", "rush", 80_000, 40, 800),
+    ("memory", "rush warm latecomers", 90_000, 20, 400),
+    ("sqlite", "", 20_000, 30, 400),
+    ("sqlite", "latecomers", 30_000, 15, 200),
+    ("sqlite", "warm", 60_000, 10, 200),
+    ("sqlite", "warm latecomers", 70_000, 8, 100),
+    ("sqlite", "rush", 95_000, 8, 100),
 ]
-AT_ONCE = 60
+AT_ONCE = 100
 
 
 def parts(first: int, number: int) -> Iterator[range]:

@@ -1,5 +1,6 @@
-"""Tests that are marked `no_cover` (of pytest-cov) run without coverage, and so do the processes that they start. Coverage
-takes half of a long test's time or more; the mark is for those that cover nothing which others do not.
+"""Tests that are marked `no_cover` (of pytest-cov) run without coverage, and so do the processes that they start.
+
+Coverage takes half of a long test's time or more. The mark is for tests that cover nothing which others do not.
 
 A pytest plugin: tests/conftest.py loads it.
 """
