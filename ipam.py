@@ -27,7 +27,7 @@ from ipam_lib.assembly import assemble
 from ipam_lib.cli.main import main
 from ipam_lib.config import Settings
 from ipam_lib.crypto import Secret
-from ipam_lib.errors import NotFound
+from ipam_lib.errors import ConfigError, NotFound
 from ipam_lib.lifecycle import Services, run_services
 from ipam_lib.models import Request
 from ipam_lib.schemas import (
@@ -359,15 +359,18 @@ def create_app(
 
 
 async def serve_settings(
-    settings: Settings, announce: Callable[[str], None], load: Callable[[], tuple[Settings, list[str]]] | None = None
+    settings: Settings,
+    announce: Callable[[str], None],
+    load: Callable[[], tuple[Settings, list[str]]] | None = None,
+    notifier: Notifier | None = None,
 ) -> None:
     """Run the service until SIGTERM or SIGINT. `announce` gets its URL once it listens.
 
-    `load` reads the settings for a reload (SIGHUP); without it there is no reload. Raises ConfigError, for example when
-    the port is in use.
+    `load` reads the settings for a reload (SIGHUP); without it there is no reload. `notifier` informs systemd (default:
+    the one in the environment). Raises ConfigError, for example when the port is in use.
     """
     listen = settings.server
-    notifier, sockets = Notifier.from_environment(), passed_sockets()
+    notifier, sockets = notifier or Notifier.from_environment(), passed_sockets()
     async with run_logging(settings) as pipeline:
         services = assemble(settings)
         services.metrics.add_callback_counter(
@@ -395,7 +398,8 @@ async def serve_settings(
 
 
 def serve(arguments: argparse.Namespace) -> int:
-    """`serve`: run the service as configured. Raises ConfigError."""
+    """`serve`: run the service as configured. Raises ConfigError; systemd is told of it in the status line."""
+    notifier = Notifier.from_environment()
     given = {"host": arguments.host, "port": arguments.port}
     overrides = {name: value for name, value in given.items() if value is not None}
 
@@ -406,11 +410,15 @@ def serve(arguments: argparse.Namespace) -> int:
             settings = replace(settings, logging=replace(settings.logging, directory=arguments.log_dir))
         return settings, warnings
 
-    settings, warnings = load()
-    logs.set_up(settings.logging.level)
-    for warning in warnings:
-        log.warning("%s", warning)
-    asyncio.run(serve_settings(settings, lambda url: print(f"listening on {url}", flush=True), load))
+    try:
+        settings, warnings = load()
+        logs.set_up(settings.logging.level)
+        for warning in warnings:
+            log.warning("%s", warning)
+        asyncio.run(serve_settings(settings, lambda url: print(f"listening on {url}", flush=True), load, notifier))
+    except ConfigError as error:
+        notifier.failed(error.problems)
+        raise
     return 0
 
 

@@ -30,6 +30,7 @@ IPAMError                        500
 
 StoreConflict                    for the registry only
 ConfigError                      for the command line
+└── CannotListen
 """
 
 from __future__ import annotations
@@ -262,6 +263,11 @@ class ConfigError(Exception):
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = list(problems)
+
+
+class CannotListen(ConfigError):
+    """The address cannot be listened on at this moment. The configuration may be right: another process has the port,
+    or the network interface is not up yet."""
 
 
 def _moment(moment: datetime) -> str:

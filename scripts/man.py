@@ -74,6 +74,7 @@ EXIT_STATUS = {
     "0": "Done.",
     "1": "Failed or not found. Standard error has the reason and what to do.",
     "2": "Wrong usage.",
+    "78": "*serve* only: the configuration must be corrected first. systemd does not restart the service then.",
 }
 
 EXAMPLES = {

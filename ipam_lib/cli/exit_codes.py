@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 DONE, FAILED, USAGE = 0, 1, 2
+# EX_CONFIG of sysexits.h: `serve` cannot run until the configuration is corrected. The unit does not restart a service
+# that ended with it (RestartPreventExitStatus=).
+UNFIT = 78
 
 
 class CommandError(Exception):

@@ -14,9 +14,9 @@ from importlib import import_module
 from pathlib import Path
 
 from ipam_lib.cli.commands import COMMANDS
-from ipam_lib.cli.exit_codes import DONE, FAILED, CommandError
+from ipam_lib.cli.exit_codes import DONE, FAILED, UNFIT, CommandError
 from ipam_lib.cli.parser import build_parser, command_parser
-from ipam_lib.errors import ConfigError
+from ipam_lib.errors import CannotListen, ConfigError
 from ipam_lib.version import __version__
 
 Target = Callable[[argparse.Namespace], int]
@@ -79,6 +79,8 @@ def _run(arguments: argparse.Namespace, prog: str) -> int:
     except ConfigError as error:
         for problem in error.problems:
             print(f"{prog}: {problem}", file=sys.stderr)
+        if arguments.subcommand == "serve" and not isinstance(error, CannotListen):
+            return UNFIT
     except CommandError as error:
         print(f"{prog}: {error}", file=sys.stderr)
         return error.status

@@ -37,7 +37,8 @@ class PathResolver:
     def find(self, name: str) -> Path:
         """The existing file of this name. Raises ValueError when there is none, or it is a directory."""
         wanted = self.resolve(name)
-        tried = [wanted] if self.credentials is None else [wanted, self.credentials / wanted.name]
+        credential = None if self.credentials is None else self.credentials / wanted.name
+        tried = [wanted] if credential is None else [wanted, credential]
         present = []
         for path in tried:
             try:
@@ -48,6 +49,8 @@ class PathResolver:
             except OSError as error:
                 if path is tried[-1] and not present:
                     raise ValueError(f"names a file that cannot be reached ({error.strerror})") from None
+        if present == [credential] and _is_stand_in(present[0]):
+            present, tried = [], [wanted]
         # The file next to the configuration is often readable for root only; systemd then passes a copy.
         if present:
             return next((path for path in present if os.access(path, os.R_OK)), present[0])
@@ -55,6 +58,14 @@ class PathResolver:
         if _is_plain(name, wanted):
             raise ValueError("names a file that is not there; looked for " + " and ".join(map(str, tried)))
         raise ValueError("must name a file, and there is none of that name; is it the content instead of the name?")
+
+
+def _is_stand_in(path: Path) -> bool:
+    """Whether a credential is what the unit's SetCredential= puts in place of a file that is not there."""
+    try:
+        return path.stat().st_size <= len("\n")
+    except OSError:
+        return False
 
 
 def _is_plain(name: str, path: Path) -> bool:

@@ -6,7 +6,7 @@ import errno
 import socket
 from collections.abc import Sequence
 
-from ipam_lib.errors import ConfigError
+from ipam_lib.errors import CannotListen
 
 BOTH_FAMILIES = "::"
 
@@ -64,7 +64,7 @@ def _bind_one(name: str, port: int, *, reuse_port: bool) -> list[socket.socket]:
     return sockets
 
 
-def cannot_listen(error: OSError) -> ConfigError:
+def cannot_listen(error: OSError) -> CannotListen:
     """The error for the administrator."""
     reasons = {
         errno.EADDRINUSE: "another process listens there already",
@@ -73,7 +73,7 @@ def cannot_listen(error: OSError) -> ConfigError:
         errno.EAFNOSUPPORT: "this machine has no IPv6; use 0.0.0.0",
     }
     reason = "this machine has no such address" if isinstance(error, socket.gaierror) else reasons.get(error.errno or 0)
-    return ConfigError([f"cannot listen on {error.filename}: {reason or error.strerror or error}"])
+    return CannotListen([f"cannot listen on {error.filename}: {reason or error.strerror or error}"])
 
 
 def urls(sockets: Sequence[socket.socket], *, tls: bool) -> list[str]:

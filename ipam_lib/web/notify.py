@@ -7,7 +7,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, MutableMapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -60,6 +60,11 @@ class Notifier:
     def stopping(self) -> None:
         """The service is stopping."""
         self._send("STOPPING=1", _status("finishing the requests in progress"))
+
+    def failed(self, problems: Sequence[str]) -> None:
+        """The service cannot start: the first problem, and how many more the journal has."""
+        more = len(problems) - 1
+        self._send(_status(problems[0] + (f" (and {more} more: see journalctl)" if more else "")))
 
     def status(self, status: str) -> None:
         """The state of the service, in words, for `systemctl status`."""

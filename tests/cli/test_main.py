@@ -15,7 +15,7 @@ from ipam_lib.cli import main as cli
 from ipam_lib.cli.commands import COMMANDS
 from ipam_lib.cli.exit_codes import CommandError
 from ipam_lib.cli.parser import build_parser
-from ipam_lib.errors import ConfigError
+from ipam_lib.errors import CannotListen, ConfigError
 from ipam_lib.version import __version__
 from tests.support.processes import REPOSITORY, run
 
@@ -173,10 +173,21 @@ def test_a_failed_command_is_1_and_says_why(
     error: BaseException, lines: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(cli, "load", lambda target: _fails(error))
-    assert cli.main(["serve"]) == 1
+    assert cli.main(["list-addresses"]) == 1
     said = capsys.readouterr()
     assert said.out == ""
     assert [line.removeprefix(build_parser(cli.program_name()).prog) for line in said.err.splitlines()] == lines
+
+
+def test_only_the_service_has_a_status_for_a_configuration_that_must_be_corrected(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "load", lambda target: _fails(ConfigError(["one thing"])))
+    assert (cli.main(["serve"]), cli.main(["check-config"])) == (78, 1)
+    # A restart may help: the port may be free again.
+    monkeypatch.setattr(cli, "load", lambda target: _fails(CannotListen(["a port"])))
+    assert cli.main(["serve"]) == 1
+    assert capsys.readouterr().err.count("one thing") == 2
 
 
 def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:

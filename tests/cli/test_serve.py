@@ -219,12 +219,12 @@ def test_a_taken_port_is_one_line(tmp_path: Path, netbox: Process) -> None:
 def test_a_bad_configuration_lists_every_problem(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"netbox": {"url": 7}, "server": {"port": "x"}}))
     status, out, err = run("serve", cwd=tmp_path)
-    assert (status, out) == (1, "")
+    assert (status, out) == (78, "")
     assert "netbox.url" in err
     assert "server.port" in err
     assert "Traceback" not in err
     status, _, err = run("serve", "--config", "nowhere.json", cwd=tmp_path)
-    assert status == 1
+    assert status == 78
     assert "nowhere.json" in err
 
 

@@ -9,10 +9,12 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from ipam_lib.cli.exit_codes import UNFIT, USAGE
 from ipam_lib.cli.parser import build_parser
 from ipam_lib.config import Settings
 from ipam_lib.errors import ConfigError
@@ -100,21 +102,65 @@ def test_both_services_read_the_same_files() -> None:
         assert one[setting] == other[setting]
 
 
-def test_a_file_that_may_be_absent_and_is_needed_is_told_of(tmp_path: Path) -> None:
+def test_the_program_can_be_loaded_from_the_cache_directory() -> None:
+    """From systemd 257 on, a CacheDirectory= of a DynamicUser= is mounted noexec, unless ExecPaths= names it."""
+    for unit in SERVICES:
+        found = settings(unit)
+        assert found["ExecPaths"] == [f"%C/{found['CacheDirectory'][0]}"]
+
+
+def test_starting_the_service_starts_its_socket_first() -> None:
+    assert "ipam-api.service" in settings("ipam-api.socket")["WantedBy"][0].split()
+    assert settings("ipam-api.service")["PartOf"] == ["ipam-api.socket"]
+
+
+def test_a_file_that_is_absent_is_named(tmp_path: Path) -> None:
+    """systemd puts the value of SetCredential= in the place of a file that it cannot load."""
     defaults = dict(line.split(":", 1) for line in settings("ipam-api.service")["SetCredential"])
     names = dict(line.split(":", 1) for line in settings("ipam-api.service")["LoadCredential"])
-    assert names.keys() - defaults.keys() == {"netbox.secret", "secrets.json"}
+    assert names.keys() == defaults.keys()
     assert all(path == f"/etc/ipam-api/{name}" for name, path in names.items())
     config = write_config(tmp_path, "http://127.0.0.1:9", {"storage": {"sqlite": "x"}})
     credentials = tmp_path / "credentials"
     credentials.mkdir()
-    for name in ("netbox.secret", "secrets.json", "auth.secret"):
+    secrets = ("netbox.secret", "secrets.json", "auth.secret")
+    for name in secrets:
         (tmp_path / name).rename(credentials / name)
     environ = {"CREDENTIALS_DIRECTORY": str(credentials)}
     assert Settings.load(config, environ=environ)[0].auth.token is not None
-    (credentials / "auth.secret").write_text(defaults["auth.secret"].encode().decode("unicode_escape"))
-    with pytest.raises(ConfigError, match=re.escape("auth.secret is empty")):
+    for name in secrets:
+        (credentials / name).write_text(defaults[name].encode().decode("unicode_escape"))
+    with pytest.raises(ConfigError) as caught:
         Settings.load(config, environ=environ)
+    for name in secrets:
+        absent = f"names a file that is not there; looked for {tmp_path / name}"
+        assert any(problem.endswith(absent) for problem in caught.value.problems), caught.value.problems
+    # One that is there, and empty, is told as such.
+    (tmp_path / "netbox.secret").touch()
+    with pytest.raises(ConfigError, match=r"netbox\.secret is empty"):
+        Settings.load(config, environ=environ)
+
+
+def test_a_configuration_that_must_be_corrected_is_told_in_the_status_and_not_tried_again(tmp_path: Path) -> None:
+    config = write_config(
+        tmp_path, "http://127.0.0.1:9", {"storage": {"sqlite": "x"}}, auth={"token_path": "no.secret"}
+    )
+    command = [sys.executable, str(REPOSITORY / "ipam.py"), "serve", "--config", str(config)]
+    with listener() as systemd:
+        environment = {"PATH": os.environ["PATH"], "NOTIFY_SOCKET": systemd.address}
+        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+        one_problem = systemd.message()["STATUS"]
+        assert done.stderr == f"ipam.py: {one_problem}\n"
+        assert str(tmp_path / "no.secret") in one_problem
+        config.write_text("{}")
+        again = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+        status = systemd.message()["STATUS"]
+    first, *others = again.stderr.splitlines()
+    assert others
+    assert first == f"ipam.py: {status.removesuffix(f' (and {len(others)} more: see journalctl)')}"
+    [not_again] = settings("ipam-api.service")["RestartPreventExitStatus"]
+    assert {str(done.returncode), str(again.returncode)} == {str(UNFIT)}
+    assert {str(USAGE), str(UNFIT)} == set(not_again.split())
 
 
 def test_the_command_of_the_service_runs_the_one_file(tmp_path: Path, pyz: Path) -> None:

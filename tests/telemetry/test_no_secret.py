@@ -21,6 +21,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from ipam_lib.cli.commands import COMMANDS
+from ipam_lib.cli.exit_codes import FAILED, UNFIT
 from ipam_lib.config import Settings
 from tests.support.certificates import self_signed
 from tests.support.processes import Process, run, running, until
@@ -353,7 +354,7 @@ def _fail_everywhere(site: Site, directory: Path, refusing: Stub) -> None:
     )
 
     def fail(work: tuple[Site, tuple[str, ...]]) -> None:
-        work[0].command(*work[1], status=1)
+        work[0].command(*work[1], status=UNFIT if work[1] == ("serve",) else FAILED)
 
     def refuse(where: Site) -> None:
         service = where.serve()
