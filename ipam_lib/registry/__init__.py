@@ -20,12 +20,10 @@ from ipam_lib.registry import (
     statistics,
     zone_usage,
 )
-from ipam_lib.registry.address_history import HistoryPage
 from ipam_lib.registry.context import Context, RegistrySettings
-from ipam_lib.registry.drift import Drift, DriftKind, DriftResult
+from ipam_lib.registry.drift import DriftKind, DriftResult
 from ipam_lib.registry.expiry_clock import ExpiryClock
 from ipam_lib.registry.key_rotation import RotateReport
-from ipam_lib.registry.listing import Page
 from ipam_lib.registry.pool.worker import PoolReport, PoolWorker
 from ipam_lib.registry.recover import RecoverReport
 from ipam_lib.registry.release import ReleaseReport
@@ -34,11 +32,8 @@ from ipam_lib.registry.zone_usage import ZoneUse
 
 __all__ = [
     "Context",
-    "Drift",
     "DriftKind",
     "DriftResult",
-    "HistoryPage",
-    "Page",
     "PoolReport",
     "RecoverReport",
     "Registry",

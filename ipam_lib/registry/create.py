@@ -8,9 +8,10 @@ prefixes by this ID (`k8s_uuid`).
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import timedelta
 from enum import Enum, auto
+from functools import partial
 from typing import Self
 
 from ipam_lib import addresses
@@ -227,44 +228,42 @@ class Creation:
         if others and not await self._address_is_free(prefix):
             return StepResult.NEXT_CANDIDATE
         await self._delete(others)
-        backoff = Backoff(self.deadline)
-        while True:
-            live = self._live(prefix.prefix, prefix.id)
-            try:
-                if await writes.replace(self.context, self.own, live, self.deadline):
-                    return _registered(live)
-            except StoreConflict:
-                if not await self._address_is_free(prefix):
-                    return StepResult.NEXT_CANDIDATE
-            else:
-                return await self._lost_lease(prefix)
-            await backoff.pause()
+        result = await self._set_live(prefix.prefix, prefix.id, partial(self._address_is_free, prefix))
+        return await self._lost_lease(prefix) if result is StepResult.REREAD else result
 
     async def _go_live_from_pool(self, entry: PoolEntry) -> Registered | StepResult:
         """Make the registration live with an address of the pool. The pool worker updates NetBox afterwards."""
+
+        async def is_free() -> bool:
+            return not await claim.pass_on(self.context, entry, self.deadline)
+
         await self._delete(self.made.values())
+        return await self._set_live(entry.address, entry.netbox_id, is_free)
+
+    async def _set_live(
+        self, address: str, netbox_id: int | None, is_free: Callable[[], Awaitable[bool]]
+    ) -> Registered | StepResult:
+        """Change the document to live, with this address. If the unique index refuses the address, `is_free` decides
+        whether to try again or to return NEXT_CANDIDATE. REREAD if another request has taken the document over."""
         backoff = Backoff(self.deadline)
         while True:
-            live = self._live(entry.address, entry.netbox_id)
+            live = self.own.changed(
+                state=State.LIVE,
+                address=address,
+                netbox_id=netbox_id,
+                lease_until=None,
+                services=address_history.arrived(self.own.services, self.context.clock.now()),
+            )
             try:
-                if await writes.replace(self.context, self.own, live, self.deadline):
-                    return _registered(live)
+                if not await writes.replace(self.context, self.own, live, self.deadline):
+                    return StepResult.REREAD
+                keys = [service.key for service in live.services]
+                log_registration(log, "registered %s of zone %s for %s", live, keys)
+                return Registered(address, created=True)
             except StoreConflict:
-                if await claim.pass_on(self.context, entry, self.deadline):
+                if not await is_free():
                     return StepResult.NEXT_CANDIDATE
-            else:
-                return StepResult.REREAD
             await backoff.pause()
-
-    def _live(self, address: str, netbox_id: int | None) -> Registration:
-        """The next revision of the registration: live, with this address."""
-        return self.own.changed(
-            state=State.LIVE,
-            address=address,
-            netbox_id=netbox_id,
-            lease_until=None,
-            services=address_history.arrived(self.own.services, self.context.clock.now()),
-        )
 
     async def _address_is_free(self, prefix: Prefix) -> bool:
         """Whether the address of the prefix is available, after the unique index refused it. A registration that is
@@ -352,8 +351,3 @@ class Creation:
             await self.context.netbox.delete_many(to_delete, limit=limit)
             for prefix_id in to_delete:
                 self.made.pop(prefix_id, None)
-
-
-def _registered(live: Registration) -> Registered:
-    log_registration(log, "registered %s of zone %s for %s", live, [service.key for service in live.services])
-    return Registered(live.address, created=True)

@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from enum import Enum, auto
 
 from ipam_lib.crypto import PREFIX, Cipher, SecretUnreadable
 from ipam_lib.models import Filter, Registration, State
 from ipam_lib.registry import writes
 from ipam_lib.registry.concurrency import gather_bounded
-from ipam_lib.registry.context import Backoff, Context, pages
+from ipam_lib.registry.context import Backoff, Context, Deadline, pages
 
 WRITERS = 16
 PAGE = 500
@@ -51,17 +50,6 @@ class RotateReport:
     pending: list[Registration] = field(default_factory=list)
     verified_so_far: int = 0
     verified: bool = False
-
-
-class _Left(Enum):
-    """The result for one record."""
-
-    CURRENT = auto()
-    EMPTY = auto()
-    ROTATED = auto()
-    LIFTED = auto()
-    PENDING = auto()
-    GONE = auto()
 
 
 async def rotate(
@@ -108,55 +96,39 @@ class _Rotation:
 
     async def take(self, registrations: Sequence[Registration]) -> None:
         """Rotate these records, several at once, and add the results to the report."""
-
-        async def one_of(registration: Registration) -> None:
-            self._note(registration, await self._rotate(registration))
-
-        await gather_bounded(one_of, registrations, limit=WRITERS)
+        await gather_bounded(self._rotate, registrations, limit=WRITERS)
 
     def _pages(self) -> AsyncIterator[Sequence[Registration]]:
         read = self.context.store.page
         return pages(lambda after: read(Filter(states=None), after=after, limit=PAGE))
 
-    def _note(self, registration: Registration, left: _Left | Unreadable) -> None:
-        report = self.report
-        match left:
-            case Unreadable():
-                report.unreadable.append(left)
-            case _Left.CURRENT:
-                report.current += 1
-            case _Left.EMPTY:
-                report.empty += 1
-            case _Left.ROTATED | _Left.LIFTED:
-                report.rotated += 1
-                report.lifted += left is _Left.LIFTED
-            case _Left.PENDING:
-                report.pending.append(registration)
-        self.on_progress(report)
-
-    async def _rotate(self, registration: Registration) -> _Left | Unreadable:
-        """Rotate one record. Read it again as long as other requests change it."""
-        deadline = self.context.deadline()
+    async def _rotate(self, registration: Registration) -> None:
+        """Rotate one record, and count it. Read it again as long as other requests change it."""
+        backoff = Backoff(self.context.deadline())
         current: Registration | None = registration
-        backoff = Backoff(deadline)
-        while True:
-            if current is None:
-                return _Left.GONE
-            if not current.secret:
-                return _Left.EMPTY
-            if self.new.is_current(current.secret):
-                return _Left.CURRENT
-            secret = self._read(current)
-            if isinstance(secret, Unreadable):
-                return secret
-            if self._is_being_made(current):
-                return _Left.PENDING
-            lifted = not current.secret.startswith(PREFIX)
-            changed = current.changed(secret=self.context.cipher.seal(secret))
-            if self.dry_run or await writes.replace(self.context, current, changed, deadline):
-                return _Left.LIFTED if lifted else _Left.ROTATED
+        while current is not None and not await self._rotate_once(current, backoff.deadline):
             await backoff.pause()
             current = await self.context.store.get(registration.id)
+        self.on_progress(self.report)
+
+    async def _rotate_once(self, registration: Registration, deadline: Deadline) -> bool:
+        """One attempt. False if the record has changed meanwhile."""
+        report = self.report
+        if not registration.secret:
+            report.empty += 1
+        elif self.new.is_current(registration.secret):
+            report.current += 1
+        elif isinstance(secret := self._read(registration), Unreadable):
+            report.unreadable.append(secret)
+        elif self._is_being_made(registration):
+            report.pending.append(registration)
+        else:
+            changed = registration.changed(secret=self.context.cipher.seal(secret))
+            if not self.dry_run and not await writes.replace(self.context, registration, changed, deadline):
+                return False
+            report.rotated += 1
+            report.lifted += not registration.secret.startswith(PREFIX)
+        return True
 
     def _read(self, registration: Registration) -> str | Unreadable:
         try:

@@ -88,9 +88,8 @@ MUTANTS = [
     Mutant(
         "a collision on the unique index taken for success",
         "registry/create.py",
-        "                if not await self._address_is_free(prefix):\n"
-        "                    return StepResult.NEXT_CANDIDATE",
-        "                return Registered(prefix.prefix, created=True)",
+        "                if not await is_free():\n                    return StepResult.NEXT_CANDIDATE",
+        "                return Registered(address, created=True)",
     ),
     Mutant(
         "no look before a given address is created",
@@ -193,9 +192,8 @@ MUTANTS = [
     Mutant(
         "a refused registration of a claimed address taken for success",
         "registry/create.py",
-        "                if await claim.pass_on(self.context, entry, self.deadline):\n"
-        "                    return StepResult.NEXT_CANDIDATE",
-        "                return _registered(live)",
+        "                if not await is_free():\n                    return StepResult.NEXT_CANDIDATE",
+        "                return Registered(address, created=True)",
         warm=True,
     ),
     Mutant(
