@@ -28,7 +28,7 @@ from ipam_lib.errors import (
 )
 from ipam_lib.models import PoolEntry, Registered, Registration, State
 from ipam_lib.netbox.base import Container, Prefix
-from ipam_lib.registry import address_history, recover, release, writes
+from ipam_lib.registry import address_history, owned_prefixes, recover, release, writes
 from ipam_lib.registry.context import Backoff, Context, Deadline
 from ipam_lib.registry.log_fields import log_registration
 from ipam_lib.registry.pool import claim
@@ -203,7 +203,7 @@ class Creation:
         NetBox's own check for duplicates is not used: it has a race."""
         covering = await self.context.netbox.covering(container, self.own.address, limit=self.deadline.call_limit())
         inside = [one for one in covering if not one.is_container and addresses.contains(container.prefix, one.prefix)]
-        mine = release.own_prefixes(inside, self.own.id)
+        mine = owned_prefixes.own_prefixes(inside, self.own.id)
         self.made.update((one.id, one) for one in mine)
         others = [one for one in inside if one not in mine]
         if not others:
@@ -283,7 +283,7 @@ class Creation:
             await recover.abort(self.context, holder, self.deadline)
             return True
         if holder.state is State.LIVE:
-            theirs = (await release.prefixes_of(self.context, [holder], self.deadline))[holder.id]
+            theirs = (await owned_prefixes.prefixes_of(self.context, [holder], self.deadline))[holder.id]
             if not any(addresses.same(one.prefix, holder.address) and one.id != prefix.id for one in theirs):
                 await self._transfer_prefix(prefix, holder)
         return False
@@ -339,7 +339,7 @@ class Creation:
     async def _find_created(self) -> list[Prefix]:
         """The prefixes in NetBox with the document's ID, lowest NetBox ID first."""
         found = await self.context.netbox.find_by_uuid([self.own.id], limit=self.deadline.call_limit())
-        mine = release.own_prefixes(found, self.own.id)
+        mine = owned_prefixes.own_prefixes(found, self.own.id)
         self.made.update((one.id, one) for one in mine)
         return mine
 

@@ -18,7 +18,7 @@ from ipam_lib import addresses
 from ipam_lib.errors import IPAMError
 from ipam_lib.models import Filter, PoolEntry, PoolState, Registration, State
 from ipam_lib.netbox.base import Container, Prefix
-from ipam_lib.registry import release
+from ipam_lib.registry import owned_prefixes
 from ipam_lib.registry.context import Context, pages
 from ipam_lib.registry.drift import REPAIRED, SIGHTINGS, Drift, DriftHistory, DriftKind, DriftResult
 from ipam_lib.registry.drift_repair import MOST_DELETIONS, DriftRepair, fits
@@ -79,7 +79,7 @@ class _Round:
             live = [one for one in page if one.state is State.LIVE]
             # Read the entries before the prefixes: if an entry is gone by now, its prefix has the registration's ID.
             entries = await claim.entries_of(context, live)
-            prefixes = await release.prefixes_of(context, live, context.deadline())
+            prefixes = await owned_prefixes.prefixes_of(context, live, context.deadline())
             for registration in page:
                 if registration.state is not State.LIVE:
                     if self._is_stuck(registration):

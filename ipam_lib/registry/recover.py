@@ -14,7 +14,7 @@ from datetime import timedelta
 from ipam_lib.addresses import same
 from ipam_lib.errors import IPAMError
 from ipam_lib.models import Registration, State
-from ipam_lib.registry import release, writes
+from ipam_lib.registry import owned_prefixes, release, writes
 from ipam_lib.registry.context import Context, Deadline, pages
 
 log = logging.getLogger(__name__)
@@ -64,8 +64,8 @@ async def abort(context: Context, registration: Registration, deadline: Deadline
     """
     deadline = deadline or context.deadline()
     await finish_prefix_transfer(context, registration, deadline)
-    prefixes = (await release.prefixes_of(context, [registration], deadline))[registration.id]
-    to_delete = [prefix.id for prefix in release.own_prefixes(prefixes, registration.id)]
+    prefixes = (await owned_prefixes.prefixes_of(context, [registration], deadline))[registration.id]
+    to_delete = [prefix.id for prefix in owned_prefixes.own_prefixes(prefixes, registration.id)]
     if to_delete:
         await context.netbox.delete_many(to_delete, limit=deadline.call_limit())
     if await writes.delete(context, registration, deadline):
@@ -92,6 +92,6 @@ async def finish_prefix_transfer(context: Context, registration: Registration, d
         if holder is None:
             await context.netbox.delete_many([prefix.id], limit=deadline.call_limit())
         elif holder.state is State.LIVE and holder.netbox_id != prefix.id:
-            theirs = (await release.prefixes_of(context, [holder], deadline))[holder.id]
+            theirs = (await owned_prefixes.prefixes_of(context, [holder], deadline))[holder.id]
             if not any(one.id == holder.netbox_id and same(one.prefix, holder.address) for one in theirs):
                 await writes.replace(context, holder, holder.changed(netbox_id=prefix.id), deadline)

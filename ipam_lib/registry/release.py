@@ -10,16 +10,14 @@ again.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from types import MappingProxyType
 
-from ipam_lib.addresses import is_host, same
 from ipam_lib.errors import IPAMError, NetBoxError
 from ipam_lib.models import PoolEntry, PoolState, Registration, State
 from ipam_lib.netbox.base import Prefix, PrefixChange
-from ipam_lib.registry import address_history, writes
+from ipam_lib.registry import address_history, owned_prefixes, writes
 from ipam_lib.registry.context import Context, Deadline, pages
 from ipam_lib.registry.expiry_clock import ExpiryClock
 from ipam_lib.registry.log_fields import log_registration
@@ -128,12 +126,12 @@ async def finish(context: Context, registrations: Sequence[Registration], deadli
     """
     # Read the entries before the prefixes: if an entry is gone by now, its prefix has the registration's ID.
     entries = await claim.entries_of(context, registrations)
-    prefixes = await prefixes_of(context, registrations, deadline, entries)
+    prefixes = await owned_prefixes.prefixes_of(context, registrations, deadline, entries)
     to_delete: list[int] = []
     held: list[PrefixChange] = []
     for registration in registrations:
         for prefix in prefixes[registration.id]:
-            if is_releasable(prefix, registration, entries[registration.id]):
+            if owned_prefixes.is_releasable(prefix, registration, entries[registration.id]):
                 cooling = await _hold(context, registration, prefix, entries, deadline)
                 if cooling is None:
                     to_delete.append(prefix.id)
@@ -182,49 +180,3 @@ async def _hold(
     if cooling is not None:
         entries[registration.id] = [cooling]
     return cooling
-
-
-def is_releasable(prefix: Prefix, registration: Registration, entries: Iterable[PoolEntry] = ()) -> bool:
-    """Whether the prefix still belongs to the registration: it has the same address, and its `k8s_uuid` is the
-    registration's ID, the ID of one of its pool entries, or empty (the earlier service wrote it in a second step). A
-    container never belongs to a registration."""
-    return (
-        same(prefix.prefix, registration.address)
-        and prefix.uuid in (registration.id, None, "", *(entry.id for entry in entries))
-        and not prefix.is_container
-    )
-
-
-async def prefixes_of(
-    context: Context,
-    registrations: Sequence[Registration],
-    deadline: Deadline,
-    entries: Mapping[str, Sequence[PoolEntry]] = MappingProxyType({}),
-) -> dict[str, list[Prefix]]:
-    """The prefixes of each registration in NetBox: those with the NetBox ID that it names, and those with its ID as
-    `k8s_uuid`. With `entries`, also the prefixes that its pool entries name. By registration ID.
-
-    Raises Unavailable.
-    """
-    found: dict[str, dict[int, Prefix]] = {registration.id: {} for registration in registrations}
-    by_netbox_id: dict[int, list[str]] = {}
-    for registration in registrations:
-        named = {registration.netbox_id, *(entry.netbox_id for entry in entries.get(registration.id, ()))}
-        for netbox_id in sorted(one for one in named if one):
-            by_netbox_id.setdefault(netbox_id, []).append(registration.id)
-    if by_netbox_id:
-        for prefix in await context.netbox.get_many(list(by_netbox_id), limit=deadline.call_limit()):
-            for owner in by_netbox_id[prefix.id]:
-                found[owner][prefix.id] = prefix
-    for prefix in await context.netbox.find_by_uuid(list(found), limit=deadline.call_limit()):
-        if prefix.uuid in found:
-            found[prefix.uuid][prefix.id] = prefix
-    return {key: list(prefixes.values()) for key, prefixes in found.items()}
-
-
-def own_prefixes(prefixes: Iterable[Prefix], registration_id: str) -> list[Prefix]:
-    """The prefixes that a creation under this ID made: host prefixes with this `k8s_uuid`; lowest NetBox ID first."""
-    return sorted(
-        (one for one in prefixes if one.uuid == registration_id and not one.is_container and is_host(one.prefix)),
-        key=lambda prefix: prefix.id,
-    )

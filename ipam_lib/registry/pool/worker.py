@@ -10,7 +10,7 @@ from functools import partial
 from ipam_lib.errors import IPAMError
 from ipam_lib.models import IPFamily, PoolEntry, PoolState, Registration, State
 from ipam_lib.netbox.base import PrefixChange
-from ipam_lib.registry import release, writes
+from ipam_lib.registry import owned_prefixes, writes
 from ipam_lib.registry.context import Context, Deadline, pages
 from ipam_lib.registry.pool import claim, drop, refill
 from ipam_lib.registry.pool.claim import may_have
@@ -119,7 +119,7 @@ class PoolWorker:
         changes = []
         for entry, holder in held:
             prefix = standing.get(entry.netbox_id or 0)
-            if prefix is not None and release.is_releasable(prefix, holder, [entry]):
+            if prefix is not None and owned_prefixes.is_releasable(prefix, holder, [entry]):
                 changes.append(PrefixChange(prefix.id, holder.id, reserved=False))
             else:
                 log.warning("%s is registered, but its prefix was deleted or changed in NetBox", holder.address)
@@ -138,8 +138,8 @@ class PoolWorker:
         one. If it has another prefix in NetBox, the entry is dropped."""
         if holder.netbox_id == entry.netbox_id:
             return True
-        theirs = (await release.prefixes_of(self.context, [holder], deadline))[holder.id]
-        if any(release.is_releasable(one, holder) and one.id != entry.netbox_id for one in theirs):
+        theirs = (await owned_prefixes.prefixes_of(self.context, [holder], deadline))[holder.id]
+        if any(owned_prefixes.is_releasable(one, holder) and one.id != entry.netbox_id for one in theirs):
             dropping = entry.changed(PoolState.DROPPING, lease_until=None)
             await writes.pool_replace(self.context, entry, dropping, deadline)
             return False
