@@ -21,6 +21,7 @@ from tests.browser.site import Site, site
 from tests.storage.samples import DAY, NOW, key, object_id, registration, service
 from tests.support.browser import resize
 from tests.support.processes import call
+from tests.support.soak import amount
 from tests.web.service import SERVICE, TOKEN
 
 CLUSTER, NAMESPACE = SERVICE["cluster_id"], SERVICE["namespace_id"]
@@ -622,9 +623,9 @@ def test_nothing_moves_for_whoever_wants_that(look: Looking) -> None:
     resize(look.chrome, 1280)
 
 
-@pytest.mark.parametrize("dark", [False, True])
-@pytest.mark.parametrize("width", [390, 1280])
-def test_axe_finds_nothing(look: Looking, place: Site, axe: str, dark: bool, width: int) -> None:
+@pytest.mark.soak
+@pytest.mark.parametrize(("width", "dark"), [(390, True), (1280, False), *amount((), ((390, False), (1280, True)))])
+def test_axe_finds_nothing(look: Looking, place: Site, axe: str, width: int, dark: bool) -> None:
     services = (service("web", expires_at=NOW + DAY, retention_period_days=1), service("db"))
     place.add(*(sample(number, services=services) for number in range(250)))
     place.running.netbox.away = True
