@@ -13,6 +13,7 @@ from tests.support.soak import amount
 
 
 @pytest.mark.soak
+@pytest.mark.no_cover
 def test_the_service_does_what_its_specification_says(tmp_path: Path) -> None:
     with running("demo", "--data", str(tmp_path / "data"), "--port", "0", cwd=tmp_path) as demo:
         url = demo.url

@@ -304,12 +304,14 @@ SMALL = made({OURS: [ONE, TWO]})
 PLAIN = made({OURS: [ONE, TWO]}, packed=False)
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("content", [SMALL, PLAIN], ids=["gzip", "plain"])
 def test_every_truncation(installation: Installation, content: bytes) -> None:
     installation.seed(document(7))
     before = stored(installation)
-    # Every byte; where looking at the server takes long, one in seven.
-    for length in range(0, len(content), 1 if installation.backend.name == "sqlite" else 7):
+    # In the soak every byte, or one in seven where looking at the server takes long.
+    step = amount(11, 1) if installation.backend.name == "sqlite" else amount(29, 7)
+    for length in range(0, len(content), step):
         done = installation.run("mongo-restore", "--in", archive(installation, content[:length]), "--drop", "--yes")
         assert (done.status, done.out, len(done.err.splitlines())) == (1, "", 1), length
     assert stored(installation) == before

@@ -20,6 +20,8 @@ from tests.support.not_run import skip_loudly
 from tests.support.systemd import listener
 from tests.support.zipapp import built_archive
 
+pytestmark = pytest.mark.no_cover  # the archive runs copies of the modules
+
 LARGEST = 15_000_000
 HEAVY = {
     "aiohttp",

@@ -27,6 +27,9 @@ from tests.support.certificates import self_signed
 from tests.support.processes import Process, run, running, until
 from tests.support.stubs import Stub, serving
 
+# A hundred processes.
+pytestmark = pytest.mark.no_cover
+
 NETBOX_TOKEN = "fedcba9876543210fedcba9876543210fedcba98"
 BEARER = "bearer/token+of=this-test"
 SPLUNK_TOKEN = "5d0b6f4e-splunk-4f0a-9c7e-token"
