@@ -1,6 +1,7 @@
 """Fixtures for every test."""
 
 pytest_plugins = [
+    "pytester",
     "tests.support.not_run",
     "tests.support.parallel",
     "tests.support.no_cover",

@@ -77,4 +77,4 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     terminalreporter.section("RANDOM TESTS")
     terminalreporter.line(", ".join(f"{number:,} {what}" for what, number in sorted(done.items())))
     if not config.getoption("--soak"):
-        terminalreporter.line(f"Many more of them: {COMMAND}")
+        terminalreporter.line(f"{COMMAND} runs many more of them")
