@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.crash.sqlite import sqlite_on_virtual_time
 from tests.crash.world import Summary, World
-from tests.support.memory_store import MemoryStore
+from tests.support.memory_store import MemoryDatabase, MemoryStore
 from tests.support.virtual_loop import VirtualLoop, run_virtually
 
 STORES = ("memory", "sqlite")
@@ -19,7 +19,9 @@ def run_schedule(
     """The summary of the schedule with this seed, and its history, a line for each thing that happened."""
     loop = VirtualLoop()
     if store == "memory":
-        return _run(World(seed, loop, MemoryStore(), latecomers=latecomers, warm=warm, rush=rush))
+        return _run(
+            World(seed, loop, MemoryStore(MemoryDatabase(parsed={})), latecomers=latecomers, warm=warm, rush=rush)
+        )
     with tempfile.TemporaryDirectory() as directory:
         embedded = sqlite_on_virtual_time(Path(directory) / "crash.sqlite", loop)
         return _run(World(seed, loop, embedded, latecomers=latecomers, warm=warm, rush=rush))

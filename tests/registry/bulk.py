@@ -11,7 +11,7 @@ from ipam_lib.models import Registration, Service
 from ipam_lib.netbox.base import Prefix
 from ipam_lib.netbox.zones import ZoneCache
 from ipam_lib.registry import Context, Registry, RegistrySettings
-from ipam_lib.storage.documents import to_document, to_registration
+from ipam_lib.storage.documents import to_document
 from tests.registry.watched import Watched, Work
 from tests.registry.world import CIPHER, key
 from tests.storage.backends import Backend, MemoryBackend
@@ -91,13 +91,11 @@ def _living() -> Counter[type]:
 
 
 class Unindexed(MemoryBackend):
-    """The double without its unique index, which looks at every document at every write: no two are alike here. Also
-    without the registrations that it keeps beside the documents: what is in memory is counted here."""
+    """The double without its unique index, which looks at every document at every write: no two are alike here."""
 
     def __init__(self) -> None:
         super().__init__()
         self.database.holder = lambda document: None  # type: ignore[method-assign]
-        self.database.read = lambda document: to_registration(document, raw_document=document)  # type: ignore[method-assign]
 
 
 async def _nothing() -> None:

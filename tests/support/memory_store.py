@@ -20,9 +20,6 @@ from ipam_lib.storage.usage import Usage, UsageCounting
 from tests.support.memory_history import MemoryHistory
 from tests.support.memory_pool import MemoryPool
 
-MOST_PARSED = 64
-"""How many documents are kept as registrations too: enough for a crash schedule, and few where memory is measured."""
-
 
 @dataclass
 class MemoryDatabase:
@@ -33,16 +30,18 @@ class MemoryDatabase:
     pool: dict[str, Document] = field(default_factory=dict)
     history: dict[str, Document] = field(default_factory=dict)
     unique: bool = False
-    _parsed: dict[str, tuple[Document, Registration]] = field(default_factory=dict)
+    parsed: dict[str, tuple[Document, Registration]] | None = None
+    """Where documents are kept as registrations too, for tests that read the same ones again and again."""
 
-    def read(self, document: Document) -> Registration:
-        """A stored document as a registration. A document is replaced and never changed, so it is read once."""
-        source, registration = self._parsed.get(document["_id"], (None, None))
+    def read(self, document: Document, *, raw: bool = True) -> Registration:
+        """A stored document as a registration, with a copy of itself if `raw`. A stored document is replaced and never
+        changed."""
+        if self.parsed is None:
+            return to_registration(document, raw_document=copy.deepcopy(document) if raw else None)
+        source, registration = self.parsed.get(document["_id"], (None, None))
         if source is not document or registration is None:
-            if len(self._parsed) >= MOST_PARSED:
-                self._parsed.clear()
             registration = to_registration(document, raw_document=copy.deepcopy(document))
-            self._parsed[document["_id"]] = document, registration
+            self.parsed[document["_id"]] = document, registration
         return registration
 
     def holder(self, document: Document) -> str | None:
@@ -225,9 +224,11 @@ class MemoryStore(MemoryPool, MemoryHistory, Store):
             if len(found) == limit or (after is not None and one <= after):
                 continue
             known = document.get("state") in _KNOWN_STATES
-            if known and fits(read := self.database.read(document)):
-                found.append(read)
-            elif not known and any_state and fits(to_registration(document | {"state": None})):
+            if known:
+                matches = fits(self.database.read(document, raw=False))
+            else:
+                matches = any_state and fits(to_registration(document | {"state": None}))
+            if matches:
                 found.append(self.database.read(document))
         return found
 
@@ -239,7 +240,7 @@ class MemoryStore(MemoryPool, MemoryHistory, Store):
     def _is_current(self, old: Registration) -> Document | None:
         """The stored document, if it still is `old`'s."""
         stored = self.database.registrations.get(old.id)
-        if stored is None or self.database.read(stored).revision != old.revision:
+        if stored is None or self.database.read(stored, raw=False).revision != old.revision:
             return None
         if self._coexist and (stored.get("services"), stored.get("secret")) != witnessed(old):
             return None
