@@ -27,7 +27,7 @@ class Ticks(SystemClock):
         await self._tick.wait()
 
     async def next(self) -> None:
-        """Wait until somebody sleeps, and let him go on."""
+        """Wait until a task sleeps, and let it continue."""
         await self.asleep.wait()
         self.asleep.clear()
         self._tick.set()

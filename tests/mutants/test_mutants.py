@@ -290,7 +290,7 @@ MUTANTS = [
         "    await address_history.record(context, registrations, deadline)\n",
     ),
     Mutant(
-        "a document lets go of its history before that is written",
+        "a document removes its departed services before the history is written",
         "registry/address_history.py",
         "        await record(context, registrations, context.deadline())\n",
         "        for one in registrations:\n"

@@ -83,7 +83,7 @@ class Book:
     clusters: dict[str, str]
     entries: dict[Place, Entry] = field(default_factory=dict)
     limbos: list[Limbo] = field(default_factory=list)
-    strangers: set[str] = field(default_factory=set)
+    foreign: set[str] = field(default_factory=set)
     orphans: set[str] = field(default_factory=set)
     ended: list[Ended] = field(default_factory=list)
     reachable: bool = True
@@ -94,10 +94,10 @@ class Book:
 
     def prefixes(self) -> dict[str, str]:
         """Everything in NetBox but the containers, and whose it is."""
-        found = dict.fromkeys(self.strangers, "nobody's") | dict.fromkeys(self.orphans, "orphan")
+        found = dict.fromkeys(self.foreign, "foreign") | dict.fromkeys(self.orphans, "orphan")
         for (zone, address), entry in self.entries.items():
             if entry.prefix:
-                found[address] = f"{zone} {address}" if entry.marked else "nobody's"
+                found[address] = f"{zone} {address}" if entry.marked else "foreign"
         for limbo in self.limbos:
             if limbo.made:
                 found[limbo.made] = f"{limbo.zone} {limbo.address or limbo.name}"
@@ -113,8 +113,8 @@ class Book:
         }
 
     def steal(self, prefix: str) -> None:
-        """Somebody deletes a prefix in NetBox, whoever's it is."""
-        self.strangers.discard(prefix)
+        """Another user deletes a prefix in NetBox, with any owner."""
+        self.foreign.discard(prefix)
         self.orphans.discard(prefix)
         for (_, address), entry in self.entries.items():
             if address == prefix:
@@ -316,7 +316,7 @@ class Book:
         """An admin deletes the document."""
         entry = self.entries.pop(place)
         if entry.prefix:
-            (self.orphans if entry.marked else self.strangers).add(place[1])
+            (self.orphans if entry.marked else self.foreign).add(place[1])
 
     def states(self) -> dict[Place, Literal["live", "releasing", "creating", "aborting"]]:
         """The state of each document, by zone and address (or the service whose address is pending)."""

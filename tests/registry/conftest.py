@@ -34,7 +34,7 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 
 @pytest.fixture
 def quiet() -> Iterator[None]:
-    """Nothing is logged: of thousands of lives and storms nobody reads it."""
+    """Nothing is logged: the log of thousands of lives and storms is not read."""
     logging.disable(logging.CRITICAL)
     yield
     logging.disable(logging.NOTSET)

@@ -1,4 +1,4 @@
-"""Who held an address, from when to when: what is written down, in which order, and what is read."""
+"""Which service had an address, from when to when: what is written, in which order, and what is read."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ async def outcomes(tasks: Sequence[asyncio.Task[Any]]) -> list[Any]:
 
 
 async def until_all_are_served(world: World) -> None:
-    """Each client asks again until he has his address, and then once more."""
+    """Each client repeats its request until it has an address, and then once more."""
     for name in ["first", *(f"service-{n}" for n in range(LIST))]:
         for _ in range(20):
             try:
@@ -49,7 +49,7 @@ async def until_all_are_served(world: World) -> None:
 
 @pytest.mark.parametrize("made", ["never", "before"], ids=["none was made", "all were made"])
 async def test_a_list_whose_reply_is_lost_is_looked_for_by_each(world: World, made: str) -> None:
-    """Nobody sends again what NetBox has made, and everybody is answered all the same."""
+    """No request sends a creation again that NetBox has carried out, and every request gets an answer."""
     tasks = await together(world)
     world.server.fault("disconnect", method="POST", path=ALLOCATION, contains="[{", applied=made)
     answers = await outcomes(tasks)
@@ -60,7 +60,7 @@ async def test_a_list_whose_reply_is_lost_is_looked_for_by_each(world: World, ma
 
 
 async def test_a_list_of_which_some_were_made_before_the_reply_was_lost(world: World) -> None:
-    """NetBox makes all or none; but who knows what stands between."""
+    """NetBox creates all of a list or nothing, but something between may create a part."""
     client = world.netbox.inner
     many = client._coalescer._many
     lists: list[int] = []
@@ -82,7 +82,7 @@ async def test_a_list_of_which_some_were_made_before_the_reply_was_lost(world: W
 
 
 async def test_a_list_that_netbox_is_too_slow_with(world: World) -> None:
-    """Nobody is kept beyond his time, and what NetBox made in the end is theirs when they ask again."""
+    """No request waits beyond its deadline, and a repeated request gets the prefix that NetBox created late."""
     tasks = await together(world)
     began = world.loop.time()
     world.server.fault("delay", method="POST", path=ALLOCATION, contains="[{", seconds=30)

@@ -1,4 +1,4 @@
-"""Released addresses cool down: for some time nobody gets them, whatever he asks for."""
+"""Released addresses cool down: for some time no request gets them."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ async def test_it_is_not_handed_out_before_its_time(cooling: World) -> None:
 
 
 async def test_its_service_gets_another_one_as_well(cooling: World) -> None:
-    """Whoever still sends to the old address means the service as it was then."""
+    """A client that still sends to the old address wants the earlier service."""
     await released(cooling, "a")
     assert await cooling.register("a") == SECOND
 

@@ -22,7 +22,7 @@ def creation(address: str | None) -> str:
 
 
 async def left_over(world: World, state: State, address: str) -> None:
-    """A registration of somebody else's on this address in some state of its life, without a prefix."""
+    """A registration of another client on this address, in some state, without a prefix."""
     await world.register("other", address=address, secret="OtherSecret")
     one = await world.on(address)
     await world.store.unseen("replace", one, one.changed(state=state, services=()))
@@ -120,7 +120,7 @@ async def test_who_is_creating_that_very_address_keeps_it(world: World) -> None:
 
 
 async def test_a_given_address_waits_for_a_creation_that_will_leave_it(world: World) -> None:
-    """The next free address was handed to somebody who finds it registered, and has yet to give it back."""
+    """NetBox gave the next free address to another request, which finds it registered and has not returned it yet."""
     a: list[asyncio.Task[Any]] = []
 
     async def named_meanwhile(work: Work) -> Any:
@@ -163,7 +163,7 @@ async def test_a_prefix_that_is_deleted_while_it_is_given_is_simply_gone(world: 
 
 @FORM
 async def test_who_finds_his_document_gone_starts_over(world: World, address: str | None) -> None:
-    """Somebody's clock is far ahead: it takes the creation for an old one, and undoes it."""
+    """The clock of another instance is far ahead: it takes the creation for an old one and undoes it."""
     ahead = world.instance(skew=3600)
     world.netbox.next(creation(address), before(ahead.recover))
     assert await world.register(address=address) == FIRST
@@ -298,7 +298,7 @@ async def test_of_two_prefixes_of_one_creation_one_is_kept(world: World, address
     assert answer == (address or SECOND)
     one = await world.only()
     late = [prefix for prefix in world.prefixes if prefix.id != one.netbox_id]
-    assert len(late) <= 1, "what nobody looked for is found by reconcile"
+    assert len(late) <= 1, "reconcile finds what no request searched for"
     for _ in range(3):
         await asyncio.sleep(60)
         async for _found in world.registry.reconcile(fix=True):
@@ -394,7 +394,7 @@ async def test_what_was_refused_as_taken_leaves_nothing_behind(world: World) -> 
 
 
 async def test_a_zone_that_proves_full_gets_back_what_was_kept(world: World) -> None:
-    """The last address is being made for somebody who named it; NetBox handed it out, and there is no other."""
+    """Another request creates the last address, which it named; NetBox gave it out, and there is no other."""
     await world.register("a", zone="tiny")
     world.netbox.next("create_exact", fails(Died()))
     with pytest.raises(Died):
@@ -409,7 +409,7 @@ async def test_a_zone_that_proves_full_gets_back_what_was_kept(world: World) -> 
 
 
 async def test_what_was_made_on_a_taken_address_after_all_is_taken_back(world: World) -> None:
-    """A creation of the process that died lands late, next to a network of somebody else."""
+    """A creation of the process that died arrives late, beside a network of another user."""
     world.netbox.next("create_exact", fails(Died()))
     with pytest.raises(Died):
         await world.register(address=FIRST)
@@ -435,7 +435,7 @@ async def test_a_lost_reply_after_which_the_zone_proves_full_is_looked_for(world
 
 
 async def test_a_caller_that_hangs_up_leaves_it_to_recovery(world: World) -> None:
-    """Whoever is cancelled writes nothing more: what he left is found by its id."""
+    """A cancelled request writes nothing more: its prefix is found by the ID."""
     asked = asyncio.Event()
 
     async def hang(work: Work) -> Prefix:

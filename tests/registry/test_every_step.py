@@ -1,6 +1,6 @@
 """Every use case, broken off at each of its outside calls in turn, in every way in which that can happen.
 
-Afterwards the client repeats its request, or nobody does; then the workers go on for two minutes, and both sides must
+Afterwards the client repeats its request, or not; then the workers go on for two minutes, and both sides must
 be equal: nothing leaked, nothing lost, and what was answered is there.
 """
 
@@ -205,7 +205,7 @@ async def one_of(world: World, **services: tuple[str, ...]) -> None:
 
 
 def cancelled(*, done: bool) -> Plan:
-    """Whoever asked hangs up, before or after the call is done."""
+    """The client disconnects, before or after the call is done."""
 
     async def plan(work: Callable[[], Awaitable[Any]]) -> Any:
         if done:
@@ -222,8 +222,8 @@ FATES: dict[str, Callable[[Lost], Plan]] = {
     "dies before": lambda _: fails(Died()),
     "dies after": lambda _: done_but(Died()),
     "is not done, and said so": lambda lost: fails(lost(applied=False)),
-    "is not done, and nobody knows": lambda lost: fails(lost(applied=True)),
-    "is done, and nobody knows": lambda lost: done_but(lost(applied=True)),
+    "is not done, and the reply is lost": lambda lost: fails(lost(applied=True)),
+    "is done, and the reply is lost": lambda lost: done_but(lost(applied=True)),
     "is cancelled before": lambda _: cancelled(done=False),
     "is cancelled after": lambda _: cancelled(done=True),
 }
@@ -305,7 +305,7 @@ async def until_answered(world: World, case: Case, answered: Any) -> None:
 
 
 async def nearly_settled(world: World) -> None:
-    """A robbed registration that nobody gave a prefix to may still be without; nothing else may be wrong."""
+    """A registration whose prefix was deleted may still be without one; nothing else may be wrong."""
     registrations = {one.id: one for one in await world.registrations()}
     for prefix in world.prefixes:
         assert registrations[prefix.uuid or ""].netbox_id == prefix.id

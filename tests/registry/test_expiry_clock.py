@@ -1,4 +1,4 @@
-"""The time by which services expire, when somebody sets the wall clock: what leaps ahead waits until it has held."""
+"""The time by which services expire when the wall clock is set: a jump forward must hold before it is used."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ROUND = 30.0
 
 
 class Clocks:
-    """A wall clock that somebody sets, beside one that cannot be set, and what is made of both."""
+    """A wall clock that can be set, a monotonic clock, and the expiry clock made of both."""
 
     def __init__(self) -> None:
         self.monotonic = 1000.0

@@ -1,4 +1,4 @@
-"""A next free address where the lowest ones are about to be somebody else's: it goes on to the first one to be had."""
+"""The next free address when the lowest addresses are about to be registered: the first available one is used."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def left_behind(world: World, *addresses: str) -> None:
 async def test_unfinished_creations_do_not_hold_up_the_next_free_address(
     world: World, addresses: tuple[str, ...]
 ) -> None:
-    """NetBox hands out one address after the other that is about to be somebody else's, each of them once."""
+    """NetBox gives out one address after the other that another request is about to register, each of them once."""
     await left_behind(world, *addresses)
     world.forget()
     assert await world.register("next") == (FIRST, SECOND, THIRD, FOURTH)[len(addresses)]

@@ -1,4 +1,4 @@
-"""The lease and the deadline: to the millisecond, who may still write, and who may take over."""
+"""The lease and the deadline, to the millisecond: when a holder may write, and when a request may take over."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def left_behind(world: World, address: str | None = None, *, made: bool, *
     return one
 
 
-# -- who may write -----------------------------------------------------------------------------------------------------
+# -- permission to write -----------------------------------------------------------------------------------------------
 
 
 async def test_a_lease_is_as_long_as_the_longest_request(world: World) -> None:
@@ -151,7 +151,7 @@ async def test_no_call_is_allowed_longer_than_the_time_that_is_left(world: World
     await world.settled()
 
 
-# -- who may take over -------------------------------------------------------------------------------------------------
+# -- take-over ---------------------------------------------------------------------------------------------------------
 
 
 @FORM
@@ -213,7 +213,7 @@ async def test_a_next_free_address_that_another_took_meanwhile_stays_his(world: 
 
 
 async def test_a_given_address_that_was_made_elsewhere_is_made_anew(world: World) -> None:
-    """Somebody changed the prefix before it was adopted: it goes, and the one that was asked for is created."""
+    """Another user changed the prefix before it was adopted: it is deleted, and the requested one is created."""
     await left_behind(world, FIRST, made=True)
     [prefix] = world.prefixes
     world.server.admin("PATCH", f"/api/ipam/prefixes/{prefix.id}/", {"prefix": "192.0.2.6/32"})
@@ -269,13 +269,13 @@ async def test_a_secret_of_the_old_scheme_takes_over_too(world: World) -> None:
     await world.settled()
 
 
-# -- who was taken over ------------------------------------------------------------------------------------------------
+# -- the previous holder -----------------------------------------------------------------------------------------------
 
 
 @FORM
 @pytest.mark.parametrize("when", ["before NetBox", "after NetBox", "before the last write"])
 async def test_who_wakes_up_after_he_was_taken_over_does_no_harm(world: World, address: str | None, when: str) -> None:
-    """His successor's clock is 26 s ahead, so both are at work on one document."""
+    """The clock of the next holder is 26 s ahead, so both holders work on one document."""
     ahead = world.instance(skew=LONGEST_REQUEST + 1)
 
     async def successor() -> None:

@@ -96,7 +96,7 @@ async def test_a_wrong_secret_does_not_open_it(world: World) -> None:
 
 
 async def test_a_stored_text_is_no_secret(world: World) -> None:
-    """Who has read the database cannot use what he saw as a secret."""
+    """A stored secret from the database is not accepted as a secret."""
     document = await old_document(world)
     with pytest.raises(WrongSecret):
         await world.register(address=FIRST, secret=document["secret"])

@@ -114,11 +114,11 @@ async def test_a_full_zone_is_asked_again_ever_less_often(world: World) -> None:
 
 
 async def test_a_full_zone_is_filled_up_when_there_is_room_again(world: World) -> None:
-    stranger = world.someone("203.0.113.0/32", "tiny")
+    foreign = world.someone("203.0.113.0/32", "tiny")
     world.configure(warm={"tiny": 2})
     await world.registry.keep_pool()
     assert await world.ready() == ["203.0.113.1/32"]
-    world.server.remove(stranger.id)
+    world.server.remove(foreign.id)
     await asyncio.sleep(700)
     assert (await world.registry.keep_pool()).made == 1
     await world.settled()
@@ -219,7 +219,7 @@ async def test_a_process_that_dies_while_filling_leaves_nothing(world: World) ->
     other = world.instance(warm=0)
     for seconds in (24, 24):
         await asyncio.sleep(seconds)
-        assert (await other.keep_pool()).dropped == 0, "whoever makes them may still be at it"
+        assert (await other.keep_pool()).dropped == 0, "their worker may still create them"
     await asyncio.sleep(3)
     assert (await other.keep_pool()).dropped == 3
     await world.nothing()
@@ -229,7 +229,7 @@ async def test_an_address_that_the_pool_has_already_takes_the_place_of_the_one_t
     await warmed(world, 4)
     world.steal(FIRST)
     for name in "ab":
-        await world.register(name)  # FIRST, which nobody knows to be gone, and SECOND
+        await world.register(name)  # FIRST, whose deletion is not known yet, and SECOND
     assert await world.names() == {FIRST: ["a"], SECOND: ["b"]}
     for _ in range(4):
         await world.registry.keep_pool()
@@ -412,7 +412,7 @@ async def test_a_creation_that_is_taken_over_claims_once_more_and_the_first_goes
 
 
 async def test_an_address_that_is_registered_all_the_same_is_passed_on(world: World) -> None:
-    """The pool has an address ready that somebody registered meanwhile, since its prefix was gone from NetBox."""
+    """The pool has an address ready that was registered meanwhile, because its prefix was gone from NetBox."""
     await warmed(world)
     world.steal(FIRST)
     off = world.instance(warm=0)

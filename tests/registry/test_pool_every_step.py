@@ -36,7 +36,7 @@ async def claimed_and_expired(world: World) -> None:
 
 
 async def robbed(world: World) -> None:
-    """The pool has an address that is registered, since its prefix had been deleted by somebody."""
+    """The pool has an address that is registered, because its prefix was deleted in NetBox."""
     await world.register("a")
     world.steal(FIRST)
     await world.instance(**WARM).keep_pool()

@@ -34,7 +34,7 @@ async def entry_of(world: World, address: str) -> str:
 
 
 async def edit(world: World, address: str, **fields: object) -> None:
-    """Somebody changes a prefix in NetBox."""
+    """Another user changes a prefix in NetBox."""
     [prefix] = [one for one in world.prefixes if one.prefix == address]
     world.server.admin("PATCH", f"{PREFIXES}{prefix.id}/", fields)
 
@@ -85,7 +85,7 @@ async def deleted(world: World) -> None:
 
 
 async def renamed(world: World) -> None:
-    await edit(world, SECOND, custom_fields={"k8s_uuid": "somebody's own"})
+    await edit(world, SECOND, custom_fields={"k8s_uuid": "of another system"})
 
 
 async def unmarked(world: World) -> None:

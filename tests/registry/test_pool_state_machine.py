@@ -1,8 +1,8 @@
 """Hypothesis invents lives of a service that keeps a warm pool and lets addresses cool down; the five invariants hold
 after each step, and in the end both sides are equal.
 
-What exactly is answered is in test_state_machine.py, against a plain book. Here nobody foretells which address is
-given, only that it may be: what was answered stays, no address is given twice, and none that is still cooling down.
+What exactly is answered is in test_state_machine.py, against a plain book. Here the test does not predict which address
+is given, only that it may be: what was answered stays, no address is given twice, and none that is still cooling down.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ if TYPE_CHECKING:
 
 
 class PoolMachine(Life):
-    """See the module. `promised`: what was answered, and has not expired since. `cooling`: until when nobody may have
-    an address that was seen to cool down."""
+    """See the module. `promised`: what was answered, and has not expired since. `cooling`: until when no request may
+    have an address that was seen to cool down."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ class PoolMachine(Life):
         self.promised[wish] = answer.address
 
     def _check(self, asked: Request, error: IPAMError) -> None:
-        """Nobody is refused without need."""
+        """No request is refused without need."""
         unfinished = [one for one in self.run(self.world.registrations()) if one.state is not State.LIVE]
         match error:
             case Unavailable() | StillInFlight():

@@ -54,7 +54,7 @@ def released(world: World, name: str) -> Work:
 
 
 async def edit(world: World, address: str, **fields: Any) -> None:
-    """Somebody changes the prefix of a registration in NetBox."""
+    """Another user changes the prefix of a registration in NetBox."""
     one = await world.on(address)
     world.server.admin("PATCH", f"{PREFIXES}{one.netbox_id}/", fields)
 
@@ -71,7 +71,7 @@ async def forgotten(world: World) -> None:
 
 
 async def renumbered(world: World) -> None:
-    """Somebody deletes the prefix, and puts it back with the same mark."""
+    """Another user deletes the prefix, and creates it again with the same `k8s_uuid`."""
     one = await world.on(FIRST)
     world.steal(FIRST)
     world.someone(FIRST, uuid=one.id)
@@ -406,7 +406,7 @@ async def test_a_prefix_that_a_registration_names_gets_its_id_and_is_not_deleted
 async def test_a_registration_that_is_released_while_its_prefix_gets_its_id_leaves_nothing_for_good(
     world: World,
 ) -> None:
-    """The release finds a stranger's id on the prefix, and leaves it; the id that comes after is nobody's any more."""
+    """The release finds another ID on the prefix and leaves it; the ID that is written later has no registration."""
     await world.register("a")
     gone = await world.on(FIRST)
     await edit(world, FIRST, custom_fields={"k8s_uuid": "0" * 23 + "7"})

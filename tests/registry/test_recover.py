@@ -1,4 +1,4 @@
-"""Recover: creations that nobody will finish are undone, at exactly twice the longest request, by whoever comes."""
+"""Recover: abandoned creations are undone, at exactly twice the longest request, by any instance."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ async def test_several_instances_undo_it_together(world: World, address: str | N
 
 
 async def test_an_instance_that_was_suspended_in_the_middle_deletes_nothing_of_a_successor(world: World) -> None:
-    """It wakes up after the address went to somebody else, and deletes by ids that are never used again."""
+    """It continues after another client got the address, and deletes by IDs that are never used again."""
     await left_behind(world)
     await asyncio.sleep(60)
 
@@ -111,7 +111,7 @@ async def test_an_instance_that_was_suspended_in_the_middle_deletes_nothing_of_a
 
 @FORM
 async def test_a_creation_that_is_finished_in_the_middle_stays(world: World, address: str | None) -> None:
-    """Somebody takes it over between the look and the write, which is refused: that is the end of it."""
+    """Another request takes it over between the read and the write; the write is refused, and recovery stops."""
     await left_behind(world, address=address)
     await asyncio.sleep(60)
     world.store.next("replace", before(lambda: world.register(address=address)))
@@ -185,7 +185,7 @@ GIFT = {"before it is assigned": ("assign", fails), "after it is assigned": ("as
 
 
 async def giving(world: World, name: str, how: Callable[[BaseException], Any]) -> Registration:
-    """A process dies while it gives the prefix in its hand to a registration whose own was deleted by somebody."""
+    """A process dies while it transfers its prefix to a registration whose own prefix was deleted in NetBox."""
     await world.register("a")
     a = await world.on(FIRST)
     world.steal(FIRST)

@@ -1,4 +1,4 @@
-"""`POST /`: the five cases, what each changes in storage and NetBox, and who is refused."""
+"""`POST /`: the five cases, what each changes in storage and NetBox, and which requests are refused."""
 
 from __future__ import annotations
 

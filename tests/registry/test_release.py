@@ -23,12 +23,12 @@ async def expired(world: World, *names: str) -> None:
 
 
 async def change(world: World, address: str, **fields: Any) -> None:
-    """Somebody changes the prefix of a registration in NetBox."""
+    """Another user changes the prefix of a registration in NetBox."""
     one = await world.on(address)
     world.server.admin("PATCH", f"{PREFIXES}{one.netbox_id}/", fields)
 
 
-# -- who is due ------------------------------------------------------------------------------------------------------
+# -- expired services ------------------------------------------------------------------------------------------------
 
 
 async def test_an_address_without_services_left_is_released(world: World) -> None:
@@ -78,7 +78,7 @@ async def test_a_round_with_nothing_due_changes_nothing(world: World) -> None:
     assert await world.registrations() == registrations
 
 
-# -- who comes back in time ------------------------------------------------------------------------------------------
+# -- services that come back in time ---------------------------------------------------------------------------------
 
 
 async def test_a_post_before_the_round_keeps_the_address(world: World) -> None:
@@ -139,7 +139,7 @@ async def test_its_services_get_another_address_while_theirs_is_being_released(w
 
 
 async def test_the_next_free_address_may_be_one_that_is_being_released(world: World) -> None:
-    """Its prefix is gone already, its document not yet: who is given the address ends the release first."""
+    """Its prefix is deleted, its document not yet: the next request for the address completes the release first."""
     await expired(world, "a")
     answers: list[Registered] = []
 

@@ -1,4 +1,4 @@
-"""`new_secret`: who may replace the secret of an address, and what a repeated request finds afterwards."""
+"""`new_secret`: which request may replace the secret of an address, and what a repeated request finds afterwards."""
 
 from __future__ import annotations
 

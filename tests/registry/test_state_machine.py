@@ -84,7 +84,7 @@ class RegistryMachine(Life):
         if isinstance(expected, str) and (asked.zone, expected) not in before:
             assert real.created
         if expected is ZoneFull and trouble == "a creation that is lost":
-            # Who knows: NetBox may carry it out yet. Its document stays for the next request, or for recovery.
+            # NetBox may still carry it out. Its document stays for the next request, or for recovery.
             self.book.stay_behind(asked)
 
     @rule(name=NAMES, family=FAMILIES, secret=SECRETS, days=DAYS, deny=st.booleans(), trouble=TROUBLE)
@@ -239,12 +239,12 @@ class RegistryMachine(Life):
         if prefix not in self.book.prefixes():
             zone = next(zone for (zone, _), hosts in HOSTS.items() if prefix in hosts or prefix in NETWORKS)
             self.world.someone(prefix, zone)
-            self.book.strangers.add(prefix)
+            self.book.foreign.add(prefix)
 
     @precondition(lambda self: self.book.prefixes())
     @rule(data=st.data())
     def somebody_deletes_a_prefix(self, data: st.DataObject) -> None:
-        """His own, one of ours, or one that nobody knows any more."""
+        """The own ID, another one of this service, or an ID without registration."""
         prefix = data.draw(st.sampled_from(sorted(self.book.prefixes())))
         self.world.steal(prefix)
         self.book.steal(prefix)
@@ -294,8 +294,7 @@ class RegistryMachine(Life):
                 assert one.netbox_id in self.world.server.prefixes
         owners = {one.id: f"{one.zone} {pending.get(one.address, one.address).split()[-1]}" for one in registrations}
         prefixes = {
-            one.prefix: "nobody's" if one.uuid is None else owners.get(one.uuid, "orphan")
-            for one in self.world.prefixes
+            one.prefix: "foreign" if one.uuid is None else owners.get(one.uuid, "orphan") for one in self.world.prefixes
         }
         assert prefixes == self.book.prefixes()
         assert len(prefixes) == len(self.world.prefixes)

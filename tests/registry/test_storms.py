@@ -122,7 +122,7 @@ def test_of_secrets_that_contend_for_an_address_one_prevails(seed: int, instance
     addresses=st.lists(st.sampled_from([None, None, *ALL_IN_ORDER[:4]]), min_size=1, max_size=10),
 )
 def test_given_and_next_free_addresses_never_collide(seed: int, instances: int, addresses: list[str | None]) -> None:
-    """Each service with a secret of its own: everybody gets an address of his own, or is told whose it is."""
+    """Each service with a secret of its own: every service gets its own address, or WrongSecret."""
 
     async def work(world: World, random: Random) -> None:
         wanted = [request(f"s{n}", address=address, secret=f"SecretOf-{n}") for n, address in enumerate(addresses)]

@@ -111,7 +111,7 @@ def before(action: Work) -> Plan:
 
 
 def after(action: Work) -> Plan:
-    """Something else happens just after it, before whoever called it goes on."""
+    """Something else happens just after it, before the caller continues."""
 
     async def plan(work: Work) -> Any:
         result = await work()

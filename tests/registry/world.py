@@ -209,12 +209,12 @@ class World:
         return self.clock.now() + timedelta(**later)
 
     def someone(self, prefix: str, zone: str = "inet", uuid: str | None = None, status: str = "active") -> Prefix:
-        """Somebody else's prefix in NetBox, in the VRF of the zone's container that holds or lies in it."""
+        """A prefix of another user in NetBox, in the VRF of the zone's container that holds or lies in it."""
         box = self.zones.container_of(zone, prefix) or self.zones.containers(zone, "ipv4")[0]
         return self.server.add(box, prefix, uuid, status)
 
     def steal(self, address: str) -> None:
-        """Somebody deletes the prefix in NetBox."""
+        """Another user deletes the prefix in NetBox."""
         [one] = [one for one in self.prefixes if one.prefix == address]
         self.server.remove(one.id)
 
