@@ -81,10 +81,10 @@ class MemoryStore(MemoryPool, MemoryHistory, Store):
             if database.holder(document) is not None:
                 revision = (to_registration(document).revision or 0) + 1
                 if document["address"].startswith(PENDING):
-                    document["address"] = PENDING + document["_id"]
-                    document |= {"state": State.ABORTING.value, "revision": revision}
+                    changes = {"address": PENDING + document["_id"], "state": State.ABORTING.value}
                 else:
-                    document |= {"duplicate": document["_id"], "revision": revision}
+                    changes = {"duplicate": document["_id"]}
+                database.registrations[document["_id"]] = document | changes | {"revision": revision}
         database.unique = True
         marked: dict[tuple[str, str], list[str]] = {}
         for one in self._select(lambda registration: registration.duplicate):
