@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import grimp
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -19,6 +20,14 @@ def test_the_contracts_are_kept() -> None:
     done = lint_imports(REPOSITORY)
     assert done.returncode == 0, done.stdout + done.stderr
     assert " 0 broken" in done.stdout
+
+
+def test_only_the_mongo_modules_import_the_driver() -> None:
+    graph = grimp.build_graph("ipam_lib", include_external_packages=True, cache_dir=None)
+    for driver in ("motor", "pymongo"):
+        importers = graph.find_modules_that_directly_import(driver)
+        assert importers
+        assert all(name.startswith("ipam_lib.storage.mongo") for name in importers), importers
 
 
 @pytest.mark.parametrize(

@@ -19,12 +19,12 @@ _SHOWN: Final = 10
 class Selection:
     """What of an archive is to be restored.
 
-    registrations: the collection of registrations. parts: the part that each collection is, those that the archive
+    registrations: the collection of registrations. kinds: the kind that each collection is, those that the archive
     lists. others: what else it holds.
     """
 
     registrations: Namespace
-    parts: Mapping[Namespace, CollectionKind]
+    kinds: Mapping[Namespace, CollectionKind]
     others: tuple[Namespace, ...]
 
 
@@ -37,12 +37,12 @@ def select(prelude: Prelude, *, configured: Namespace, named: Namespace | None =
     entries = {one.namespace: one for one in prelude.collections}
     candidates = [name for name, entry in entries.items() if _may_hold_registrations(entry, entries)]
     chosen = _choose(candidates, configured, named)
-    parts = {
-        name: part
-        for part in CollectionKind
-        if (name := Namespace(chosen.database, chosen.collection + part)) in entries
+    kinds = {
+        name: kind
+        for kind in CollectionKind
+        if (name := Namespace(chosen.database, chosen.collection + kind)) in entries
     }
-    return Selection(chosen, parts, tuple(name for name in entries if name not in parts))
+    return Selection(chosen, kinds, tuple(name for name in entries if name not in kinds))
 
 
 def _may_hold_registrations(entry: CollectionEntry, entries: Mapping[Namespace, CollectionEntry]) -> bool:
@@ -50,7 +50,7 @@ def _may_hold_registrations(entry: CollectionEntry, entries: Mapping[Namespace, 
     if database in _OF_THE_SERVER or collection.startswith("system.") or entry.without_documents:
         return False
     belongs_to = (
-        Namespace(database, collection.removesuffix(part)) for part in CollectionKind if collection.endswith(part)
+        Namespace(database, collection.removesuffix(kind)) for kind in CollectionKind if collection.endswith(kind)
     )
     return not any(owner in entries for owner in belongs_to if owner != entry.namespace)
 

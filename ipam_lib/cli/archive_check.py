@@ -61,12 +61,12 @@ def check(
     Raises ArchiveError, UnfitDocument.
     """
     checked = Checked(reader.prelude, select(reader.prelude, configured=configured, named=named))
-    parts = checked.selection.parts
+    kinds = checked.selection.kinds
     for namespace, data in reader.documents():
-        if (part := parts.get(namespace)) is None:
+        if (kind := kinds.get(namespace)) is None:
             continue
-        registration = store.validate(part, data)
-        checked.counts[part] += 1
+        registration = store.validate(kind, data)
+        checked.counts[kind] += 1
         if registration is not None:
             checked.strange += not _is_ours(registration)
             checked.unreadable += not _is_readable(registration, cipher)
@@ -86,11 +86,11 @@ async def pages(
     total = checked.counts.total()
     counts: Counter[CollectionKind] = Counter()
     for namespace, group in groupby(reader.documents(), key=itemgetter(0)):
-        part = checked.selection.parts.get(namespace)
+        kind = checked.selection.kinds.get(namespace)
         for page in paged(data for _, data in group):
-            if part is not None:
-                counts[part] += len(page)
-                yield part, page
+            if kind is not None:
+                counts[kind] += len(page)
+                yield kind, page
                 shown.show(lambda: f"restoring: {counts.total()} of {total} documents")
     if counts != checked.counts or reader.prelude != checked.prelude:
         raise ArchiveError("the archive changed while it was read")

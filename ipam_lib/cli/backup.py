@@ -80,18 +80,18 @@ async def _backup(settings: Settings, file: BinaryIO) -> _BackedUp:
         contents = snapshot.contents
         if contents.unfinished:
             raise CommandError("a restore was cut off half-way: run mongo-restore again, and back up what it makes")
-        if CollectionKind.REGISTRATIONS not in contents.parts:
+        if CollectionKind.REGISTRATIONS not in contents.collections:
             raise CommandError(
                 f"there is nothing to back up in {contents.place}: the service was never started on it; is this the"
                 " right configuration (--config)?"
             )
         counting = _Counting(file)
         packer = Gzip(counting)
-        names = {part: Namespace(contents.database, held.name) for part, held in contents.parts.items()}
+        names = {kind: Namespace(contents.database, info.name) for kind, info in contents.collections.items()}
         writer = ArchiveWriter(packer, _prelude(contents, names))
         with terminal.progress() as shown:
-            for part, name in names.items():
-                await _write(writer, snapshot, part, name, shown)
+            for kind, name in names.items():
+                await _write(writer, snapshot, kind, name, shown)
         packer.finish()
         return _BackedUp(contents, writer.counts, counting.size)
 
@@ -102,17 +102,17 @@ def _prelude(contents: Contents, names: dict[CollectionKind, Namespace]) -> Prel
         contents.server_version or OLDEST_SERVER,
         f"ipam-api {__version__}",
         tuple(
-            CollectionEntry.describe(names[part], indexes=held.indexes, options=held.options, uuid=held.uuid)
-            for part, held in contents.parts.items()
+            CollectionEntry.describe(names[kind], indexes=info.indexes, options=info.options, uuid=info.uuid)
+            for kind, info in contents.collections.items()
         ),
     )
 
 
 async def _write(
-    writer: ArchiveWriter, snapshot: Snapshot, part: CollectionKind, name: Namespace, shown: terminal.Progress
+    writer: ArchiveWriter, snapshot: Snapshot, kind: CollectionKind, name: Namespace, shown: terminal.Progress
 ) -> None:
-    total = snapshot.contents.count(part)
-    async for page in snapshot.dump(part):
+    total = snapshot.contents.count(kind)
+    async for page in snapshot.dump(kind):
         writer.write(name, page)
         shown.show(lambda: f"{name}: {writer.counts[name]} of {total} documents")
     writer.end(name)

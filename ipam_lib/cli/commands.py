@@ -55,10 +55,7 @@ CONFIG: Final = Argument(
     help="configuration file (default: $IPAM_CONFIG, ./config.json, /etc/ipam-api/config.json)",
 )
 FORMAT: Final = Argument(
-    "--format",
-    choices=("text", "json"),
-    default="text",
-    help="text for people (the default), or json for scripts",
+    "--format", choices=("text", "json"), default="text", help="text for people (the default), or json for scripts"
 )
 """Every command that prints data has it."""
 CONFIRM: Final = (
@@ -85,17 +82,11 @@ _TABLE = (
         "ipam:serve",
         (
             Argument(
-                "--host",
-                type=argtypes.nonempty,
-                metavar="ADDRESS",
-                help="address to listen on (overrides server.host)",
+                "--host", type=argtypes.nonempty, metavar="ADDRESS", help="address to listen on (overrides server.host)"
             ),
             Argument("--port", type=argtypes.port, metavar="PORT", help="port to listen on (overrides server.port)"),
             Argument(
-                "--log-dir",
-                type=Path,
-                metavar="PATH",
-                help="directory of the log files (overrides logging.directory)",
+                "--log-dir", type=Path, metavar="PATH", help="directory of the log files (overrides logging.directory)"
             ),
         ),
     ),
@@ -105,11 +96,7 @@ _TABLE = (
         "ipam:demo",
         (
             Argument(
-                "--port",
-                type=argtypes.port,
-                default=3000,
-                metavar="PORT",
-                help="port to listen on (default: 3000)",
+                "--port", type=argtypes.port, default=3000, metavar="PORT", help="port to listen on (default: 3000)"
             ),
             Argument(
                 "--data",
@@ -133,11 +120,7 @@ _TABLE = (
                 help="address to listen on (default: 127.0.0.1)",
             ),
             Argument(
-                "--port",
-                type=argtypes.port,
-                default=8000,
-                metavar="PORT",
-                help="port to listen on (default: 8000)",
+                "--port", type=argtypes.port, default=8000, metavar="PORT", help="port to listen on (default: 8000)"
             ),
             Argument(
                 "--token",
@@ -216,12 +199,7 @@ _TABLE = (
             FORMAT,
         ),
     ),
-    Command(
-        "show-services",
-        "show the services on an address",
-        "ipam_lib.cli.show:show_services",
-        (*PLACE, FORMAT),
-    ),
+    Command("show-services", "show the services on an address", "ipam_lib.cli.show:show_services", (*PLACE, FORMAT)),
     Command(
         "show-secret",
         "show the secret of an address (the log records it)",
@@ -257,11 +235,7 @@ _TABLE = (
                 " it or reads it",
             ),
             Argument(
-                "--service-name",
-                type=argtypes.nonempty,
-                required=True,
-                metavar="NAME",
-                help="name of the service",
+                "--service-name", type=argtypes.nonempty, required=True, metavar="NAME", help="name of the service"
             ),
             Argument("--namespace-id", type=argtypes.uuid, required=True, metavar="UUID", help="its namespace"),
             Argument("--cluster-id", type=argtypes.uuid, required=True, metavar="UUID", help="its cluster"),

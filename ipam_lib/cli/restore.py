@@ -35,9 +35,9 @@ class _Plan:
     before: Contents
 
     @property
-    def parts(self) -> Sequence[CollectionKind]:
+    def kinds(self) -> Sequence[CollectionKind]:
         """What is replaced: what the archive has, and what means nothing beside other registrations."""
-        listed = self.checked.selection.parts.values()
+        listed = self.checked.selection.kinds.values()
         return [
             one
             for one in CollectionKind
@@ -47,7 +47,7 @@ class _Plan:
     @property
     def lost(self) -> list[CollectionKind]:
         """What is stored now, is replaced, and cannot be made again."""
-        return [one for one in self.parts if self.before.count(one) and not one.can_be_made_again]
+        return [one for one in self.kinds if self.before.count(one) and not one.can_be_made_again]
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -92,7 +92,7 @@ async def _plan(settings: Settings, file: BinaryIO, arguments: argparse.Namespac
             )
     plan = _Plan(checked, before)
     if plan.lost and not arguments.drop and not before.unfinished:
-        counts = ", ".join(f"{before.count(part)} in {before.collection}{part}" for part in plan.lost)
+        counts = ", ".join(f"{before.count(kind)} in {before.collection}{kind}" for kind in plan.lost)
         raise CommandError(
             f"there are documents in {printable(before.place)} ({counts}): nothing was changed; mongo-backup saves"
             " them, and --drop puts the archive in their place"
@@ -126,7 +126,7 @@ def _ask(plan: _Plan, arguments: argparse.Namespace) -> None:
     terminal.print_table(HEADINGS_BEFORE, _rows(plan), sys.stderr)
     number = plan.checked.counts[CollectionKind.REGISTRATIONS]
     question = f"Restore {plural(number, 'registration')} into {plan.before.place}"
-    if lost := sum(plan.before.count(part) for part in plan.lost):
+    if lost := sum(plan.before.count(kind) for kind in plan.lost):
         question += f", and lose the {plural(lost, 'document')} that {'is' if lost == 1 else 'are'} there"
     terminal.say("No instance of the service may be running on it.")
     terminal.confirm(f"{question}?")
@@ -139,7 +139,7 @@ async def _restore(
         with terminal.progress() as shown, problems_told(arguments.archive):
             given = pages(ArchiveReader(opened(file)), plan.checked, shown)
             try:
-                return await store.load(given, parts=plan.parts, replace=arguments.drop)
+                return await store.load(given, kinds=plan.kinds, replace=arguments.drop)
             except StoreConflict as error:
                 raise CommandError(
                     f"the archive cannot be restored ({printable(str(error))}); nothing was changed"
@@ -161,8 +161,8 @@ def _report(plan: _Plan, duplicates: Sequence[DuplicateReport], arguments: argpa
                 },
                 "place": before.place,
                 "collections": [
-                    {"name": before.collection + part, "before": before.count(part), "documents": checked.counts[part]}
-                    for part in plan.parts
+                    {"name": before.collection + kind, "before": before.count(kind), "documents": checked.counts[kind]}
+                    for kind in plan.kinds
                 ],
                 "not_restored": [str(one) for one in checked.selection.others],
                 "strange": checked.strange,
@@ -186,6 +186,6 @@ def _report(plan: _Plan, duplicates: Sequence[DuplicateReport], arguments: argpa
 
 def _rows(plan: _Plan) -> list[tuple[str, str, str]]:
     return [
-        (f"{plan.before.collection}{part}", str(plan.before.count(part)), str(plan.checked.counts[part]))
-        for part in plan.parts
+        (f"{plan.before.collection}{kind}", str(plan.before.count(kind)), str(plan.checked.counts[kind]))
+        for kind in plan.kinds
     ]

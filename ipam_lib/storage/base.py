@@ -1,10 +1,29 @@
-"""What a store promises. The docstrings are the specification; one contract suite holds every store to them.
+"""The contract of a store. These docstrings are the specification; one contract test suite runs over every store.
 
-Only single-document operations, plain unique indexes and compare-and-set on `revision` are used, so that any server
-that speaks MongoDB's protocol, and an embedded database, can stand behind this.
+The contract has four classes:
 
-Every method raises `StorageUnavailable` when the storage does not answer in time. For a write, `applied` then says
-whether it may have happened (True: read the document back).
+- `Store` (this module): registrations, and small documents beside them.
+- `PoolStore` (`pool_store`): the addresses of the warm pool.
+- `HistoryStore` (`history_store`): the tenures that have ended.
+- `CopyableStore` (`bulk_copy`): the whole store, for backup and restore.
+
+Rules for every method:
+
+- A method is one operation on the storage, for callers on any number of instances at once.
+- It raises StorageUnavailable if the storage does not answer in time. If the method writes, `applied` of this error
+  says whether the write may have happened. If so, read the document back before you do anything else.
+- "By index" means that the time depends on the number of results, not on the size of the store.
+- Lists that take `after` and `limit` are pages: at most `limit` results, ids in ascending order, all above `after`
+  (None: from the start).
+
+A store needs only single-document operations, plain unique indexes and compare-and-set on `revision`. An embedded
+database has these, and every server that properly speaks MongoDB's protocol.
+
+Compare-and-set is how every change of a document is made:
+
+1. The caller reads a document (`old`) and decides on its next revision (`new`).
+2. `replace(old, new)` writes `new` only if the stored document still has the revision of `old`, as one atomic step.
+3. If it returns False, another caller was faster: nothing was written. The caller reads again.
 """
 
 from __future__ import annotations
@@ -23,8 +42,11 @@ from ipam_lib.storage.usage import Usage
 
 @dataclass(frozen=True, slots=True)
 class DuplicateReport:
-    """Registrations that stood on one zone and address before the unique index was there: `kept` stays the one that
-    counts, `marked` are told apart from it so that the index could be made."""
+    """Registrations of one zone and address that were there before the unique index.
+
+    - `kept`: the id of the registration that is not marked.
+    - `marked`: the ids of those that are marked as duplicates, so that the index could be made.
+    """
 
     zone: str
     address: str
@@ -33,113 +55,127 @@ class DuplicateReport:
 
 
 class Store(PoolStore, HistoryStore):
-    """Registrations, one document each, and a few small documents beside them; the pool's entries (`PoolStore`), and
-    who held an address (`HistoryStore`)."""
+    """Registrations, one document each, and a few small documents."""
 
     @abstractmethod
     async def open(self) -> None:
-        """Connect. Does not fail while the server is away: the first operation then does."""
+        """Connect. A server that does not answer is no error here; the first operation then fails."""
 
     @abstractmethod
     async def close(self) -> None:
-        """Let go of every resource. Closing twice is fine."""
+        """Release every resource. A second call does nothing."""
 
     @abstractmethod
     async def ping(self) -> None:
-        """Return when the storage answers."""
+        """Return if the storage answers."""
 
     @abstractmethod
     async def prepare(self) -> list[DuplicateReport]:
-        """Make what the queries below need: tables, and an index for each of them; safe to repeat, and for several
-        processes at once.
+        """Make the tables and indexes that the other methods need.
 
-        The unique index on zone and address is made on a database of the earlier service too. Where that holds a zone
-        and address twice, the registration with the lowest id keeps its place, and every other gets a field `duplicate`
-        (its own id) that is part of the index: it stays readable, expires and is released like any other. All
-        duplicates that are marked, now or before, are returned.
+        - It can be repeated, also by several processes at once, and works on a database of the earlier service.
+        - If a zone and address is stored more than once, the registration with the lowest id keeps it. Each of the
+          others gets the field `duplicate` (its own id), which is part of the unique index. A duplicate can be read,
+          expires and is released like any other registration.
+        - Returns all duplicates, those that were marked earlier included.
         """
 
     @abstractmethod
     async def insert(self, registration: Registration) -> None:
-        """Store a new registration, durably (`w: majority`, `synchronous=FULL`).
+        """Store a new registration durably (MongoDB: `w: majority`; SQLite: `synchronous=FULL`).
 
-        The secret of one that is neither live nor a duplicate stands in a field of its own (`held_secret`), never in
-        `secret`: the earlier service and `find_service` do not take it for a registration.
-
-        Raises StoreConflict when zone and address, or the id, are taken.
+        - The secret of a registration that is neither live nor a duplicate goes to the field `held_secret`, never to
+          `secret`. So neither the earlier service nor `find_service` takes it for a registration.
+        - Raises StoreConflict if the id, or the zone and address, is taken.
         """
 
     @abstractmethod
     async def get(self, registration_id: str) -> Registration | None:
-        """The registration with this id, in whatever state, as of the last acknowledged write; None if there is
-        none."""
+        """The registration with this id, in any state, as of the last acknowledged write; None if there is none."""
 
     @abstractmethod
     async def find_service(
         self, *, secrets: Sequence[str], zone: str, ip_family: IPFamily, service: ServiceKey
     ) -> list[Registration]:
-        """The live registrations under any of the sealed `secrets` that hold this very service (all three parts equal
-        in one element), lowest id first. One round trip, by index."""
+        """The live registrations that hold this service under one of these sealed `secrets`, lowest id first.
+
+        One round trip, by index. All three fields of `service` must match in one element of the services.
+        """
 
     @abstractmethod
     async def find_address(self, *, zone: str | None, addresses: Sequence[str]) -> list[Registration]:
-        """The registrations, in whatever state, on any of these spellings of an address, in a zone (None: in any);
-        lowest id first. By index."""
+        """The registrations, in any state, with one of these spellings of an address, lowest id first. By index.
+
+        - `zone`: None means any zone.
+        """
 
     @abstractmethod
     async def replace(self, old: Registration, new: Registration) -> bool:
-        """Compare-and-set: write `new` where the stored document still is `old`'s: same id and same revision (none
-        for a document of the earlier service), as one atomic step. False, and nothing written, when it is not.
+        """Compare-and-set: write `new` if the stored document still has `old`'s id and revision.
 
-        While the earlier service writes beside this one (the store's `coexist` setting), the services and the secret
-        must also be as they were read, since that service knows no revision. Fields that this version does not know,
-        in the document and in its services, are kept. `new.revision` is `old.revision + 1` (1 after none).
-
-        Raises StoreConflict when `new` has another address and that is taken in its zone.
+        - `new.revision` is `old.revision + 1`, or 1 if `old` has none (a document of the earlier service).
+        - Fields that this version does not know, in the document and in its services, stay as they are.
+        - If the earlier service writes to the same collection (the store's `coexist`), the stored services and secret
+          must be those of `old` too, because the earlier service does not change the revision.
+        - Returns False if they are not; then nothing was written.
+        - Raises StoreConflict if `new` has another address and that is taken in its zone.
         """
 
     @abstractmethod
     async def delete(self, old: Registration) -> bool:
-        """Remove the document where it still is `old`'s, compared like `replace`. False when it is not."""
+        """Compare-and-delete: delete the document if it still is `old`'s, by the comparison of `replace`.
+
+        - Returns False if it is not; then nothing was deleted.
+        """
 
     @abstractmethod
     async def find_due(self, *, now: datetime, after: str | None, limit: int) -> list[Registration]:
-        """Live registrations with a service whose expiration has passed at `now`, or with no service at all, or with
-        one that has departed and is not in the history yet; by id, those above `after`, at most `limit`. By index."""
+        """A page of the live registrations that need a cleanup at `now`. By index. These are the registrations with:
+
+        - a service whose expiration has passed, or
+        - no service at all, or
+        - a service that has left and is not in the history yet.
+        """
 
     @abstractmethod
     async def find_states(self, states: Collection[State], *, after: str | None, limit: int) -> list[Registration]:
-        """Registrations in one of `states` (not LIVE); by id, those above `after`, at most `limit`. By index."""
+        """A page of the registrations in one of these states, which must not include LIVE. By index."""
 
     @abstractmethod
     async def find_cluster(self, cluster_ids: Sequence[str], *, after: str | None, limit: int) -> list[Registration]:
-        """Live registrations with a service of any of these spellings of a cluster's id; by id, those above `after`, at
-        most `limit`. By index."""
+        """A page of the live registrations with a service of a cluster, given as spellings of its id. By index."""
 
     @abstractmethod
     async def page(self, wanted: Filter, *, after: str | None, limit: int) -> list[Registration]:
-        """Registrations that fit the filter; by id, those above `after`, at most `limit`. Stable under inserts: an id
-        once passed does not come again. Service filters must all hold for one and the same service."""
+        """A page of the registrations that match a filter.
+
+        - Conditions on a service must all match one and the same service.
+        - Inserts do not disturb the paging: an id that was passed does not come again.
+        """
 
     @abstractmethod
     async def counts(self) -> Mapping[tuple[str, IPFamily], int]:
-        """How many registrations there are, in whatever state, by zone and family; none are left out. Reads an index,
-        not the documents, but all of it: not for every request."""
+        """The number of registrations, in any state, by zone and family.
+
+        Reads one whole index but no documents: too slow for every request.
+        """
 
     @abstractmethod
     async def usage(self) -> Mapping[tuple[str, IPFamily], Usage]:
-        """What there is of each zone and family. Reads every registration, which takes seconds where there are a
-        million: for a worker, not for requests. It holds up no other operation, and may take
-        `usage.SECONDS_TO_COUNT`."""
+        """The numbers of registrations and services, by zone and family.
+
+        Reads every registration, which takes seconds for a million: for a worker, not for requests. It delays no other
+        operation, and may take `usage.SECONDS_TO_COUNT`.
+        """
 
     @abstractmethod
     async def get_many(self, registration_ids: Sequence[str]) -> list[Registration]:
-        """Those of these registrations that exist, in whatever state, in no particular order."""
+        """The registrations with these ids that exist, in any state and in any order."""
 
     @abstractmethod
     async def load_document(self, name: str) -> dict[str, Any] | None:
-        """A small JSON document kept beside the registrations (the cache of zones, say), or None."""
+        """A small JSON document, such as the cached zones; None if there is none."""
 
     @abstractmethod
     async def save_document(self, name: str, content: dict[str, Any]) -> None:
-        """Keep a small JSON document under this name; the last one wins."""
+        """Store a small JSON document under this name. The last call wins."""

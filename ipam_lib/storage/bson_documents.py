@@ -1,7 +1,7 @@
-"""Documents to BSON and back, for stores that do not speak it by themselves.
+"""Documents to BSON and back, for stores that do not use BSON themselves.
 
-A document of a store is a dict with `_id` (and `duplicate`) as 24 hex digits and dates as aware datetimes. What BSON
-has beyond JSON stays an object of PyMongo's `bson`.
+A document of a store is a dict with `_id` (and `duplicate`) as 24 hex digits, and dates as aware datetimes. A value
+that only BSON has stays an object of PyMongo's `bson`.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ _ID_FIELDS: Final = ("_id", "duplicate")
 
 
 def to_bson(document: Document) -> bytes:
-    """A document as MongoDB would hold it."""
+    """A document as BSON, exactly as MongoDB would hold it."""
     return bson.encode({name: _to_id(value) if name in _ID_FIELDS else value for name, value in document.items()})
 
 
 def from_bson(data: bytes) -> Document:
-    """A document of MongoDB. Raises UnfitDocument when it would not come back as it is."""
+    """A document of MongoDB. Raises UnfitDocument if `to_bson` would not give exactly the same bytes."""
     try:
         decoded = bson.decode(data, codec_options=_OPTIONS)
         document = {name: _from_id(value) if name in _ID_FIELDS else value for name, value in decoded.items()}
         same = to_bson(document) == data
     except (BSONError, ValueError, OverflowError, RecursionError) as error:
-        raise no_bson(error) from None
+        raise invalid_bson(error) from None
     identity = decoded.get("_id")
     if not isinstance(identity, bson.ObjectId | str):
         raise UnfitDocument(f"the document with _id {identity!r} is no registration: expected an ObjectId")
@@ -50,20 +50,20 @@ def from_bson(data: bytes) -> Document:
     return document
 
 
-def no_bson(error: Exception) -> UnfitDocument:
-    """What to raise for what cannot be decoded."""
+def invalid_bson(error: Exception) -> UnfitDocument:
+    """The error for data that cannot be decoded."""
     return UnfitDocument(f"a document is no valid BSON ({error})")
 
 
-def read(part: CollectionKind, document: Document) -> Registration | None:
-    """Read a document of a part as the service will: the registration that it is, None in other parts.
+def read(kind: CollectionKind, document: Document) -> Registration | None:
+    """Read a document of a collection as the service reads it. Returns the registration; None for other collections.
 
-    Raises UnfitDocument.
+    Raises UnfitDocument if the service cannot read it.
     """
     if "_id" not in document:
         raise UnfitDocument("a document has no _id")
     try:
-        match part:
+        match kind:
             case CollectionKind.REGISTRATIONS:
                 return to_registration(document)
             case CollectionKind.POOL:
@@ -88,7 +88,7 @@ def to_value(data: bytes) -> Any:
 
 
 def value_to_bson(value: Any) -> bytes:
-    """A single value, of whatever type. Raises UnfitDocument for what is no value of BSON."""
+    """A single value of any type. Raises UnfitDocument if BSON has no such type."""
     try:
         return bson.encode({"": value})
     except (BSONError, OverflowError) as error:

@@ -1,7 +1,7 @@
-"""What a store promises to those who copy all of it: backup, restore, and the move from one store to another.
+"""Copying a whole store: what a store promises to backup, restore and the move from one store to another.
 
-Documents go in and out as BSON (https://bsonspec.org), exactly as MongoDB holds them, whatever the store: `_id` is an
-ObjectId, a date is a date, and fields that this version does not know are there.
+Documents go in and out as BSON (https://bsonspec.org), exactly as MongoDB holds them, for every store: `_id` is an
+ObjectId, a date is a date, and fields that this version does not know are included.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from typing import Any, Final
 from ipam_lib.models import Registration
 from ipam_lib.storage.base import DuplicateReport, Store
 
-# The most that a page of documents should hold: many enough to be fast, few enough to be small.
+# The limits of a page: large enough to be fast, small enough for memory.
 PAGE_DOCUMENTS: Final = 500
 PAGE_BYTES: Final = 8 * 1024 * 1024
 
-# The oldest server that this program works with.
 OLDEST_SERVER: Final = "4.4.0"
+"""The oldest version of MongoDB that this program works with."""
 
 
 class CollectionKind(StrEnum):
-    """What a store holds. Each part is a collection; the value is what follows the name of the first one's."""
+    """The collections of a store. The value is the suffix after the name of the collection of registrations."""
 
     REGISTRATIONS = ""
     DOCUMENTS = "_documents"
@@ -34,21 +34,22 @@ class CollectionKind(StrEnum):
 
     @property
     def can_be_made_again(self) -> bool:
-        """Whether it holds only what the service finds out anew."""
+        """Whether the service can find out everything in it again."""
         return self is CollectionKind.DOCUMENTS
 
     @property
     def belongs_to_registrations(self) -> bool:
-        """Whether it means something only beside the registrations that it was copied with: an address must not stand
-        in both."""
+        """Whether it is only valid together with the registrations that it was copied with: an address must not be in
+        both collections."""
         return self is CollectionKind.POOL
 
 
 @dataclass(frozen=True, slots=True)
 class CollectionInfo:
-    """A part as MongoDB has it, or would have it.
+    """A collection as MongoDB has it, or would have it.
 
-    options, indexes: as `listCollections` and `listIndexes` give them; `uuid` in hex, empty where there is none.
+    - `options`, `indexes`: as MongoDB's `listCollections` and `listIndexes` return them.
+    - `uuid`: in hex; empty if there is none.
     """
 
     name: str
@@ -60,36 +61,40 @@ class CollectionInfo:
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What a store holds. `parts` has those that exist; `place` is for people.
+    """What a store holds.
 
-    unfinished: whether a `load` was cut off while it changed over, so that this is neither the one nor the other.
+    - `place`: where the store is, for messages.
+    - `collections`: those that exist.
+    - `unfinished`: whether a `load` was interrupted during its change-over, so that some collections are old and some
+      new.
     """
 
     database: str
     collection: str
     server_version: str
     place: str
-    parts: Mapping[CollectionKind, CollectionInfo]
+    collections: Mapping[CollectionKind, CollectionInfo]
     unfinished: bool = False
 
-    def count(self, part: CollectionKind) -> int:
-        """How many documents there are in a part."""
-        held = self.parts.get(part)
-        return held.documents if held else 0
+    def count(self, kind: CollectionKind) -> int:
+        """The number of documents in a collection; 0 if it does not exist."""
+        info = self.collections.get(kind)
+        return info.documents if info else 0
 
 
 class UnfitDocument(Exception):
-    """The store cannot hold a document as it is, or not read it. The text says which one and why."""
+    """The store cannot hold a document unchanged, or cannot read it. The text says which document, and why."""
 
 
 class Snapshot(ABC):
-    """A store being read as a whole."""
+    """A store while it is copied."""
 
     contents: Contents
 
     @abstractmethod
-    def dump(self, part: CollectionKind) -> AsyncIterator[list[bytes]]:
-        """Every document of a part by its id, in pages; none where the part does not exist."""
+    def dump(self, kind: CollectionKind) -> AsyncIterator[list[bytes]]:
+        """All documents of a collection, in the order of their ids, in pages. No page if the collection does not
+        exist."""
 
 
 class CopyableStore(Store):
@@ -97,21 +102,21 @@ class CopyableStore(Store):
 
     @abstractmethod
     def snapshot(self) -> AbstractAsyncContextManager[Snapshot]:
-        """Read the store, and change nothing, also where it was never made ready.
+        """Read the whole store. This changes nothing, and works in a store that was never prepared.
 
-        Where the store can do so, all is as it was at one moment. Where it cannot, what is inserted, changed or removed
-        meanwhile is there or not, as it was or as it is; but each document is whole, comes once, and a part that is
-        dumped later is newer.
+        - A store with transactions gives its state at one moment.
+        - Any other store gives each document whole and once. Documents that are inserted, changed or deleted during the
+          copy are included or not, old or new. A collection that is dumped later is newer.
 
-        Raises ConfigError where a newer version made the store.
+        Raises ConfigError if a newer version of this program made the store.
         """
 
     @abstractmethod
-    def validate(self, part: CollectionKind, data: bytes) -> Registration | None:
-        """Make sure that the store can hold a document of another one, and read it then: the registration that it is,
-        None in other parts. No input or output.
+    def validate(self, kind: CollectionKind, data: bytes) -> Registration | None:
+        """Check that this store can hold a document of another store, and read it. Does no input or output.
 
-        Raises UnfitDocument.
+        - Returns the registration; None for the other collections.
+        - Raises UnfitDocument.
         """
 
     @abstractmethod
@@ -119,27 +124,30 @@ class CopyableStore(Store):
         self,
         pages: AsyncIterable[tuple[CollectionKind, list[bytes]]],
         *,
-        parts: Collection[CollectionKind],
+        kinds: Collection[CollectionKind],
         replace: bool,
     ) -> list[DuplicateReport]:
-        """Put these documents, which fit, in the place of all that `parts` hold, and make the store ready, as `prepare`
-        does (whose report this returns). Other parts stay as they are.
+        """Replace all that the collections of these `kinds` hold by documents that `validate` accepted.
 
-        The store shows what it held until `pages` has ended and everything is in; then it changes over. When anything
-        goes wrong before that, `pages` raising an error included, and when the process dies, it still holds what it
-        held, and what was left lying about is removed by the next `load`. Where it cannot change over in one step, one
-        that is cut off meanwhile leaves it `unfinished`: `prepare` then raises ConfigError until a `load` has ended.
+        - Prepares the store, and returns the report, as `prepare` does. Other collections stay as they are.
+        - Nobody else may write during the call: such writes may be lost.
+        - The store keeps its old contents until `pages` has ended and all documents are in. An error before that, an
+          error of `pages` included, and the death of the process leave the old contents. The next `load` removes what
+          was left over.
+        - Then the store changes over. If that takes several steps and is interrupted, the store is `unfinished`, and
+          `prepare` raises ConfigError until a `load` has completed.
 
-        Nobody else may write meanwhile: what others write may be lost.
+        Raises:
 
-        Raises StoreConflict when one of the `parts` holds what cannot be made again and `replace` is False (a store
-        that is unfinished may always be replaced), or two of the documents have one id, or one place; ConfigError as
-        `prepare` does.
+        - StoreConflict if `replace` is False and one of the collections holds documents that cannot be made again. (An
+          unfinished store may always be replaced.)
+        - StoreConflict if two documents have the same id, or the same unique fields.
+        - ConfigError as `prepare` does.
         """
 
 
 def paged(documents: Iterable[bytes]) -> Iterator[list[bytes]]:
-    """Documents in pages."""
+    """The documents in pages."""
     page: list[bytes] = []
     size = 0
     for document in documents:

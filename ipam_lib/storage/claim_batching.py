@@ -1,9 +1,8 @@
-"""Claims that come at once, kept out of each other's way: where several want the lowest entry, each is shown one of its
-own.
+"""Batches claims of the lowest entry, so that claims at the same time do not compete for the same document.
 
-Natural batching: no timer, and one alone goes straight for the lowest. While that is under way, later ones wait; then
-one read finds as many entries as there are who want one, and each takes his in a step of its own, all at the same
-time. A server that has them all fight for the same document would refuse all but one, again and again.
+A single claim takes the lowest entry directly. Claims that arrive meanwhile wait. Then one read finds as many entries
+as there are waiting claims, and each claim takes a different one of them, all at the same time. There is no timer.
+Without batching, the server would refuse all but one of the claims, and again at each repetition.
 """
 
 from __future__ import annotations
@@ -20,16 +19,16 @@ Claimed = TypeVar("Claimed")
 
 @dataclass(slots=True)
 class _ClaimQueue(Generic[Candidate]):
-    """What one read found, what of it is being claimed at this moment, and how many want something."""
+    """The claims of one place: what the last read found, what is being claimed now, and how many claims there are."""
 
     found: deque[Candidate] = field(default_factory=deque)
     underway: set[Candidate] = field(default_factory=set)
-    wanting: int = 0
+    claims: int = 0
     reading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class ClaimBatcher(Generic[Candidate, Claimed]):
-    """A shelf for each place at which entries are claimed; it is there as long as somebody wants something of it."""
+    """A queue of claims for each place. A queue exists only while it has claims."""
 
     def __init__(self) -> None:
         self._queues: dict[Hashable, _ClaimQueue[Candidate]] = {}
@@ -42,21 +41,24 @@ class ClaimBatcher(Generic[Candidate, Claimed]):
         several: Callable[[int], Awaitable[Sequence[Candidate]]],
         this: Callable[[Candidate], Awaitable[Claimed | None]],
     ) -> Claimed | None:
-        """Claim an entry of the place; None when there is none.
+        """Claim an entry of the place. Returns None if it has none.
 
-        `lowest` claims the lowest in one step; `several` finds so many of the lowest, `this` claims one of those, and
-        returns None when somebody was faster. What they raise is passed on.
+        - `lowest`: claims the lowest entry in one step.
+        - `several`: finds that many of the lowest entries.
+        - `this`: claims one of these. Returns None if another claim was faster.
+
+        Raises what these raise.
         """
         queue = self._queues.setdefault(place, _ClaimQueue())
-        queue.wanting += 1
+        queue.claims += 1
         try:
             while True:
                 async with queue.reading:
                     if not queue.found:
-                        if queue.wanting == 1:
+                        if queue.claims == 1:
                             return await lowest()
-                        # There are as many as want one, also without those that are under way.
-                        found = await several(queue.wanting)
+                        # Enough for every claim, even if some of the entries are being claimed now.
+                        found = await several(queue.claims)
                         queue.found.extend(one for one in found if one not in queue.underway)
                     if not queue.found:
                         return None
@@ -68,6 +70,6 @@ class ClaimBatcher(Generic[Candidate, Claimed]):
                 finally:
                     queue.underway.discard(candidate)
         finally:
-            queue.wanting -= 1
-            if not queue.wanting and self._queues.get(place) is queue:
+            queue.claims -= 1
+            if not queue.claims and self._queues.get(place) is queue:
                 del self._queues[place]

@@ -1,15 +1,21 @@
-"""Registrations as documents, the same in every store. Pure: no driver is known here.
+"""Registrations as documents, the same in every store. Pure: this module imports no driver.
 
-A document is a dict of plain values (dates are aware datetimes):
+A document is a dict of plain values; dates are aware datetimes. The earlier service writes these fields:
 
     _id, secret, zone, address, ip_family, netbox_id,
     services: [{service_name, namespace_id, cluster_id, retention_period_days, deny_external_cleanup, expires_at?}]
 
-as the earlier service writes them, and our own `state` (absent when live, as in its documents), `revision`,
-`lease_until`, `held_secret` (the secret while not live), `duplicate` (the own id), `since` in each service (when it
-came), and `departed` (services that have left, until they are in the history:
-`[{id, service_name, namespace_id, cluster_id, since?, until}]`). Reading takes what it can get:
-fields may be missing, null, in any order, or unknown. Writing never touches what it does not know.
+This service adds:
+
+- `state`: absent when live, as in documents of the earlier service.
+- `revision`, `lease_until`.
+- `held_secret`: the secret while the registration is not live.
+- `duplicate`: the document's own id, if it is a duplicate.
+- `since` in each service: when the service was registered.
+- `departed`: services that have left, until they are in the history:
+  `[{id, service_name, namespace_id, cluster_id, since?, until}]`.
+
+Reading accepts fields that are missing, null, unknown or in any order. Writing keeps the fields that it does not know.
 """
 
 from __future__ import annotations
@@ -31,21 +37,21 @@ _ID = re.compile("[0-9a-f]{24}")
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What turns one revision of a document into the next: fields to set, and fields to take away."""
+    """The difference between two revisions of a document: fields to set, and fields to remove."""
 
     set: Document
     unset: tuple[str, ...]
 
     def apply(self, document: Mapping[str, Any]) -> Document:
-        """The changed document; `document` stays as it is."""
+        """The changed document. `document` itself is not changed."""
         return {key: value for key, value in document.items() if key not in self.unset} | self.set
 
 
 def to_registration(document: Mapping[str, Any], *, raw_document: Any = None) -> Registration:
     """Read a document.
 
-    Raises StorageUnavailable for one of a newer version's making, whose state is unknown here: to pass over it would be
-    to take its address for free.
+    Raises StorageUnavailable for a state that only a newer version knows. Skipping the document would make its address
+    look free.
     """
     identity, address = str(document["_id"]), _text(document.get("address"))
     try:
@@ -74,7 +80,7 @@ def to_registration(document: Mapping[str, Any], *, raw_document: Any = None) ->
 
 
 def to_document(registration: Registration, stored_services: Any = None) -> Document:
-    """Write a registration. `stored_services` is the stored array, whose unknown fields are kept."""
+    """Write a registration. `stored_services` is the stored array; its unknown fields are kept."""
     one = registration
     live = one.state is State.LIVE
     fields: Document = {
@@ -96,8 +102,8 @@ def to_document(registration: Registration, stored_services: Any = None) -> Docu
 
 
 def change(old: Registration, new: Registration, stored_services: Any) -> Change:
-    """What makes `new` of `old`, keeping the unknown fields of the stored services. A field in which the two agree is
-    left alone, whatever stands there."""
+    """The change from `old` to `new`. It keeps the unknown fields of the stored services. A field that is the same in
+    both is not written, whatever its stored value is."""
     before, after = to_document(old), to_document(new)
     changed = {name: value for name, value in after.items() if name not in before or before[name] != value}
     if "services" in changed:
@@ -106,36 +112,38 @@ def change(old: Registration, new: Registration, stored_services: Any) -> Change
 
 
 def merge_services(services: Sequence[Service], stored: Any) -> list[Document]:
-    """The array of services as it is to be stored. One that is stored already, by its key, keeps the fields unknown
-    here; one that has not changed at all stays as it was, field for field."""
+    """The array of services to store. A service with a stored one of the same key keeps the unknown fields of that; an
+    unchanged service stays as it is stored, field for field."""
     present = _services(stored)
     merged = []
     for service in services:
         same = next((raw for one, raw in present if one == service and one.since == service.since), None)
-        kin: Document = next((raw for one, raw in present if one.key == service.key), {})
-        merged.append(_service_document(service, kin) if same is None else same)
+        same_key: Document = next((raw for one, raw in present if one.key == service.key), {})
+        merged.append(_service_document(service, same_key) if same is None else same)
     return merged
 
 
 def read_services(registration: Registration) -> Any:
-    """The array of services as it stood when the document was last read; None when it never was, or had none."""
+    """The array of services when the document was last read; None if it was never read or has no array."""
     return registration.raw_document.get("services") if registration.raw_document else None
 
 
-def witnessed(old: Registration) -> tuple[Any, str | None]:
-    """The services and the secret that the document of `old` must hold, field for field (None: no such field): as they
-    were read, or as the revisions since then have left them, all of which merged into the array as it was read."""
+def cas_fields(old: Registration) -> tuple[Any, str | None]:
+    """The services and the secret that the stored document of `old` must have, field for field; None for no such field.
+
+    They are as they were read, or as later revisions by this process left them. Each of these merged its services into
+    the array that was read."""
     if old.raw_document and integer(old.raw_document.get("revision")) == old.revision:
         return old.raw_document.get("services"), old.raw_document.get("secret")
     return merge_services(old.services, read_services(old)), old.secret if old.state is State.LIVE else None
 
 
 def mark_duplicate(document: Mapping[str, Any]) -> Document:
-    """The document told apart from the one that keeps its zone and address; as a revision of its own, so that whoever
-    is at it reads it anew.
+    """The document marked as a duplicate of the one that keeps its zone and address. The mark is a new revision, so
+    that a request that works on the document reads it again.
 
-    A creation that still has a placeholder is not marked: the placeholder lets one creation through at a time, so a
-    second one is none. It gets a placeholder that nobody else asks for, and is given up.
+    A creation that still has a placeholder as its address is aborted instead. A placeholder is for one creation at a
+    time, so this one gets a placeholder of its own.
     """
     changed: Document = {"revision": (integer(document.get("revision")) or 0) + 1}
     if str(document.get("address")).startswith(PENDING):
@@ -146,8 +154,7 @@ def mark_duplicate(document: Mapping[str, Any]) -> Document:
 
 
 def integer(value: Any) -> int | None:
-    """A whole number, or None. BSON has three kinds of numbers, and a shell writes doubles where a program writes
-    integers."""
+    """A whole number, or None. BSON has several types of numbers, and the MongoDB shell writes integers as doubles."""
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1:
         return None
     return int(value)
@@ -173,7 +180,7 @@ def to_key(raw: Mapping[str, Any]) -> ServiceKey:
 
 
 def key_document(key: ServiceKey) -> Document:
-    """The fields that make a service the same service."""
+    """The fields that identify a service."""
     return {"service_name": key.service_name, "namespace_id": key.namespace_id, "cluster_id": key.cluster_id}
 
 
@@ -192,7 +199,7 @@ def _service_document(service: Service, stored: Document) -> Document:
 
 
 def _departures(stored: Any) -> tuple[Departure, ...]:
-    """What is no departure of our making is passed over."""
+    """Skips entries that this service did not write."""
     found = []
     for raw in stored if isinstance(stored, list) else ():
         until = to_moment(raw.get("until")) if isinstance(raw, dict) else None
@@ -213,7 +220,7 @@ def _text(value: Any) -> str:
 
 
 def to_moment(value: Any) -> datetime | None:
-    """A date. Year 1 is the zero of Go's `time.Time`: not set, and certainly not long past."""
+    """A date, or None. Year 1 is the zero value of Go's `time.Time`: it means "not set", not "long past"."""
     if not isinstance(value, datetime) or value.year == 1:
         return None
     return value.astimezone(UTC) if value.tzinfo is not None else value.replace(tzinfo=UTC)

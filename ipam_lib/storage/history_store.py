@@ -1,9 +1,8 @@
-"""What a store promises for the history: who held an address, from when to when.
+"""The contract of a store for the history: which service held an address, from when to when.
 
-Only what has ended is kept here (collection `addresses_history`), a document for each tenure, written once and never
-changed. Who holds an address now stands in its registration, and nowhere else, so the two cannot disagree. The
-docstrings are the specification; the contract suite holds every store to them, and every method raises
-`StorageUnavailable` as those of `Store` do.
+The collection `addresses_history` has a document for each tenure that has ended. It is written once and never changed.
+A service that holds an address now is in the registration only, so the two cannot disagree. The rules of `base` apply
+to every method.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from ipam_lib.storage.documents import Document, key_document, to_key, to_moment
 
 
 class Place(NamedTuple):
-    """Where a tenure that has ended stands among those of its address: by its end, then by its id."""
+    """The position of a tenure among those of its address, which are sorted by end and then by id."""
 
     until: datetime
     id: str
@@ -30,17 +29,24 @@ class HistoryStore(ABC):
 
     @abstractmethod
     async def history_insert(self, tenures: Sequence[Tenure]) -> None:
-        """Keep tenures that have ended, durably. One whose id is there already stays as it is, so that this can be
-        repeated at any time."""
+        """Store tenures that have ended, durably. A tenure whose id is stored already is skipped, so that the call can
+        be repeated."""
 
     @abstractmethod
     async def history_page(self, *, address: str, zone: str | None, before: Place | None, limit: int) -> list[Tenure]:
-        """The tenures of an address (canonical), in a zone (None: in any), those that ended last first; those that come
-        after `before`, at most `limit`. By index."""
+        """The tenures of an address, last end first, at most `limit`. By index.
+
+        - `address`: in its canonical spelling.
+        - `zone`: None means any zone.
+        - `before`: only tenures that come after this position; None starts at the first.
+        """
 
     @abstractmethod
     async def history_prune(self, *, before: datetime, limit: int) -> int:
-        """Remove tenures that ended before this moment, the oldest first, at most `limit`; how many. By index."""
+        """Delete the oldest tenures that ended before this time, at most `limit`. By index.
+
+        - Returns how many were deleted.
+        """
 
 
 def to_tenure(document: Mapping[str, Any]) -> Tenure:

@@ -1,42 +1,39 @@
-"""The pool's part of the store in MongoDB: one collection, `{collection}_pool`."""
+"""The warm pool in MongoDB: one collection, `{collection}_pool`."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
-from typing import Any, Final
+from typing import Any
 
 from bson import ObjectId
-from motor.motor_asyncio import AsyncIOMotorCollection
 from pymongo import ASCENDING, ReturnDocument
 from pymongo.errors import BulkWriteError
 
 from ipam_lib.errors import StoreConflict
 from ipam_lib.models import IPFamily, PoolEntry, PoolState
+from ipam_lib.storage.bulk_copy import CollectionKind
 from ipam_lib.storage.claim_batching import ClaimBatcher
-from ipam_lib.storage.mongo_queries import DUPLICATE_KEY, above
+from ipam_lib.storage.mongo_connection import FIRST_ID, MongoConnection
+from ipam_lib.storage.mongo_queries import above, only_duplicate_keys
 from ipam_lib.storage.pool_store import Cooling, PoolKey, PoolStore, to_document, to_entry
 
-_FIRST_ID: Final = ObjectId(b"\0" * 12)
 
+class MongoPool(MongoConnection, PoolStore):
+    """The warm pool of the store in MongoDB."""
 
-class MongoPool(PoolStore):
-    """The pool's part of the store in MongoDB."""
-
-    _claims: ClaimBatcher[PoolEntry, PoolEntry]
-
-    @abstractmethod
-    def _pool(self) -> AbstractAsyncContextManager[AsyncIOMotorCollection[dict[str, Any]]]:
-        """The collection of the entries, within the time limit, with the driver's errors turned into ours."""
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._claims: ClaimBatcher[PoolEntry, PoolEntry] = ClaimBatcher()
 
     async def pool_insert(self, entries: Sequence[PoolEntry]) -> None:
-        async with self._pool() as collection:
-            # One by one would be as many round trips; in order, so that what stands before a conflict is stored.
+        async with self._collection(CollectionKind.POOL) as collection:
+            # One round trip. Ordered, so that the entries before a conflict are stored.
             try:
-                await collection.insert_many([_encoded(entry) for entry in entries], ordered=True)
+                await collection.insert_many(
+                    [{**to_document(entry), "_id": ObjectId(entry.id)} for entry in entries], ordered=True
+                )
             except BulkWriteError as error:
-                if all(one.get("code") == DUPLICATE_KEY for one in error.details.get("writeErrors", [{}])):
+                if only_duplicate_keys(error.details):
                     raise StoreConflict("a place in the pool is taken") from error
                 raise
 
@@ -45,7 +42,7 @@ class MongoPool(PoolStore):
         claim = {"$set": {"state": PoolState.CLAIMED.value, "by": registration_id}, "$inc": {"revision": 1}}
 
         async def first(query: dict[str, Any]) -> PoolEntry | None:
-            async with self._pool() as collection:
+            async with self._collection(CollectionKind.POOL) as collection:
                 document = await collection.find_one_and_update(
                     query, claim, sort=[("order", ASCENDING)], return_document=ReturnDocument.AFTER
                 )
@@ -59,16 +56,16 @@ class MongoPool(PoolStore):
         )
 
     async def pool_replace(self, old: PoolEntry, new: PoolEntry) -> bool:
-        document = _encoded(new)
+        document = to_document(new)
+        gone = to_document(old).keys() - document.keys()
         del document["_id"]
-        gone = _encoded(old).keys() - document.keys() - {"_id"}
         update = {"$set": document, **({"$unset": dict.fromkeys(gone, "")} if gone else {})}
-        async with self._pool() as collection:
+        async with self._collection(CollectionKind.POOL) as collection:
             result = await collection.update_one(cas_filter(old), update)
         return result.matched_count == 1
 
     async def pool_delete(self, old: PoolEntry) -> bool:
-        async with self._pool() as collection:
+        async with self._collection(CollectionKind.POOL) as collection:
             result = await collection.delete_one(cas_filter(old))
         return result.deleted_count == 1
 
@@ -85,7 +82,7 @@ class MongoPool(PoolStore):
     async def pool_page(self, states: Collection[PoolState], *, after: str | None, limit: int) -> list[PoolEntry]:
         query = {
             "state": {"$in": sorted(state.value for state in states)},
-            **above(_FIRST_ID if after is None else ObjectId(after)),
+            **above(FIRST_ID if after is None else ObjectId(after)),
         }
         return await self._entries(query, ("_id", ASCENDING), limit)
 
@@ -96,13 +93,13 @@ class MongoPool(PoolStore):
     async def pool_cooling(self, *, zone: str, ip_family: IPFamily) -> Cooling:
         match = {"zone": zone, "ip_family": ip_family, "state": PoolState.COOLING.value}
         group = {"_id": None, "number": {"$sum": 1}, "until": {"$min": "$until"}}
-        async with self._pool() as collection:
+        async with self._collection(CollectionKind.POOL) as collection:
             found = await collection.aggregate([{"$match": match}, {"$group": group}]).to_list(None)
         return Cooling(found[0]["number"], found[0]["until"]) if found else Cooling()
 
     async def pool_counts(self) -> Mapping[PoolKey, int]:
         kind = {name: f"${name}" for name in ("zone", "ip_family", "state")}
-        async with self._pool() as collection:
+        async with self._collection(CollectionKind.POOL) as collection:
             groups = await collection.aggregate([{"$group": {"_id": kind, "count": {"$sum": 1}}}]).to_list(None)
         return {
             PoolKey(group["_id"]["zone"], group["_id"]["ip_family"], PoolState(group["_id"]["state"])): group["count"]
@@ -112,15 +109,12 @@ class MongoPool(PoolStore):
     async def _entries(
         self, query: dict[str, Any], sort: tuple[str, int] | None = None, limit: int = 0, skip: int = 0
     ) -> list[PoolEntry]:
-        async with self._pool() as collection:
+        async with self._collection(CollectionKind.POOL) as collection:
             cursor = collection.find(query, sort=[sort] if sort else None, skip=skip, limit=limit)
             documents = await cursor.to_list(None)
         return [to_entry(document) for document in documents]
 
 
-def _encoded(entry: PoolEntry) -> dict[str, Any]:
-    return {**to_document(entry), "_id": ObjectId(entry.id)}
-
-
 def cas_filter(old: PoolEntry) -> dict[str, Any]:
+    """The condition that the stored entry still is at `old`'s revision."""
     return {"_id": ObjectId(old.id), "revision": old.revision}

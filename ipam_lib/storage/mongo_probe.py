@@ -1,4 +1,4 @@
-"""What is right and wrong with a MongoDB server and this service's user on it, found out without changing anything."""
+"""Checks a MongoDB server, and what this service's user may do on it. It changes nothing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import parse_qs
 
-from bson import ObjectId
 from pymongo.errors import OperationFailure, PyMongoError
 
 from ipam_lib.errors import StorageUnavailable
@@ -16,22 +15,25 @@ from ipam_lib.findings import Finding, error, ok, stays_here, warning
 from ipam_lib.storage import mongo_queries as queries
 from ipam_lib.storage.bulk_copy import CollectionKind
 from ipam_lib.storage.mongo import MongoStore
+from ipam_lib.storage.mongo_connection import FIRST_ID
 
 OLDEST: Final = (4, 4)
-# What the service does, by the names of MongoDB's privilege actions
+# What the service does, as MongoDB's privilege actions
 # (https://www.mongodb.com/docs/manual/reference/privilege-actions/).
 ACTIONS: Final = ("find", "insert", "update", "remove", "createIndex", "listIndexes")
 _UNAUTHENTICATED: Final = {18, 8000}
 _UNAUTHORIZED: Final = 13
-# No driver makes this id, so no document has it.
-_NOBODY: Final = ObjectId(b"\0" * 12)
 _ADVICE_RIGHTS: Final = "give the user the role readWrite on the database (db.grantRolesToUser)"
 
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """What the server says of the user: no `user` where it asks nobody who they are; `refused` actions by collection.
-    `told` is False where the server does not say, and only harmless requests could be tried."""
+    """The rights of this service's user.
+
+    - `user`: None if the connection is not authenticated.
+    - `refused`: the missing actions, by collection.
+    - `told`: False if the server does not tell the rights, so that they were tried out.
+    """
 
     user: str | None
     refused: Mapping[str, Sequence[str]]
@@ -39,10 +41,10 @@ class Rights:
 
 
 class MongoProbe(MongoStore):
-    """The store, for looking at the server itself. Open it first."""
+    """The store, with checks of its server. Call `open` first."""
 
     async def findings(self) -> list[Finding]:
-        """Everything that can be found out."""
+        """All findings. What one check cannot find out does not stop the others."""
         found = [self._transport_security()]
         try:
             await self.ping()
@@ -83,7 +85,7 @@ class MongoProbe(MongoStore):
 
     async def _rights(self) -> list[Finding]:
         check = "mongodb.rights"
-        names = [f"{self._collection_name}{part.value}" for part in CollectionKind]
+        names = [f"{self._collection_name}{kind}" for kind in CollectionKind]
         rights = await self._told_rights(names) or await self._tried_rights()
         found: list[Finding] = []
         if rights.told and rights.user is None and not all(map(stays_here, _hosts(self._uri))):
@@ -102,9 +104,9 @@ class MongoProbe(MongoStore):
         return [*found, ok(check, message)]
 
     async def _told_rights(self, names: Sequence[str]) -> Rights | None:
-        """What the server says; None when it does not say."""
+        """The rights as the server tells them; None if it does not."""
         try:
-            async with self._calling() as database:
+            async with self._database() as database:
                 status = await database.command("connectionStatus", showPrivileges=True)
         except StorageUnavailable as problem:
             if isinstance(problem.__cause__, OperationFailure) and problem.__cause__.code != _UNAUTHORIZED:
@@ -124,25 +126,24 @@ class MongoProbe(MongoStore):
         return Rights(str(users[0].get("user")), refused)
 
     async def _tried_rights(self) -> Rights:
-        """What requests say that find nothing, change nothing and delete nothing."""
+        """The rights by requests that find, change and delete nothing."""
         refused: dict[str, list[str]] = {}
-        for part in CollectionKind:
+        for kind in CollectionKind:
             for action in ("find", "update", "remove", "listIndexes"):
-                if not await self._try(part, action):
-                    refused.setdefault(f"{self._collection_name}{part.value}", []).append(action)
+                if not await self._try(kind, action):
+                    refused.setdefault(f"{self._collection_name}{kind}", []).append(action)
         return Rights(None, refused, told=False)
 
-    async def _try(self, part: CollectionKind, action: str) -> bool:
+    async def _try(self, kind: CollectionKind, action: str) -> bool:
         try:
-            async with self._calling() as database:
-                collection = self._part(database, part)
+            async with self._collection(kind) as collection:
                 match action:
                     case "find":
-                        await collection.find_one({"_id": _NOBODY})
+                        await collection.find_one({"_id": FIRST_ID})
                     case "update":
-                        await collection.update_one({"_id": _NOBODY}, {"$set": {"revision": 0}})
+                        await collection.update_one({"_id": FIRST_ID}, {"$set": {"revision": 0}})
                     case "remove":
-                        await collection.delete_one({"_id": _NOBODY})
+                        await collection.delete_one({"_id": FIRST_ID})
                     case _:
                         await collection.index_information()
         except StorageUnavailable as problem:
@@ -152,21 +153,20 @@ class MongoProbe(MongoStore):
         return True
 
     async def _indexes(self) -> list[Finding]:
-        """Which indexes are missing, where there is something to find by them."""
+        """The missing indexes of the collections that hold documents."""
         check = "mongodb.indexes"
         found: list[Finding] = []
         empty = True
-        for part, indexes in queries.PART_INDEXES.items():
-            name = f"{self._collection_name}{part.value}"
-            async with self._calling() as database:
-                collection = self._part(database, part)
-                standing = await collection.index_information()
+        for kind, indexes in queries.COLLECTION_INDEXES.items():
+            name = f"{self._collection_name}{kind}"
+            async with self._collection(kind) as collection:
+                present = await collection.index_information()
                 documents = await collection.estimated_document_count()
             if not documents:
                 continue
             empty = False
-            clashing = [index for index in indexes if _clashes(index, standing)]
-            missing = [index.name for index in indexes if not queries.stands(index, standing) and index not in clashing]
+            clashing = [index for index in indexes if _clashes(index, present)]
+            missing = [index.name for index in indexes if not queries.exists(index, present) and index not in clashing]
             found += [
                 error(check, queries.clash(index, name, "IndexKeySpecsConflict"), "drop it, as said")
                 for index in clashing
@@ -175,16 +175,16 @@ class MongoProbe(MongoStore):
                 message = f"{name} ({documents} documents) lacks {', '.join(missing)}"
                 advice = "the service makes them when it starts; with many documents the first start takes longer"
                 found.append(warning(check, message, advice))
-            if part is CollectionKind.REGISTRATIONS and queries.UNIQUE_INDEX.name in missing:
-                found += await self._doubled()
+            if kind is CollectionKind.REGISTRATIONS and queries.UNIQUE_INDEX.name in missing:
+                found += await self._duplicates()
         if empty:
             return [ok(check, "nothing is stored yet: the service makes its indexes when it starts")]
         return found or [ok(check, "every index is there")]
 
-    async def _doubled(self) -> list[Finding]:
-        """Addresses that stand more than once, as in the earlier service's databases."""
-        async with self._calling() as database:
-            groups = await self._part(database, CollectionKind.REGISTRATIONS).aggregate(queries.DOUBLED).to_list(None)
+    async def _duplicates(self) -> list[Finding]:
+        """Addresses that are registered more than once, as databases of the earlier service may have them."""
+        async with self._collection(CollectionKind.REGISTRATIONS) as collection:
+            groups = await collection.aggregate(queries.DUPLICATES).to_list(None)
         if not groups:
             return []
         shown = ", ".join(f"{group['_id'].get('address')} in {group['_id'].get('zone')}" for group in groups[:5])
@@ -194,8 +194,7 @@ class MongoProbe(MongoStore):
 
 
 def _missing(privileges: Sequence[Any], database: str, collection: str) -> list[str]:
-    """Those of ACTIONS that no privilege gives
-    (https://www.mongodb.com/docs/manual/reference/command/connectionStatus/)."""
+    """The ACTIONS that no privilege gives (https://www.mongodb.com/docs/manual/reference/command/connectionStatus/)."""
     given: set[str] = set()
     for privilege in privileges:
         resource = privilege.get("resource", {})
@@ -206,18 +205,18 @@ def _missing(privileges: Sequence[Any], database: str, collection: str) -> list[
     return [] if "anyAction" in given else [action for action in ACTIONS if action not in given]
 
 
-def _clashes(index: queries.Index, standing: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Whether an index of this name, or on these fields, is there in another shape."""
-    if queries.stands(index, standing):
+def _clashes(index: queries.Index, present: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether an index of this name, or on these fields, exists in another form."""
+    if queries.exists(index, present):
         return False
     keys = [(field, 1) for field in index.fields]
-    return index.name in standing or any([tuple(pair) for pair in info["key"]] == keys for info in standing.values())
+    return index.name in present or any([tuple(pair) for pair in info["key"]] == keys for info in present.values())
 
 
 def _uses_tls(uri: str) -> bool:
     options = {name.lower(): values[-1].lower() for name, values in parse_qs(uri.partition("?")[2]).items()}
     given = options.get("tls", options.get("ssl"))
-    # A seed list from DNS means TLS unless it is switched off.
+    # mongodb+srv means TLS unless it is switched off.
     return given == "true" if given is not None else uri.startswith("mongodb+srv:")
 
 
@@ -232,7 +231,7 @@ def _unreachable(problem: StorageUnavailable) -> Finding:
 
 
 def _cause(problem: StorageUnavailable) -> tuple[str, str]:
-    """What is the matter, and what to do about it."""
+    """What is wrong, and what to do about it."""
     cause = problem.__cause__
     if isinstance(cause, OperationFailure):
         words = (cause.details or {}).get("codeName") or cause.code
@@ -243,7 +242,7 @@ def _cause(problem: StorageUnavailable) -> tuple[str, str]:
             return f"the user lacks a right ({words})", _ADVICE_RIGHTS
         return f"the server refused a request ({words})", "its own log says more"
     if isinstance(cause, PyMongoError):
-        # Addresses and the system's words; the driver's further remarks are about time limits and topologies.
+        # Keep the addresses and the system's words; the driver goes on about time limits and topologies.
         words = re.split(r" \(configured timeouts|, Timeout: ", str(cause), maxsplit=1)[0]
         return words, "does it run, and are mongodb.uri, or host and port, and the TLS options right?"
     return problem.message, "does it run, and is it not overloaded?"

@@ -1,6 +1,6 @@
-"""What the MongoDB store asks for and the indexes that answer it, as plain data. No driver is known here.
+"""The queries of the MongoDB store, and the indexes that answer them, as plain data. This module imports no driver.
 
-Ids are ObjectIds already. The earlier service's documents have no `state`, and neither have our live ones: comparing
+Ids are ObjectIds already. Live documents have no `state`, whether this service or the earlier one wrote them: comparing
 with null matches both, by index.
 """
 
@@ -18,7 +18,7 @@ from ipam_lib.storage.documents import mark_duplicate
 Query = dict[str, Any]
 
 # https://www.mongodb.com/docs/manual/reference/error-codes/
-DUPLICATE_KEY: Final = 11000
+_DUPLICATE_KEY: Final = 11000
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +32,15 @@ class Index:
 
 UNIQUE_INDEX = Index("ipam_address", ("address", "zone", "duplicate"), unique=True)
 INDEXES = (
-    # The whole key of a service and the secret: one look-up, however many registrations share either.
+    # The whole key of a service, and the secret: one look-up, however many registrations share either.
     Index("ipam_service", ("services.service_name", "services.namespace_id", "services.cluster_id", "secret")),
-    # In the order of the pages; its null entries are the registrations without a service.
+    # In the order of the pages. Its null entries are the registrations without a service.
     Index("ipam_cluster", ("services.cluster_id", "_id")),
     Index("ipam_namespace", ("services.namespace_id", "_id")),
     Index("ipam_expiration", ("services.expires_at", "_id")),
     Index("ipam_departed", ("departed.until", "_id")),
     Index("ipam_state", ("state", "_id")),
-    # Pages of a zone, and of one family in it; the second is counted by, too.
+    # Pages of a zone, and of one family in it. `COUNTS` reads the second.
     Index("ipam_zone", ("zone", "_id")),
     Index("ipam_zone_family", ("zone", "ip_family", "_id")),
 )
@@ -51,25 +51,25 @@ POOL_INDEXES = (
     Index("ipam_by", ("by", "_id")),
 )
 HISTORY_INDEXES = (
-    # In the order of the pages, read backwards.
+    # The pages read it backwards.
     Index("ipam_address", ("address", "until", "_id")),
     Index("ipam_until", ("until", "_id")),
 )
-PART_INDEXES: Mapping[CollectionKind, tuple[Index, ...]] = {
+COLLECTION_INDEXES: Mapping[CollectionKind, tuple[Index, ...]] = {
     CollectionKind.REGISTRATIONS: (*INDEXES, UNIQUE_INDEX),
     CollectionKind.DOCUMENTS: (),
     CollectionKind.POOL: POOL_INDEXES,
     CollectionKind.HISTORY: HISTORY_INDEXES,
 }
 
-# The zones and addresses that stand more than once.
-DOUBLED: list[Query] = [
+# The zones and addresses that are registered more than once.
+DUPLICATES: list[Query] = [
     {"$match": {"duplicate": None}},
     {"$group": {"_id": {"zone": "$zone", "address": "$address"}, "count": {"$sum": 1}}},
     {"$match": {"count": {"$gt": 1}}},
 ]
 
-# Sorted first, so that the index is read and not the documents.
+# Sorted first, so that the server reads the index and not the documents.
 COUNTS: list[Query] = [
     {"$sort": {"zone": 1, "ip_family": 1}},
     {"$group": {"_id": {"zone": "$zone", "ip_family": "$ip_family"}, "count": {"$sum": 1}}},
@@ -77,12 +77,12 @@ COUNTS: list[Query] = [
 
 _SERVICES: Query = {"$cond": [{"$isArray": "$services"}, "$services", []]}
 
-# Year 1 is the zero of Go's `time.Time`: no expiration.
+# Year 1 is the zero value of Go's `time.Time`: no expiration.
 _FIRST_MOMENT = datetime(2, 1, 1, tzinfo=UTC)
 
 _EXPIRING: Query = {"$filter": {"input": _SERVICES, "as": "one", "cond": {"$gte": ["$$one.expires_at", _FIRST_MOMENT]}}}
 
-# What `Store.usage` counts.
+# The numbers of `Store.usage`.
 USAGE: list[Query] = [
     {
         "$group": {
@@ -96,7 +96,7 @@ USAGE: list[Query] = [
 
 
 def by_service(secrets: Sequence[str], zone: str, ip_family: IPFamily, service: ServiceKey) -> Query:
-    """See `Store.find_service`. Only live documents have a `secret`."""
+    """The query of `Store.find_service`. Only live documents have a `secret`."""
     key = {
         "service_name": service.service_name,
         "namespace_id": service.namespace_id,
@@ -106,16 +106,16 @@ def by_service(secrets: Sequence[str], zone: str, ip_family: IPFamily, service: 
 
 
 def by_address(zone: str | None, addresses: Sequence[str]) -> Query:
-    """See `Store.find_address`."""
+    """The query of `Store.find_address`."""
     query: Query = {"address": {"$in": list(addresses)}}
     return query if zone is None else query | {"zone": zone}
 
 
 def due(now: datetime, after: Any) -> Query:
-    """See `Store.find_due`. Each branch is the whole condition, so that each is answered by an index of its own.
+    """The query of `Store.find_due`. Each branch is the whole condition, so that an index of its own answers it.
 
-    MongoDB makes a `$not` of a `$nor` of one, and then `$exists: false`, which is a look-up of null; spelled like this
-    it also means the same to servers that do not take an empty array for one without the field.
+    MongoDB turns a `$nor` of one condition into `$not`, and that into `$exists: false`, which is an index look-up of
+    null. Written like this, the condition means the same to servers that tell an empty array from a missing field.
     """
     expired = {"services": {"$elemMatch": {"expires_at": {"$gte": _FIRST_MOMENT, "$lte": now}}}}
     without = {"$nor": [{"services.cluster_id": {"$exists": True}}], "services.0": {"$exists": False}}
@@ -124,17 +124,17 @@ def due(now: datetime, after: Any) -> Query:
 
 
 def by_states(states: Collection[State], after: Any) -> Query:
-    """See `Store.find_states`."""
+    """The query of `Store.find_states`."""
     return {"state": {"$in": sorted(state.value for state in states)}, **above(after)}
 
 
 def by_cluster(cluster_ids: Sequence[str], after: Any) -> Query:
-    """See `Store.find_cluster`."""
+    """The query of `Store.find_cluster`."""
     return {"services.cluster_id": {"$in": list(cluster_ids)}, "state": None, **above(after)}
 
 
 def page(wanted: Filter, after: Any) -> Query:
-    """See `Store.page`."""
+    """The query of `Store.page`."""
     query: Query = above(after)
     for name in ("zone", "ip_family", "address"):
         if (value := getattr(wanted, name)) is not None:
@@ -152,33 +152,38 @@ def page(wanted: Filter, after: Any) -> Query:
 
 
 def above(after: Any) -> Query:
-    """The documents above an id."""
+    """The documents whose id is above `after`."""
     return {"_id": {"$gt": after}}
 
 
 def mark(document: Mapping[str, Any]) -> tuple[Query, Query]:
-    """Condition and update that mark a document as a duplicate of its zone and address (`mark_duplicate`)."""
+    """Condition and update that mark a stored document as a duplicate (`documents.mark_duplicate`)."""
     fields = ("_id", "zone", "address", "duplicate", "revision")
-    apart = mark_duplicate(document)
-    changed = {field: value for field, value in apart.items() if field not in document or document[field] != value}
+    marked = mark_duplicate(document)
+    changed = {field: value for field, value in marked.items() if field not in document or document[field] != value}
     return {field: document.get(field) for field in fields}, {"$set": changed}
 
 
-def stands(index: Index, standing: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Whether such an index is there, by whatever name. `standing` is what `index_information` returns."""
+def exists(index: Index, present: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether such an index exists, under any name. `present` is what PyMongo's `index_information` returns."""
     return any(
         [(field, 1) for field in index.fields] == [tuple(pair) for pair in info["key"]]
         and bool(info.get("unique")) == index.unique
         and not info.keys() & {"sparse", "partialFilterExpression", "collation", "hidden", "expireAfterSeconds"}
-        for info in standing.values()
+        for info in present.values()
     )
 
 
 def clash(index: Index, collection: str, words: str) -> str:
-    """What to tell about an index that cannot be made."""
+    """The message about an index that cannot be made because another one is in its way."""
     fields = ", ".join(index.fields)
     return (
         f"mongodb: the {'unique ' * index.unique}index {index.name} on ({fields}) cannot be made ({words}): an index of"
         f" this name, or on these fields, is there in another shape. Look at db.{collection}.getIndexes(), drop it with"
         f" db.{collection}.dropIndex(NAME), and start again"
     )
+
+
+def only_duplicate_keys(details: Mapping[str, Any]) -> bool:
+    """Whether a bulk write failed only because ids or unique fields are taken (`BulkWriteError.details`)."""
+    return all(one.get("code") == _DUPLICATE_KEY for one in details.get("writeErrors") or [{}])

@@ -1,8 +1,6 @@
-"""What a store promises for the pool: the addresses that NetBox holds for no registration yet, or for none any more.
+"""The contract of a store for the warm pool: addresses that NetBox holds for no registration yet, or no longer.
 
-They live beside the registrations (collection `addresses_pool`), one document each, changed by compare-and-set on
-`revision` like these. The docstrings are the specification; the contract suite holds every store to them, and every
-method raises `StorageUnavailable` as those of `Store` do.
+They are a collection of their own (`addresses_pool`), one document each. The rules of `base` apply to every method.
 """
 
 from __future__ import annotations
@@ -17,14 +15,12 @@ from typing import Any
 from ipam_lib.clock import whole_milliseconds
 from ipam_lib.errors import StorageUnavailable
 from ipam_lib.models import PENDING, IPFamily, PoolEntry, PoolState
-from ipam_lib.storage.documents import integer
-
-Document = dict[str, Any]
+from ipam_lib.storage.documents import Document, integer
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class PoolKey:
-    """What pool entries are counted by."""
+    """What `PoolStore.pool_counts` counts by."""
 
     zone: str
     ip_family: IPFamily
@@ -33,74 +29,86 @@ class PoolKey:
 
 @dataclass(frozen=True, slots=True)
 class Cooling:
-    """How many addresses must cool down, and when the first of them may be handed out again (None: there is none)."""
+    """How many addresses are in their cooldown, and when the first one ends (None if there are none)."""
 
     number: int = 0
     until: datetime | None = None
 
 
 class PoolStore(ABC):
-    """The pool's entries."""
+    """The entries of the warm pool.
+
+    How an address of the pool is claimed:
+
+    - An entry is `ready` when NetBox holds its address and no registration has it.
+    - `pool_claim` turns the lowest `ready` entry of a zone and family into `claimed`, in one atomic step.
+    - Claims at the same time, on any number of instances, get different entries.
+    - Every later change of an entry is a compare-and-set on its revision, as for registrations.
+    """
 
     @abstractmethod
     async def pool_insert(self, entries: Sequence[PoolEntry]) -> None:
-        """Store new entries, durably. They are told apart by zone and address, and by id.
+        """Store new entries durably.
 
-        Raises StoreConflict when a place is taken; those before it in `entries` are then stored.
+        - Raises StoreConflict if an id, or a zone and address, is taken. The entries before it may then be stored.
         """
 
     @abstractmethod
     async def pool_claim(self, *, zone: str, ip_family: IPFamily, registration_id: str) -> PoolEntry | None:
-        """Give the lowest `ready` address of the zone and family to the registration `by`, in one atomic step: the
-        entry, `claimed` now; None when there is none. One round trip."""
+        """Claim the lowest `ready` address of a zone and family for a registration. One round trip.
+
+        - Returns the entry, now `claimed`; None if no entry is `ready`.
+        """
 
     @abstractmethod
     async def pool_replace(self, old: PoolEntry, new: PoolEntry) -> bool:
-        """Compare-and-set: write `new` where the stored entry still has `old`'s id and revision. False, and nothing
-        written, when it has not.
+        """Compare-and-set: write `new` if the stored entry still has `old`'s id and revision.
 
-        Raises StoreConflict when `new` has another address and that is in the pool.
+        - Returns False if it does not; then nothing was written.
+        - Raises StoreConflict if `new` has another address and that is in the pool.
         """
 
     @abstractmethod
     async def pool_delete(self, old: PoolEntry) -> bool:
-        """Remove the entry where it still has `old`'s id and revision. False when it has not."""
+        """Delete the entry if it still has `old`'s id and revision. Returns False if it does not."""
 
     @abstractmethod
     async def pool_get_many(self, entry_ids: Sequence[str]) -> list[PoolEntry]:
-        """Those of these entries that exist, in no particular order."""
+        """The entries with these ids that exist, in any order."""
 
     @abstractmethod
     async def pool_find_address(self, *, zone: str, address: str) -> PoolEntry | None:
-        """The entry of this address."""
+        """The entry of this address; None if there is none."""
 
     @abstractmethod
     async def pool_find_by(self, registration_ids: Sequence[str]) -> list[PoolEntry]:
-        """The entries, in whatever state, that were given to, or left by, any of these registrations; lowest id first.
-        By index."""
+        """The entries, in any state, that name one of these registrations (as claimant, or as last holder), lowest id
+        first. By index."""
 
     @abstractmethod
     async def pool_page(self, states: Collection[PoolState], *, after: str | None, limit: int) -> list[PoolEntry]:
-        """Entries in one of `states`; by id, those above `after`, at most `limit`. By index."""
+        """A page of the entries in one of these states. By index."""
 
     @abstractmethod
     async def pool_beyond(self, *, zone: str, ip_family: IPFamily, keep: int, limit: int) -> list[PoolEntry]:
-        """The `ready` entries of a zone and family but for the lowest `keep`, lowest address first, at most `limit`: so
-        that instances which find too many at once agree on those that stay."""
+        """The `ready` entries of a zone and family except the lowest `keep`, lowest address first, at most `limit`.
+
+        Instances that find too many entries at the same time thus agree on those that stay.
+        """
 
     @abstractmethod
     async def pool_cooling(self, *, zone: str, ip_family: IPFamily) -> Cooling:
-        """What of the zone and family is `cooling`. By index."""
+        """The `cooling` entries of a zone and family: how many, and when the first one ends. By index."""
 
     @abstractmethod
     async def pool_counts(self) -> Mapping[PoolKey, int]:
-        """How many entries there are of each kind."""
+        """The number of entries, by zone, family and state."""
 
 
 def to_entry(document: Mapping[str, Any]) -> PoolEntry:
     """Read a document.
 
-    Raises StorageUnavailable for one in a state of a newer version's making: to pass over it would be to forget a
+    Raises StorageUnavailable for a state that only a newer version knows. Skipping the entry would lose track of its
     prefix in NetBox.
     """
     try:
@@ -125,7 +133,7 @@ def to_entry(document: Mapping[str, Any]) -> PoolEntry:
 
 
 def to_document(entry: PoolEntry) -> Document:
-    """Write an entry. `order` is the address as a text that sorts like the address."""
+    """Write an entry. The field `order` is the address as text that sorts like the address."""
     document: Document = {
         "_id": entry.id,
         "zone": entry.zone,
@@ -143,7 +151,7 @@ def to_document(entry: PoolEntry) -> Document:
 
 
 def order(address: str) -> str:
-    """A text for each address of a family that sorts as the addresses do; placeholders come after all of them."""
+    """An address as text that sorts like the addresses of its family. Placeholders sort last."""
     if address.startswith(PENDING):
         return address
     return f"{int(ipaddress.ip_network(address, strict=False).network_address):032x}"

@@ -1,4 +1,4 @@
-"""The embedded store copied as a whole: read in one transaction, and replaced in one."""
+"""Copies the whole embedded store: reads it in one transaction, and replaces it in one."""
 
 from __future__ import annotations
 
@@ -18,18 +18,23 @@ from ipam_lib.storage import bson_documents, sqlite_file, sqlite_history, sqlite
 from ipam_lib.storage.base import DuplicateReport
 from ipam_lib.storage.bulk_copy import OLDEST_SERVER, CollectionInfo, CollectionKind, Contents, Snapshot, paged
 from ipam_lib.storage.documents import Document
-from ipam_lib.storage.mongo_queries import PART_INDEXES
+from ipam_lib.storage.mongo_queries import COLLECTION_INDEXES
 from ipam_lib.storage.sqlite_connection import Connection
 
-# What MongoDB would call it: the names that the configuration has where it says nothing.
+# Their names in MongoDB: the defaults of the configuration.
 DATABASE: Final = "vitistack-ipam-api"
 COLLECTION: Final = "addresses"
 
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """Where a part is. `rows`: selects its documents by id; `to_bson`: one of these rows as a document; `insert`:
-    stores a document, after `tables` were emptied."""
+    """The tables of a collection.
+
+    - `rows`: a query that selects the documents by id.
+    - `to_bson`: turns a row of it into a document.
+    - `insert`: stores a document.
+    - `tables`: the first one has a row for each document.
+    """
 
     rows: str
     to_bson: Callable[..., bytes]
@@ -41,7 +46,7 @@ def _stored_to_bson(text: str) -> bytes:
     return bson_documents.to_bson(sqlite_json.load(text))
 
 
-def _insert_small(connection: sqlite3.Connection, document: Document) -> None:
+def _insert_small_document(connection: sqlite3.Connection, document: Document) -> None:
     connection.execute("INSERT INTO documents (name, content) VALUES (?, ?)", (document["_id"], document["content"]))
 
 
@@ -55,7 +60,7 @@ _TABLES: Final[Mapping[CollectionKind, _Table]] = {
     CollectionKind.DOCUMENTS: _Table(
         "SELECT name, content FROM documents ORDER BY name",
         lambda name, content: bson.encode({"_id": name, "content": content}),
-        _insert_small,
+        _insert_small_document,
         ("documents",),
     ),
     CollectionKind.POOL: _Table(
@@ -69,11 +74,11 @@ _TABLES: Final[Mapping[CollectionKind, _Table]] = {
 
 @asynccontextmanager
 async def snapshot(path: Path, connection: Connection) -> AsyncIterator[Snapshot]:
-    """See `CopyableStore.snapshot`. The connection, not made yet, is closed at the end."""
+    """See `CopyableStore.snapshot`. Opens the connection, and closes it at the end."""
     async with _closing(connection):
-        # To connect would be to make the file.
-        there = await asyncio.to_thread(path.exists)
-        contents = await connection.run(partial(_begin_reading, path=path)) if there else _contents(path, {})
+        # Connecting would create the file.
+        exists = await asyncio.to_thread(path.exists)
+        contents = await connection.run(partial(_begin_reading, path=path)) if exists else _contents(path, {})
         yield _SQLiteSnapshot(connection, contents)
 
 
@@ -82,20 +87,20 @@ async def load(
     connection: Connection,
     pages: AsyncIterable[tuple[CollectionKind, list[bytes]]],
     *,
-    parts: Collection[CollectionKind],
+    kinds: Collection[CollectionKind],
     replace: bool,
 ) -> list[DuplicateReport]:
-    """See `CopyableStore.load`. The connection, not made yet, is closed at the end."""
+    """See `CopyableStore.load`. Opens the connection, and closes it at the end."""
     async with _closing(connection):
-        await connection.run(partial(_begin_writing, path=path, parts=parts, replace=replace))
-        async for part, page in pages:
-            await connection.run(partial(_insert, part=part, page=page))
+        await connection.run(partial(_begin_writing, path=path, kinds=kinds, replace=replace))
+        async for kind, page in pages:
+            await connection.run(partial(_insert, kind=kind, page=page))
         return await connection.run(_commit)
 
 
 @asynccontextmanager
 async def _closing(connection: Connection) -> AsyncIterator[None]:
-    """However this ends, what was not committed is undone."""
+    """Closes the connection, which rolls back what was not committed."""
     try:
         yield
     finally:
@@ -103,22 +108,22 @@ async def _closing(connection: Connection) -> AsyncIterator[None]:
 
 
 class _SQLiteSnapshot(Snapshot):
-    """What the embedded store held when the transaction began."""
+    """The embedded store at the start of the transaction."""
 
     def __init__(self, connection: Connection, contents: Contents) -> None:
         self._connection = connection
         self.contents = contents
 
-    async def dump(self, part: CollectionKind) -> AsyncIterator[list[bytes]]:
-        if part not in self.contents.parts:
+    async def dump(self, kind: CollectionKind) -> AsyncIterator[list[bytes]]:
+        if kind not in self.contents.collections:
             return
-        pages = await self._connection.run(partial(_pages, part=part))
+        pages = await self._connection.run(partial(_pages, kind=kind))
         while page := await self._connection.run(lambda _: next(pages, None)):
             yield page
 
 
-def _contents(path: Path, parts: Mapping[CollectionKind, CollectionInfo]) -> Contents:
-    return Contents(DATABASE, COLLECTION, OLDEST_SERVER, f"the embedded database {path}", parts)
+def _contents(path: Path, collections: Mapping[CollectionKind, CollectionInfo]) -> Contents:
+    return Contents(DATABASE, COLLECTION, OLDEST_SERVER, f"the embedded database {path}", collections)
 
 
 def _begin_reading(connection: sqlite3.Connection, path: Path) -> Contents:
@@ -128,46 +133,46 @@ def _begin_reading(connection: sqlite3.Connection, path: Path) -> Contents:
     return _contents(
         path,
         {
-            part: CollectionInfo(COLLECTION + part, _count(connection, part), tuple(_indexes(part)))
-            for part in CollectionKind
-            if tables.issuperset(_TABLES[part].tables)
+            kind: CollectionInfo(COLLECTION + kind, _count(connection, kind), tuple(_indexes(kind)))
+            for kind in CollectionKind
+            if tables.issuperset(_TABLES[kind].tables)
         },
     )
 
 
-def _indexes(part: CollectionKind) -> Iterator[Mapping[str, Any]]:
+def _indexes(kind: CollectionKind) -> Iterator[Mapping[str, Any]]:
     yield {"v": 2, "key": {"_id": 1}, "name": "_id_"}
-    for index in PART_INDEXES[part]:
+    for index in COLLECTION_INDEXES[kind]:
         unique = {"unique": True} if index.unique else {}
         yield {"v": 2, "key": dict.fromkeys(index.fields, 1), "name": index.name, **unique}
 
 
-def _count(connection: sqlite3.Connection, part: CollectionKind) -> int:
-    number: int = connection.execute(f"SELECT count(*) FROM {_TABLES[part].tables[0]}").fetchone()[0]  # noqa: S608
+def _count(connection: sqlite3.Connection, kind: CollectionKind) -> int:
+    number: int = connection.execute(f"SELECT count(*) FROM {_TABLES[kind].tables[0]}").fetchone()[0]  # noqa: S608
     return number
 
 
-def _pages(connection: sqlite3.Connection, part: CollectionKind) -> Iterator[list[bytes]]:
-    table = _TABLES[part]
+def _pages(connection: sqlite3.Connection, kind: CollectionKind) -> Iterator[list[bytes]]:
+    table = _TABLES[kind]
     return paged(table.to_bson(*row) for row in connection.execute(table.rows))
 
 
 def _begin_writing(
-    connection: sqlite3.Connection, path: Path, parts: Collection[CollectionKind], *, replace: bool
+    connection: sqlite3.Connection, path: Path, kinds: Collection[CollectionKind], *, replace: bool
 ) -> None:
     connection.execute("BEGIN IMMEDIATE")
     sqlite_file.make_tables(connection, path)
-    for part in parts:
-        if not replace and not part.can_be_made_again and _count(connection, part):
-            raise StoreConflict(f"{COLLECTION}{part} holds documents")
-        for table in _TABLES[part].tables:
+    for kind in kinds:
+        if not replace and not kind.can_be_made_again and _count(connection, kind):
+            raise StoreConflict(f"{COLLECTION}{kind} holds documents")
+        for table in _TABLES[kind].tables:
             connection.execute(f"DELETE FROM {table}")  # noqa: S608
 
 
-def _insert(connection: sqlite3.Connection, part: CollectionKind, page: list[bytes]) -> None:
+def _insert(connection: sqlite3.Connection, kind: CollectionKind, page: list[bytes]) -> None:
     for data in page:
         with sqlite_file.conflicts_translated():
-            _TABLES[part].insert(connection, bson_documents.from_bson(data))
+            _TABLES[kind].insert(connection, bson_documents.from_bson(data))
 
 
 def _commit(connection: sqlite3.Connection) -> list[DuplicateReport]:

@@ -1,6 +1,6 @@
-"""The file of the embedded database: made, opened, brought to its schema; transactions, and what can go wrong in one.
+"""The file of the embedded database: creating and opening it, its schema, transactions and their errors.
 
-Everything here blocks, and runs on a connection's own thread.
+Everything here blocks, and runs on the thread of a connection.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from ipam_lib.storage import sqlite_history, sqlite_pool
 
 T = TypeVar("T")
 
-# "IPAM", so that `file` and we can tell such a database from another (https://www.sqlite.org/pragma.html#pragma_application_id).
+# "IPAM": tells a database of this program from others (https://www.sqlite.org/pragma.html#pragma_application_id).
 APPLICATION_ID = 0x4950414D
 SCHEMA_VERSION = 1
 
-# `document` is the registration; the other columns repeat what the queries look for. `duplicate` is '' where there is
-# none, because a unique index takes NULLs for different. `due_at` (milliseconds since 1970): when the first service of
-# a live registration expires; 0 when it has no service at all, or one has departed; NULL when nothing will.
+# `document` is the registration. The other columns repeat the fields that queries use. `duplicate`: '' if it is none,
+# because a unique index treats NULLs as different. `due_at`: when the first service of a live registration expires, in
+# milliseconds since 1970; 0 if it has no service, or one that has left; NULL if no service expires.
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS registrations (
     id TEXT PRIMARY KEY NOT NULL,
@@ -63,11 +63,11 @@ _UNIQUE = {sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKE
 
 
 def connect(path: Path, *, busy_seconds: float, writable: bool) -> sqlite3.Connection:
-    """Open the database, and make the file (0600) and its directories (0700) when they are not there.
+    """Open the database. Creates the file (mode 0600) and its directories (0700) if they are missing.
 
-    busy_seconds: how long a lock of another process is waited for.
+    - `busy_seconds`: how long to wait for a lock of another process.
 
-    Raises ConfigError for a file that is no database of ours (it stays as it is), sqlite3.Error, OSError.
+    Raises ConfigError for a file that is no database of this program (it is not changed), sqlite3.Error, OSError.
     """
     _make(path)
     connection = sqlite3.connect(path, timeout=busy_seconds, isolation_level=None)
@@ -94,7 +94,7 @@ def _make(path: Path) -> None:
     with suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         chown_to_parent(path)
-        # SQLite flushes the file; that it has a name in its directory is for us to flush.
+        # SQLite flushes the file, but not its name in the directory.
         directory_fd = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(directory_fd)
@@ -103,9 +103,9 @@ def _make(path: Path) -> None:
 
 
 def check_owner(connection: sqlite3.Connection, path: Path) -> None:
-    """Raises ConfigError for what is no database of ours, sqlite3.Error."""
+    """Raises ConfigError for a file that is no database of this program, sqlite3.Error."""
     try:
-        # In this order: another process may be making both at this moment, in one transaction.
+        # In this order, because another process may be creating both now, in one transaction.
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         (application,) = connection.execute("PRAGMA application_id").fetchone()
     except sqlite3.DatabaseError as error:
@@ -117,8 +117,8 @@ def check_owner(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _set_wal(connection: sqlite3.Connection, busy_seconds: float) -> None:
-    """Write-ahead logging is a property of the file. Two processes that set it at once do not wait for each other (the
-    busy handler is not asked then), so ask again."""
+    """Switch on write-ahead logging, which is a property of the file. SQLite does not wait for a second process that
+    does the same (it does not call the busy handler), so try again."""
     until = time.monotonic() + busy_seconds
     while True:
         try:
@@ -136,16 +136,12 @@ def _set_wal(connection: sqlite3.Connection, busy_seconds: float) -> None:
 
 
 def make_schema(connection: sqlite3.Connection, path: Path) -> None:
-    """Bring the database to this version's schema; does nothing where it is there.
-
-    Raises ConfigError for one of a newer version.
-    """
-
+    """Create the tables and indexes that are missing. Raises ConfigError for a database of a newer version."""
     transaction(connection, lambda connection: make_tables(connection, path))
 
 
 def make_tables(connection: sqlite3.Connection, path: Path) -> None:
-    """What `make_schema` does, inside a transaction of the caller's."""
+    """The same. The caller has begun a transaction."""
     check_version(connection, path)
     for statement in filter(str.strip, (SCHEMA + sqlite_pool.SCHEMA + sqlite_history.SCHEMA).split(";")):
         connection.execute(statement)
@@ -162,11 +158,11 @@ def check_version(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def transaction(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T:
-    """What `work` returns, after its writes are on the disk. One call from beginning to end, so that nobody who gives
-    up waiting can leave a transaction open.
+    """Run `work` in a transaction, and return its result when its writes are on the disk. It is one call, so that a
+    cancelled request cannot leave a transaction open.
 
-    Raises StoreConflict when a unique index refuses a write, StorageUnavailable when the commit fails (whether it
-    happened is then unknown), any other sqlite3.Error when surely nothing was written.
+    Raises StoreConflict if a unique index refuses a write, StorageUnavailable if the commit fails (then it may have
+    happened), any other sqlite3.Error if certainly nothing was written.
     """
     connection.execute("BEGIN IMMEDIATE")
     try:
@@ -181,7 +177,7 @@ def transaction(connection: sqlite3.Connection, work: Callable[[sqlite3.Connecti
 
 @contextmanager
 def conflicts_translated() -> Iterator[None]:
-    """Raises StoreConflict where a unique index refuses a write."""
+    """Raises StoreConflict if a unique index refuses a write."""
     try:
         yield
     except sqlite3.IntegrityError as error:
@@ -191,10 +187,7 @@ def conflicts_translated() -> Iterator[None]:
 
 
 def commit(connection: sqlite3.Connection) -> None:
-    """End the transaction: what it wrote is on the disk then.
-
-    Raises StorageUnavailable when that fails, and whether it happened is unknown.
-    """
+    """Commit: afterwards the writes are on the disk. Raises StorageUnavailable if that fails; it may have happened."""
     try:
         connection.execute("COMMIT")
     except sqlite3.Error as error:
@@ -204,7 +197,8 @@ def commit(connection: sqlite3.Connection) -> None:
 
 
 def translated(error: Exception) -> Exception:
-    """An error of the database, after which surely nothing was written, as one of ours; any other as it is."""
+    """StorageUnavailable for an error of the database after which certainly nothing was written; else the error
+    itself."""
     if isinstance(error, (sqlite3.Error, OSError)):
         unavailable = StorageUnavailable(describe(error), applied=False)
         unavailable.__cause__ = error
@@ -213,7 +207,7 @@ def translated(error: Exception) -> Exception:
 
 
 def describe(error: Exception) -> str:
-    """What to tell the caller about an error of the database: a hint what kind it is, without paths."""
+    """The message for the client about an error of the database. It has no paths."""
     kinds = {
         sqlite3.SQLITE_BUSY: "is locked by another process",
         sqlite3.SQLITE_LOCKED: "is locked by another process",

@@ -1,7 +1,7 @@
-"""Documents as the JSON text of the embedded database.
+"""Documents as JSON text, for the embedded database.
 
-A date is `{"$date": milliseconds since 1970}`. What else BSON has beyond JSON comes with documents that MongoDB held
-before; it is kept as `{"$bson": base64}`, so that it is the same when it goes back there.
+A date is `{"$date": milliseconds since 1970}`. Documents that came from MongoDB may hold other types that only BSON
+has. Such a value is `{"$bson": base64}`, so that it is unchanged if it goes back to MongoDB.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _PLAIN: Final = (str, int, bool, type(None))
 
 
 def dump(document: Document) -> str:
-    """A document as text. Raises UnfitDocument for what no document can hold."""
+    """A document as text. Raises UnfitDocument for a value that no document can hold."""
     return json.dumps(_to_json(document), ensure_ascii=False, separators=(",", ":"))
 
 
 def load(text: str) -> Document:
-    """A document that `dump` wrote."""
+    """The document in a text that `dump` wrote."""
     return json.loads(text, object_hook=_from_json)  # type: ignore[no-any-return]
 
 
@@ -47,7 +47,7 @@ def _to_json(value: Any) -> Any:
         return [_to_json(one) for one in value]
     if kind is datetime:
         return {_DATE: milliseconds(value)}
-    # Imported where it is needed: hardly any document needs it.
+    # Imported here because few documents need it, and it takes time and memory.
     from ipam_lib.storage.bson_documents import value_to_bson
 
     return {_BSON: base64.b64encode(value_to_bson(value)).decode()}

@@ -1,24 +1,20 @@
-"""The pool's entries as rows of the embedded database. The functions block; `SQLitePool` runs them on the threads of
-the store's connections."""
+"""The warm pool as rows of the embedded database. The functions block; `SQLitePool` runs them on other threads."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from abc import abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from ipam_lib.models import IPFamily, PoolEntry, PoolState
 from ipam_lib.storage import sqlite_json
 from ipam_lib.storage.documents import Document
 from ipam_lib.storage.pool_store import Cooling, PoolKey, PoolStore, to_document, to_entry
+from ipam_lib.storage.sqlite_engine import SQLiteEngine
 
-T = TypeVar("T")
-Query = tuple[str, Sequence[str | int]]
-
-# `place` is the address as a text that sorts as addresses do. Documents are stored like those of registrations.
+# `place` is the address as text that sorts like the addresses. `document` is JSON text, as for registrations.
 SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS pool (
     id TEXT PRIMARY KEY NOT NULL,
@@ -43,22 +39,14 @@ _INSERT = (
 _READY = "FROM pool WHERE zone = ? AND ip_family = ? AND state = 'ready' ORDER BY place"
 
 
-class SQLitePool(PoolStore):
-    """The pool's part of the store in SQLite."""
-
-    @abstractmethod
-    async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run on the connection that looks up."""
-
-    @abstractmethod
-    async def _write(self, work: Callable[[sqlite3.Connection], T], *, durable: bool = True) -> T:
-        """Run in a transaction; see `sqlite_writer.Writer.run`."""
+class SQLitePool(SQLiteEngine, PoolStore):
+    """The warm pool of the store in SQLite."""
 
     async def pool_insert(self, entries: Sequence[PoolEntry]) -> None:
         await self._write(partial(insert_all, entries=entries))
 
     async def pool_claim(self, *, zone: str, ip_family: IPFamily, registration_id: str) -> PoolEntry | None:
-        # Nobody is told of it before the registration has gone live: that is flushed, and takes this along.
+        # No client hears of the claim before the registration is live. That write is flushed, and this one with it.
         return await self._write(
             partial(claim, zone=zone, ip_family=ip_family, registration_id=registration_id), durable=False
         )
@@ -91,22 +79,22 @@ class SQLitePool(PoolStore):
         return await self._fetch(f"SELECT document {_READY} LIMIT ? OFFSET ?", zone, ip_family, limit, keep)
 
     async def pool_cooling(self, *, zone: str, ip_family: IPFamily) -> Cooling:
-        return await self._read(partial(cooling, zone=zone, ip_family=ip_family))
+        return await self._run("finder", partial(cooling, zone=zone, ip_family=ip_family))
 
     async def pool_counts(self) -> Mapping[PoolKey, int]:
-        return await self._read(count)
+        return await self._run("finder", count)
 
     async def _fetch(self, query: str, *values: str | int) -> list[PoolEntry]:
-        return await self._read(lambda connection: [_entry(text) for (text,) in connection.execute(query, values)])
+        return await self._select(to_entry, (query, values))
 
 
 def insert_all(connection: sqlite3.Connection, entries: Sequence[PoolEntry]) -> None:
-    """Store new entries; none of them when one has no place."""
+    """Store new entries. Raises sqlite3.IntegrityError if an id, or a zone and address, is taken."""
     connection.executemany(_INSERT, [_row(entry) for entry in entries])
 
 
 def insert_document(connection: sqlite3.Connection, document: Document) -> None:
-    """Store the document of an entry as it is. Raises sqlite3.IntegrityError when its place is taken."""
+    """Store the document of an entry unchanged. Raises sqlite3.IntegrityError as `insert_all` does."""
     connection.execute(_INSERT, {**_row(to_entry(document)), "document": sqlite_json.dump(document)})
 
 

@@ -1,4 +1,4 @@
-"""Whether the embedded database can be kept where it is to be. Nothing that is there is changed; all of it blocks."""
+"""Checks whether the embedded database works at its configured place. It changes nothing, and blocks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BUSY_SECONDS: Final = 2.0
 
 
 def probe(path: Path) -> list[Finding]:
-    """Everything that can be found out about the database file at `path`, which need not be there."""
+    """The findings about the database file at `path`, which may be missing."""
     found = [_directory(path)]
     if found[0].status != "error":
         found.append(_space(path))
@@ -28,7 +28,7 @@ def probe(path: Path) -> list[Finding]:
 
 
 def _nearest(path: Path) -> Path:
-    """The directory of the file, or the nearest one above it that is there."""
+    """The directory of the file, or the nearest parent that exists."""
     return next(directory for directory in path.absolute().parents if directory.exists())
 
 
@@ -53,7 +53,7 @@ def _space(path: Path) -> Finding:
 
 
 def _file(path: Path) -> list[Finding]:
-    """The database that is there."""
+    """The findings about an existing database."""
     check = "sqlite.file"
     if path.is_dir():
         return [error(check, f"{path} is a directory", "name a file in storage.sqlite")]
@@ -81,7 +81,8 @@ def _file(path: Path) -> list[Finding]:
 
 
 def _write_ahead(path: Path) -> Finding:
-    """Whether write-ahead logging works on this file system, tried with a database beside the real one."""
+    """Whether write-ahead logging works on this file system. Tries it with a temporary database in the same
+    directory."""
     check = "sqlite.write_ahead"
     try:
         with (

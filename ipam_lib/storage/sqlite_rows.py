@@ -1,4 +1,4 @@
-"""Registrations as rows of the embedded database, and the queries over them. Everything here blocks."""
+"""Registrations as rows of the embedded database, and the queries that find them. Everything here blocks."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ipam_lib.models import Filter, IPFamily, Registration, ServiceKey, State
 from ipam_lib.storage import sqlite_json
 from ipam_lib.storage.base import DuplicateReport
 from ipam_lib.storage.documents import Document, change, mark_duplicate, to_document, to_registration
+from ipam_lib.storage.sqlite_connection import Query
 from ipam_lib.storage.usage import Usage, UsageCounting
 
-Query = tuple[str, Sequence[str | int]]
-
-# Lists are handed over as one JSON value, so that each query has one text, and no limit to its length. A plus keeps the
-# planner from an index (https://www.sqlite.org/optoverview.html#disqualifying_where_clause_terms_using_unary_): the few
-# that are due are found, not waded to. INDEXED BY, where it would rather read a whole zone than look a few up.
+# A list is one JSON value, so that each query has one text and lists have no limit of length. A plus before a column
+# keeps the planner from using its index
+# (https://www.sqlite.org/optoverview.html#disqualifying_where_clause_terms_using_unary_), so that it uses the index of
+# `due_at`. INDEXED BY keeps it from reading a whole zone to find a few addresses.
 _IN_PAGES = "ORDER BY id LIMIT ?"
 _BY_IDS = "SELECT document FROM registrations WHERE id IN (SELECT value FROM json_each(?))"
 _BY_SERVICE = """
@@ -55,13 +55,12 @@ _NOT_EXPIRING = "NOT " + _EXPIRING
 
 
 def insert(connection: sqlite3.Connection, registration: Registration) -> None:
-    """Store a new registration. Raises sqlite3.IntegrityError when its place is taken."""
+    """Store a new registration. Raises sqlite3.IntegrityError if its id, or its zone and address, is taken."""
     insert_document(connection, to_document(registration))
 
 
 def insert_document(connection: sqlite3.Connection, document: Document) -> None:
-    """Store a document that is not there yet, whoever wrote it. Raises sqlite3.IntegrityError when its place is
-    taken."""
+    """Store a new document, also one of another program. Raises sqlite3.IntegrityError as `insert` does."""
     registration = to_registration(document)
     connection.execute(
         "INSERT INTO registrations (id, zone, address, duplicate, ip_family, secret, state, due_at, document)"
@@ -72,10 +71,10 @@ def insert_document(connection: sqlite3.Connection, document: Document) -> None:
 
 
 def insert_apart(connection: sqlite3.Connection, document: Document) -> None:
-    """The same for a document of a database without the unique index: where another one has its zone and address, the
-    one with the lower id keeps its place, and the other is told apart from it (see `Store.prepare`).
+    """Store a document of a database without the unique index. If another document has its zone and address, the one
+    with the higher id is marked as a duplicate (see `Store.prepare`).
 
-    Raises sqlite3.IntegrityError when the id is taken.
+    Raises sqlite3.IntegrityError if the id is taken.
     """
     registration = to_registration(document)
     row = connection.execute(
@@ -92,7 +91,7 @@ def insert_apart(connection: sqlite3.Connection, document: Document) -> None:
 
 
 def replace(connection: sqlite3.Connection, old: Registration, new: Registration) -> bool:
-    """Compare-and-set, inside a transaction of the caller's. Raises sqlite3.IntegrityError when the new address is
+    """See `Store.replace`. The caller has begun a transaction. Raises sqlite3.IntegrityError if the address is
     taken."""
     stored = _stored(connection, old)
     if stored is None:
@@ -105,7 +104,7 @@ def replace(connection: sqlite3.Connection, old: Registration, new: Registration
 
 
 def delete(connection: sqlite3.Connection, old: Registration) -> bool:
-    """Compare-and-delete, inside a transaction of the caller's."""
+    """See `Store.delete`. The caller has begun a transaction."""
     if _stored(connection, old) is None:
         return False
     connection.execute("DELETE FROM services WHERE registration_id = ?", (old.id,))
@@ -113,48 +112,43 @@ def delete(connection: sqlite3.Connection, old: Registration) -> bool:
     return True
 
 
-def fetch(connection: sqlite3.Connection, query: Query) -> list[Registration]:
-    """The registrations that a query of this module finds."""
-    return [to_registration(sqlite_json.load(text)) for (text,) in connection.execute(*query)]
-
-
 def by_ids(registration_ids: Sequence[str]) -> Query:
-    """Registrations by their ids, in whatever state."""
+    """The query of `Store.get_many`."""
     return _BY_IDS, (_list(registration_ids),)
 
 
 def by_service(secrets: Sequence[str], zone: str, ip_family: IPFamily, service: ServiceKey) -> Query:
-    """See `Store.find_service`."""
+    """The query of `Store.find_service`."""
     key = (service.service_name, service.namespace_id, service.cluster_id)
     return _BY_SERVICE, (*key, zone, ip_family, _list(secrets))
 
 
 def by_address(zone: str | None, addresses: Sequence[str]) -> Query:
-    """See `Store.find_address`."""
+    """The query of `Store.find_address`."""
     if zone is None:
         return _BY_ADDRESS_IN_ANY_ZONE, (_list(addresses),)
     return _BY_ADDRESS, (_list(addresses), zone)
 
 
 def due(now: datetime, after: str | None, limit: int) -> Query:
-    """See `Store.find_due`."""
+    """The query of `Store.find_due`."""
     return _DUE, (sqlite_json.milliseconds(now), after or "", limit)
 
 
 def by_states(states: Collection[State], after: str | None, limit: int) -> Query:
-    """See `Store.find_states`."""
+    """The query of `Store.find_states`."""
     return _BY_STATES, (_list(states), after or "", limit)
 
 
 def by_cluster(cluster_ids: Sequence[str], after: str | None, limit: int) -> Query:
-    """See `Store.find_cluster`."""
+    """The query of `Store.find_cluster`."""
     return _BY_CLUSTER, (_list(cluster_ids), after or "", after or "", limit)
 
 
 def page(wanted: Filter, after: str | None, limit: int) -> Query:
-    """See `Store.page`."""
+    """The query of `Store.page`."""
     conditions, values = ["id > ?"], [after or ""]
-    # An address, or a service, is found by an index of its own, which leaves less to read than the zone's.
+    # An address or a service has an index of its own, which finds fewer rows than the index of the zone.
     found_otherwise = any(getattr(wanted, name) is not None for name in ("address", *_OF_SERVICE))
     for column, condition in _OF_REGISTRATION.items():
         if (value := getattr(wanted, column)) is not None:
@@ -180,7 +174,7 @@ def counts(connection: sqlite3.Connection) -> dict[tuple[str, IPFamily], int]:
 
 
 def usage(connection: sqlite3.Connection) -> Mapping[tuple[str, IPFamily], Usage]:
-    """See `Store.usage`. What is not live is found by its index; the rest is live."""
+    """See `Store.usage`. An index gives the registrations that are not live; the others are live."""
     counting = UsageCounting()
     unfinished: Counter[tuple[str, IPFamily]] = Counter()
     for zone, ip_family, state, number in connection.execute(
@@ -200,7 +194,7 @@ def usage(connection: sqlite3.Connection) -> Mapping[tuple[str, IPFamily], Usage
 
 
 def duplicates(connection: sqlite3.Connection) -> list[DuplicateReport]:
-    """Every zone and address that is marked to be held more than once."""
+    """Every zone and address with registrations that are marked as duplicates."""
     marked: dict[tuple[str, str], list[str]] = {}
     for registration_id, zone, address in sorted(
         connection.execute("SELECT id, zone, address FROM registrations WHERE duplicate > ''")
@@ -227,7 +221,7 @@ def save_document(connection: sqlite3.Connection, name: str, content: Mapping[st
 
 
 def _stored(connection: sqlite3.Connection, old: Registration) -> Document | None:
-    """The document of `old`, if it still is at its revision."""
+    """The stored document, if it still has `old`'s revision; else None."""
     row = connection.execute("SELECT document FROM registrations WHERE id = ?", (old.id,)).fetchone()
     document = sqlite_json.load(row[0]) if row else None
     return document if document is not None and to_registration(document).revision == old.revision else None

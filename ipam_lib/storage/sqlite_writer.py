@@ -1,8 +1,8 @@
-"""Writes to the embedded database: one at a time when there is one, and together when others have been waiting.
+"""Writes to the embedded database in groups.
 
-To have a commit on the disk takes the disk a flush, which is nearly all that a write costs. While one is under way,
-later writes wait, and then go as one transaction with one flush: natural batching, as in `netbox.coalesce`. Each is
-all or nothing by itself; nobody is told that a write was done before all of them are on the disk.
+A durable commit takes a flush of the disk, which is nearly the whole cost of a write. Writes that arrive during a
+commit wait, and then share one transaction and one flush. There is no timer, as in `netbox.coalesce`. Each write is all
+or nothing by itself. No write of a group is reported as done before the whole group is on the disk.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ LARGEST_GROUP = 64
 
 @dataclass(slots=True, eq=False)
 class _Write:
-    """`lasting`: whether it must be on the disk when it is answered. `result` or `error` is what came of it."""
+    """A write. `durable`: whether it must be on the disk before the caller is told. It ends with `result` or
+    `error`."""
 
     work: Work[Any]
     durable: bool
@@ -37,11 +38,11 @@ class _Write:
 
     @property
     def abandoned(self) -> bool:
-        """Whether nobody waits for it any more. May be asked on any thread."""
+        """Whether no caller waits for it any more. Safe on any thread."""
         return self.outcome.done()
 
-    def tell(self) -> None:
-        """Hand over what came of it."""
+    def finish(self) -> None:
+        """Give the caller the result or the error."""
         if not self.outcome.done():
             if self.error is not None:
                 self.outcome.set_exception(self.error)
@@ -50,7 +51,7 @@ class _Write:
 
 
 class Writer:
-    """Runs writes on a connection."""
+    """Groups writes and runs them on a connection."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -58,13 +59,13 @@ class Writer:
         self._sending: asyncio.Task[None] | None = None
 
     async def run(self, work: Work[T], *, durable: bool = True) -> T:
-        """What `work` returns, in a transaction. When the caller is cancelled before it has begun it does not run at
-        all; once begun it runs to its end.
+        """Run `work` in a transaction and return its result. If the caller is cancelled before it has begun, it does
+        not run; once begun, it runs to its end.
 
-        With `lasting` it is on the disk then. Without, it survives the process but perhaps not a power failure, unless
-        a write that came later did.
+        - `durable`: the write is on the disk when this returns. Otherwise it survives the death of the process, but a
+          power failure only if a later durable write did.
 
-        Raises StoreConflict when a unique index refuses it, StorageUnavailable (`applied` when it may have happened).
+        Raises StoreConflict if a unique index refuses it, StorageUnavailable (`applied` if it may have happened).
         """
         loop = asyncio.get_running_loop()
         write = _Write(work, durable, loop.create_future())
@@ -75,7 +76,7 @@ class Writer:
         return result
 
     async def settle(self) -> None:
-        """Return when nothing is waiting or under way."""
+        """Return when no write waits or runs."""
         if self._sending is not None:
             await asyncio.wait((self._sending,))
 
@@ -87,9 +88,9 @@ class Writer:
                 await self._do(group)
         finally:
             self._sending = None
-            for write in (*group, *self._waiting):  # only when this was cancelled
+            for write in (*group, *self._waiting):  # not empty only if this task was cancelled
                 write.error = write.error or StorageUnavailable("storage is closed", applied=True)
-                write.tell()
+                write.finish()
             self._waiting.clear()
 
     async def _do(self, group: Sequence[_Write]) -> None:
@@ -97,21 +98,21 @@ class Writer:
             await self._connection.run(partial(_together, group=group))
         except Exception as error:
             for write in group:
-                write.error = copy(error)  # each who waits adds a traceback of his own
+                write.error = copy(error)  # each caller adds its own traceback
         for write in group:
-            write.tell()
+            write.finish()
 
 
 def _together(connection: sqlite3.Connection, group: Sequence[_Write]) -> None:
-    """Do all that somebody waits for, in one transaction; what came of each is left with it.
+    """Run a group in one transaction. Each write keeps its own result or error.
 
-    Raises StorageUnavailable when the commit fails (whether any of it happened is then unknown), sqlite3.Error when
-    surely nothing was written.
+    Raises StorageUnavailable if the commit fails (then any of it may have happened), sqlite3.Error if certainly nothing
+    was written.
     """
     if any(write.durable for write in group):
         sqlite_file.transaction(connection, partial(_each, group=group))
         return
-    # Commits are appended to one log, so the next one that is flushed takes this one along
+    # All commits go to one log in order, so the next flushed commit makes this one durable as well
     # (https://www.sqlite.org/pragma.html#pragma_synchronous).
     connection.execute("PRAGMA synchronous = NORMAL")
     try:
@@ -129,7 +130,7 @@ def _each(connection: sqlite3.Connection, group: Sequence[_Write]) -> None:
             with sqlite_file.conflicts_translated():
                 write.result = write.work(connection)
         except Exception as error:
-            if not connection.in_transaction:  # the database has given up all of it
+            if not connection.in_transaction:  # SQLite has rolled back the whole group
                 raise
             connection.execute("ROLLBACK TO one")
             write.error = sqlite_file.translated(error)

@@ -1,4 +1,4 @@
-"""What stands in the storage, counted by zone and family."""
+"""The numbers of what a store holds, by zone and family."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ _KNOWN: Final = frozenset(state.value for state in State)
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What stands in the storage for one zone and family.
+    """The numbers of one zone and family.
 
-    states: registrations by their state; those in a state of a newer version's making are `other`. services: on those
-    registrations. expiring: how many of the services have an expiration.
+    - `states`: registrations by state. A state that only a newer version knows counts as `other`.
+    - `services`: the services on these registrations.
+    - `expiring`: those of the services that have an expiration.
     """
 
     states: Mapping[str, int]
@@ -28,7 +29,7 @@ class Usage:
 
 
 class UsageCounting:
-    """Adds up a `Usage` for each zone and family, out of numbers as they come."""
+    """Adds up a `Usage` for each zone and family."""
 
     def __init__(self) -> None:
         self._states: dict[tuple[str, IPFamily], Counter[str]] = {}
@@ -53,7 +54,7 @@ class UsageCounting:
         self._expiring[key] += expiring
 
     def result(self) -> dict[tuple[str, IPFamily], Usage]:
-        """All that was added."""
+        """The sums."""
         found = {}
         for key, states in self._states.items():
             present = {state: number for state, number in states.items() if number}

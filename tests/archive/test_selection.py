@@ -31,21 +31,21 @@ def prelude(*names: str, kind: str = "collection") -> Prelude:
 def test_the_configured_one_or_the_only_one(names: list[str], chosen: str) -> None:
     selection = select(prelude(*names), configured=CONFIGURED)
     assert str(selection.registrations) == chosen
-    assert selection.parts[selection.registrations] is CollectionKind.REGISTRATIONS
-    assert sorted(map(str, (*selection.parts, *selection.others))) == sorted(names)
+    assert selection.kinds[selection.registrations] is CollectionKind.REGISTRATIONS
+    assert sorted(map(str, (*selection.kinds, *selection.others))) == sorted(names)
 
 
 def test_its_parts_come_with_it() -> None:
-    names = [f"other.addresses{part}" for part in CollectionKind]
+    names = [f"other.addresses{kind}" for kind in CollectionKind]
     selection = select(prelude(*names, "other.addresses_more", "third.addresses_pool"), configured=CONFIGURED)
-    assert {str(name): part for name, part in selection.parts.items()} == dict(zip(names, CollectionKind, strict=True))
+    assert {str(name): kind for name, kind in selection.kinds.items()} == dict(zip(names, CollectionKind, strict=True))
     assert list(map(str, selection.others)) == ["other.addresses_more", "third.addresses_pool"]
 
 
 def test_the_one_that_is_named() -> None:
     names = ("ipam.addresses", "other.things", "other.things_pool")
     selection = select(prelude(*names), configured=CONFIGURED, named=Namespace("other", "things"))
-    assert set(selection.parts.values()) == {CollectionKind.REGISTRATIONS, CollectionKind.POOL}
+    assert set(selection.kinds.values()) == {CollectionKind.REGISTRATIONS, CollectionKind.POOL}
     for name in ("ipam.things", "other.things_pool"):
         with pytest.raises(ArchiveError, match=r"has no collection .*; it has ipam.addresses, other.things$"):
             select(prelude(*names), configured=CONFIGURED, named=Namespace(*name.split(".")))

@@ -49,7 +49,7 @@ def stored(installation: Installation) -> dict[CollectionKind, list[bytes]]:
         await store.open()
         try:
             async with store.snapshot() as snapshot:
-                return {part: [one async for page in snapshot.dump(part) for one in page] for part in CollectionKind}
+                return {kind: [one async for page in snapshot.dump(kind) for one in page] for kind in CollectionKind}
         finally:
             await store.close()
 

@@ -17,7 +17,7 @@ from bson import json_util
 from ipam_lib.archive import ArchiveReader, opened
 from ipam_lib.storage.bson_documents import to_bson
 from ipam_lib.storage.bulk_copy import CollectionKind
-from ipam_lib.storage.mongo_queries import PART_INDEXES
+from ipam_lib.storage.mongo_queries import COLLECTION_INDEXES
 from tests.cli.archives import killed_in, process, read, stored
 from tests.cli.installation import Installation, document
 from tests.storage.samples import legacy_documents
@@ -60,16 +60,16 @@ def test_every_part_is_in_it_with_its_indexes(legacy: Installation) -> None:
     assert prelude.server_version == "4.4.0"
     assert len({one.namespace.database for one in prelude.collections}) == 1
     described = {one.namespace.collection: one.described() for one in prelude.collections}
-    parts = [part for part in CollectionKind if f"addresses{part}" in described]
+    kinds = [kind for kind in CollectionKind if f"addresses{kind}" in described]
     # MongoDB makes a collection when something comes into it, and nothing has come into that of small documents.
-    assert parts == [
-        part for part in CollectionKind if part is not CollectionKind.DOCUMENTS or legacy.backend.name == "sqlite"
+    assert kinds == [
+        kind for kind in CollectionKind if kind is not CollectionKind.DOCUMENTS or legacy.backend.name == "sqlite"
     ]
-    for part in parts:
-        metadata = json_util.loads(json.dumps(described[f"addresses{part}"]))
-        assert metadata["collectionName"] == f"addresses{part}"
+    for kind in kinds:
+        metadata = json_util.loads(json.dumps(described[f"addresses{kind}"]))
+        assert metadata["collectionName"] == f"addresses{kind}"
         indexes = {one["name"]: (list(one["key"]), one.get("unique", False)) for one in metadata["indexes"]}
-        wanted = {index.name: (list(index.fields), index.unique) for index in PART_INDEXES[part]}
+        wanted = {index.name: (list(index.fields), index.unique) for index in COLLECTION_INDEXES[kind]}
         assert indexes == {"_id_": (["_id"], False), **wanted}
 
 

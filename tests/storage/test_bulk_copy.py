@@ -25,7 +25,7 @@ from ipam_lib.storage.bulk_copy import (
 )
 from ipam_lib.storage.documents import Document
 from ipam_lib.storage.mongo import MongoStore
-from ipam_lib.storage.mongo_queries import PART_INDEXES
+from ipam_lib.storage.mongo_queries import COLLECTION_INDEXES
 from tests.storage.backends import Backend, MongoBackend, SQLiteBackend
 from tests.storage.conftest import OpenStore, make_backend
 from tests.storage.samples import NOW, key, legacy_documents, object_id, registration, service
@@ -56,27 +56,27 @@ async def copyable(open_store: OpenStore) -> CopyableStore:
 
 
 async def given(pages: Pages) -> AsyncIterator[tuple[CollectionKind, list[bytes]]]:
-    for part, documents in pages.items():
+    for kind, documents in pages.items():
         for at in range(0, len(documents), 2):
-            yield part, list(documents[at : at + 2])
+            yield kind, list(documents[at : at + 2])
 
 
 async def load(store: CopyableStore, pages: Pages, *, replace: bool = False) -> list[DuplicateReport]:
-    for part, documents in pages.items():
+    for kind, documents in pages.items():
         for one in documents:
-            store.validate(part, one)
-    return await store.load(given(pages), parts=list(pages), replace=replace)
+            store.validate(kind, one)
+    return await store.load(given(pages), kinds=list(pages), replace=replace)
 
 
 async def everything(store: CopyableStore) -> tuple[Contents, dict[CollectionKind, list[bytes]]]:
     async with store.snapshot() as snapshot:
-        found = {part: [one async for page in snapshot.dump(part) for one in page] for part in CollectionKind}
+        found = {kind: [one async for page in snapshot.dump(kind) for one in page] for kind in CollectionKind}
     return snapshot.contents, found
 
 
 async def test_what_was_never_there_is_nothing_and_stays_so(backend: Backend, copyable: CopyableStore) -> None:
     contents, found = await everything(copyable)
-    assert (contents.parts, contents.unfinished) == ({}, False)
+    assert (contents.collections, contents.unfinished) == ({}, False)
     assert not any(found.values())
     if isinstance(backend, SQLiteBackend):
         assert not backend.path.exists()
@@ -89,10 +89,10 @@ async def test_all_of_it_comes_back_as_it_was(copyable: CopyableStore) -> None:
     assert await load(copyable, EVERYTHING) == []
     contents, found = await everything(copyable)
     assert found == EVERYTHING
-    assert {part: held.documents for part, held in contents.parts.items()} == {
-        part: len(documents) for part, documents in EVERYTHING.items()
+    assert {kind: info.documents for kind, info in contents.collections.items()} == {
+        kind: len(documents) for kind, documents in EVERYTHING.items()
     }
-    assert {held.name for held in contents.parts.values()} == {f"addresses{part}" for part in CollectionKind}
+    assert {info.name for info in contents.collections.values()} == {f"addresses{kind}" for kind in CollectionKind}
     assert not contents.unfinished
     assert await copyable.load_document("zones") == {"æ": 1}
     assert await copyable.pool_get_many([ENTRY.id]) == [ENTRY]
@@ -106,9 +106,9 @@ async def test_all_of_it_comes_back_as_it_was(copyable: CopyableStore) -> None:
 async def test_the_store_is_ready_afterwards(copyable: CopyableStore) -> None:
     await load(copyable, EVERYTHING)
     contents, _ = await everything(copyable)
-    for part, held in contents.parts.items():
-        made = {one["name"]: (list(one["key"]), bool(one.get("unique"))) for one in held.indexes}
-        wanted = {index.name: (list(index.fields), index.unique) for index in PART_INDEXES[part]}
+    for kind, info in contents.collections.items():
+        made = {one["name"]: (list(one["key"]), bool(one.get("unique"))) for one in info.indexes}
+        wanted = {index.name: (list(index.fields), index.unique) for index in COLLECTION_INDEXES[kind]}
         assert made == {"_id_": (["_id"], False), **wanted}
     taken = legacy_documents()[0]
     with pytest.raises(StoreConflict):
@@ -166,15 +166,15 @@ async def test_nothing_is_replaced_unless_that_is_asked_for(copyable: CopyableSt
     less = {CollectionKind.REGISTRATIONS: EVERYTHING[CollectionKind.REGISTRATIONS][:1]}
     with pytest.raises(StoreConflict):
         await load(copyable, less)
-    for part in (CollectionKind.POOL, CollectionKind.HISTORY):
+    for kind in (CollectionKind.POOL, CollectionKind.HISTORY):
         with pytest.raises(StoreConflict):
-            await load(copyable, {part: []})
+            await load(copyable, {kind: []})
     assert (await everything(copyable))[1] == EVERYTHING
     await load(copyable, less, replace=True)
     assert (await everything(copyable))[1] == {**EVERYTHING, **less}
     await load(copyable, {CollectionKind.DOCUMENTS: []})
     await load(copyable, {CollectionKind.REGISTRATIONS: [], CollectionKind.POOL: []}, replace=True)
-    kept = {part: [] for part in CollectionKind} | {CollectionKind.HISTORY: list(EVERYTHING[CollectionKind.HISTORY])}
+    kept = {kind: [] for kind in CollectionKind} | {CollectionKind.HISTORY: list(EVERYTHING[CollectionKind.HISTORY])}
     assert (await everything(copyable))[1] == kept
     assert await copyable.page(Filter(), after=None, limit=9) == []
     assert await copyable.find_cluster([one.key.cluster_id for one in [service()]], after=None, limit=9) == []
@@ -210,9 +210,9 @@ async def test_a_second_placeholder_is_given_up(copyable: CopyableStore) -> None
 
 async def test_an_id_that_stands_twice_is_refused(copyable: CopyableStore) -> None:
     await load(copyable, EVERYTHING)
-    for part, documents in EVERYTHING.items():
+    for kind, documents in EVERYTHING.items():
         with pytest.raises(StoreConflict):
-            await load(copyable, {part: [*documents, documents[0]]}, replace=True)
+            await load(copyable, {kind: [*documents, documents[0]]}, replace=True)
     other_id = to_bson(pool_store.to_document(ENTRY) | {"_id": object_id(902)})
     with pytest.raises(StoreConflict):
         await load(copyable, {CollectionKind.POOL: [*EVERYTHING[CollectionKind.POOL], other_id]}, replace=True)
@@ -236,14 +236,14 @@ UNFIT: list[tuple[CollectionKind, Document | bytes]] = [
 ]
 
 
-@pytest.mark.parametrize(("part", "document"), UNFIT)
+@pytest.mark.parametrize(("kind", "document"), UNFIT)
 async def test_what_the_store_could_not_use_is_no_fit(
-    backend: Backend, part: CollectionKind, document: Document | bytes
+    backend: Backend, kind: CollectionKind, document: Document | bytes
 ) -> None:
     store = backend.store()
     assert isinstance(store, CopyableStore)
     with pytest.raises(UnfitDocument):
-        store.validate(part, document if isinstance(document, bytes) else to_bson(document))
+        store.validate(kind, document if isinstance(document, bytes) else to_bson(document))
 
 
 async def test_a_fitting_registration_is_read(backend: Backend) -> None:
@@ -253,8 +253,8 @@ async def test_a_fitting_registration_is_read(backend: Backend) -> None:
         read = store.validate(CollectionKind.REGISTRATIONS, to_bson(document))
         assert read is not None
         assert (read.id, read.address, read.secret) == (document["_id"], document["address"], document["secret"])
-    for part in (CollectionKind.POOL, CollectionKind.HISTORY, CollectionKind.DOCUMENTS):
-        assert store.validate(part, EVERYTHING[part][0]) is None
+    for kind in (CollectionKind.POOL, CollectionKind.HISTORY, CollectionKind.DOCUMENTS):
+        assert store.validate(kind, EVERYTHING[kind][0]) is None
 
 
 class Cut(Exception):
@@ -274,10 +274,10 @@ async def cut_off(pages: Pages, after: int) -> AsyncIterator[tuple[CollectionKin
 async def test_pages_that_break_off_change_nothing(copyable: CopyableStore, after: int) -> None:
     await load(copyable, EVERYTHING)
     with pytest.raises(Cut):
-        await copyable.load(cut_off(EVERYTHING, after), parts=list(CollectionKind), replace=True)
+        await copyable.load(cut_off(EVERYTHING, after), kinds=list(CollectionKind), replace=True)
     contents, found = await everything(copyable)
     assert (found, contents.unfinished) == (EVERYTHING, False)
-    less = {part: [] for part in CollectionKind}
+    less = {kind: [] for kind in CollectionKind}
     await load(copyable, less, replace=True)
     assert (await everything(copyable))[1] == less
 
@@ -291,7 +291,7 @@ async def test_a_load_that_is_given_up_changes_nothing(copyable: CopyableStore) 
         stuck.set()
         await asyncio.Event().wait()
 
-    loading = asyncio.create_task(copyable.load(pages(), parts=list(CollectionKind), replace=True))
+    loading = asyncio.create_task(copyable.load(pages(), kinds=list(CollectionKind), replace=True))
     await stuck.wait()
     assert (await everything(copyable))[1] == EVERYTHING
     loading.cancel()
@@ -303,7 +303,7 @@ async def test_a_load_that_is_given_up_changes_nothing(copyable: CopyableStore) 
 class TestMongoDBCutOff:
     """A load that dies before or after any of its calls: the old or, once begun, the new; again, and it is the new."""
 
-    NEW: Pages = {part: [] for part in CollectionKind} | {
+    NEW: Pages = {kind: [] for kind in CollectionKind} | {
         CollectionKind.REGISTRATIONS: twice(1, 2),
         CollectionKind.HISTORY: [to_bson(history_store.to_document(TENURE))],
     }
@@ -342,7 +342,7 @@ class TestMongoDBCutOff:
             contents, found = await everything(store)
             assert (found, contents.unfinished) == (expected, False)
             names = set(backend.collection.database.list_collection_names())
-            assert names == {f"addresses{part}" for part in CollectionKind}
+            assert names == {f"addresses{kind}" for kind in CollectionKind}
             if not died:
                 break
         assert not died
@@ -396,6 +396,6 @@ async def test_a_backup_of_mongodb_is_told_of_a_server_that_is_away(mongodb_back
             async with store.snapshot():
                 pass
         with pytest.raises(StorageUnavailable):
-            await store.load(given({}), parts=list(CollectionKind), replace=True)
+            await store.load(given({}), kinds=list(CollectionKind), replace=True)
     finally:
         await store.close()

@@ -109,7 +109,7 @@ async def test_the_earlier_services_collection_gets_every_index(backend: MongoBa
     await store.prepare()
     standing = backend.collection.index_information()
     for index in (queries.UNIQUE_INDEX, *queries.INDEXES):
-        assert queries.stands(index, standing), index
+        assert queries.exists(index, standing), index
         assert index.name in standing
     assert len(standing) == len(queries.INDEXES) + 2
 

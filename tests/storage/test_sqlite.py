@@ -18,8 +18,10 @@ import pytest
 from ipam_lib.errors import ConfigError, StorageUnavailable
 from ipam_lib.models import Filter, Registration, State
 from ipam_lib.storage import sqlite_file, sqlite_history, sqlite_rows
+from ipam_lib.storage.documents import to_registration
 from ipam_lib.storage.history_store import Place
 from ipam_lib.storage.sqlite import SQLiteStore
+from ipam_lib.storage.sqlite_connection import select
 from tests.storage.samples import NOW, filter_id, key, object_id, registration, service
 
 # How long an operation may take where it is to fail for that.
@@ -359,7 +361,7 @@ class TestQueryPlans:
                 sqlite_rows.by_cluster(["c", "C"], after, 50),
                 *(sqlite_rows.page(wanted, after, 50) for wanted in self.FILTERS),
             ):
-                sqlite_rows.fetch(connection, query)
+                select(connection, to_registration, query)
         sqlite_rows.duplicates(connection)
         sqlite_rows.save_document(connection, "zones", {})
         sqlite_rows.load_document(connection, "zones")

@@ -9,7 +9,8 @@ from itertools import islice
 
 from ipam_lib.errors import StoreConflict
 from ipam_lib.models import IPFamily, PoolEntry, PoolState
-from ipam_lib.storage.pool_store import Cooling, Document, PoolKey, PoolStore, order, to_document, to_entry
+from ipam_lib.storage.documents import Document
+from ipam_lib.storage.pool_store import Cooling, PoolKey, PoolStore, order, to_document, to_entry
 
 
 class MemoryPool(PoolStore):

@@ -15,7 +15,7 @@ from typing import Any
 from ipam_lib.errors import StorageUnavailable, StoreConflict
 from ipam_lib.models import PENDING, Filter, IPFamily, Registration, ServiceKey, State
 from ipam_lib.storage.base import DuplicateReport, Store
-from ipam_lib.storage.documents import Document, change, read_services, to_document, to_registration, witnessed
+from ipam_lib.storage.documents import Document, cas_fields, change, read_services, to_document, to_registration
 from ipam_lib.storage.usage import Usage, UsageCounting
 from tests.support.memory_history import MemoryHistory
 from tests.support.memory_pool import MemoryPool
@@ -242,7 +242,7 @@ class MemoryStore(MemoryPool, MemoryHistory, Store):
         stored = self.database.registrations.get(old.id)
         if stored is None or self.database.read(stored, raw=False).revision != old.revision:
             return None
-        if self._coexist and (stored.get("services"), stored.get("secret")) != witnessed(old):
+        if self._coexist and (stored.get("services"), stored.get("secret")) != cas_fields(old):
             return None
         return stored
 
