@@ -1,7 +1,8 @@
 """The connection to MongoDB through Motor: time limits, read and write guarantees, and what the driver's errors become.
 
-Only the modules `mongo*.py` of this package import the driver (a test of the architecture holds this). They use single-document operations, plain indexes and compare-and-set only, which every server that properly speaks
-MongoDB's protocol has.
+Only the modules `mongo*.py` of this package import the driver (a test of the architecture holds this). They use
+single-document operations, plain indexes and compare-and-set only, which every server that properly speaks MongoDB's
+protocol has.
 
 - A write counts when a majority has it in its journal.
 - A read sees what a majority has. A `readConcernLevel` in the URI wins, for servers that know no other level.
