@@ -1,16 +1,16 @@
-"""How the secrets of registrations are sealed for storage, and what holds secrets in memory. No I/O.
+"""Encryption of the stored secrets of registrations, and a type that keeps secrets out of logs. No I/O.
 
 Two schemes:
 
-`aes-siv` (the default): `siv1:` + base64(AES-256-SIV(key, secret)), RFC 5297 without associated data. It is
-deterministic, so that a registration is found by its secret with a plain index, and authenticated. The key is derived
-from `enc_key` with HKDF-SHA256 (RFC 5869), so that no key serves two algorithms. The number in the prefix stands for
-all of this: another derivation or algorithm takes another prefix, and `siv1:` stays what it is for ever.
+- `aes-siv` (the default): `siv1:` + base64(AES-256-SIV(key, secret)), RFC 5297 without associated data. It is
+  authenticated, and deterministic, so that a plain index finds a registration by its secret. HKDF-SHA256 (RFC 5869)
+  derives the key from `enc_key`, so that no key serves two algorithms. `siv1:` names all of this. Another algorithm or
+  derivation must use another prefix.
+- `legacy-ctr` (of the earlier service): base64(AES-CTR(enc_key, iv=enc_iv, secret)). It is not authenticated, and all
+  secrets share one key stream, so that one known secret reveals all others. It is always read, and written only if the
+  configuration says so.
 
-`legacy-ctr` (the earlier service's): base64(AES-CTR(enc_key, iv=enc_iv, secret)). Every secret meets the same key
-stream, so whoever knows one secret reads all others, and nothing is authenticated. Read for ever, written on demand.
-
-A stored text is told apart by its prefix: base64 has no colon, so no text of the old scheme looks like one of the new.
+The prefix tells the schemes apart: base64 has no colon.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ _HKDF_INFO = b"ipam-api stored secrets siv1"
 _SIV_KEY_BYTES = 64  # AES-256-SIV takes two keys of 32 bytes (RFC 5297, section 2.2)
 _KEY_BYTES = (16, 24, 32)
 _IV_BYTES = 16
-# 64 characters of four bytes each: the longest secret.
+# The longest secret: 64 characters of four bytes.
 _CTR_STREAM_BYTES = 256
 
 
 class SecretUnreadable(IPAMError):
-    """A stored secret cannot be turned back into the clear: another key, a changed text, or an unknown scheme."""
+    """A stored secret cannot be decrypted: another key, changed text, or an unknown scheme."""
 
 
 class Secret:
-    """A text that must not show up in a log, a traceback or an error: only `reveal()` gives it."""
+    """Text that must not appear in a log, a traceback or an error. Only `reveal()` returns it."""
 
     __slots__ = ("_text",)
 
@@ -72,16 +72,16 @@ class Secret:
 
 
 def same_text(given: str, expected: str) -> bool:
-    """Whether two texts are equal, in a time that does not depend on where they differ; for bearer tokens.
+    """Whether two texts are equal. The time does not depend on where they differ. For bearer tokens.
 
-    Takes any text, lone surrogates included (header values may hold them).
+    Takes any text, lone surrogates included, because header values may hold them.
     """
     return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), expected.encode("utf-8", "surrogatepass"))
 
 
 @dataclass(frozen=True, slots=True)
 class KeySet:
-    """What `secrets.json` holds, as bytes; left out of the repr."""
+    """The keys of a `secrets.json`, as bytes. The repr does not show them."""
 
     enc_key: bytes = field(repr=False)
     enc_iv: bytes = field(repr=False)
@@ -92,16 +92,17 @@ class KeySet:
 
     @classmethod
     def from_json(cls, text: str) -> KeySet:
-        """The key set in the text of a `secrets.json`: `{"enc_key": "...", "enc_iv": "..."}`; other keys are ignored.
+        """The key set in the text of a `secrets.json`: `{"enc_key": "...", "enc_iv": "..."}`. Other names are ignored.
 
-        Raises ConfigError with every problem, none of which shows a key.
+        Raises ConfigError with all problems. None of them shows a key.
         """
         try:
             content = json.loads(text)
         except RecursionError:
             raise ConfigError(["is nested too deeply"]) from None
         except ValueError as error:
-            # Only the place: an excerpt would show the key. Not chained either, since the error holds the whole text.
+            # Only the position, because an excerpt may show the key. Not chained, because the error holds the whole
+            # text.
             where = f": line {error.lineno}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
             raise ConfigError([f"is not valid JSON{where}"]) from None
         if not isinstance(content, dict):
@@ -131,7 +132,7 @@ def _wrong_lengths(enc_key: bytes, enc_iv: bytes) -> list[str]:
 
 
 class _Siv:
-    """The new scheme under one key set."""
+    """The scheme `aes-siv` with one key set."""
 
     def __init__(self, keys: KeySet) -> None:
         derived = HKDF(algorithm=SHA256(), length=_SIV_KEY_BYTES, salt=None, info=_HKDF_INFO).derive(keys.enc_key)
@@ -141,21 +142,21 @@ class _Siv:
         return PREFIX + b64encode(self._aead.encrypt(secret.encode(), None)).decode("ascii")
 
     def unseal(self, stored: str) -> str | None:
-        """The secret, or None when the text was not sealed, just so, under this key."""
+        """The secret; None if this key did not seal exactly this text."""
         try:
             secret = self._aead.decrypt(b64decode(stored[len(PREFIX) :], validate=True), None).decode()
         except (ValueError, InvalidTag):
             return None
-        # base64 has several texts for one content (the unused bits of its last character); only one was written.
+        # base64 has several texts for the same bytes (unused bits of the last character). Only one was written.
         return secret if self.seal(secret) == stored else None
 
 
 class _Ctr:
-    """The earlier service's scheme under one key set."""
+    """The scheme `legacy-ctr` with one key set."""
 
     def __init__(self, keys: KeySet) -> None:
         self._cipher = BlockCipher(AES(keys.enc_key), CTR(keys.enc_iv))
-        # The same for every secret (which is what is wrong with this scheme), so it is made once.
+        # The key stream is the same for every secret (the weakness of this scheme), so it is computed once.
         self._stream = self._encrypt(bytes(_CTR_STREAM_BYTES))
 
     def _encrypt(self, content: bytes) -> bytes:
@@ -172,7 +173,7 @@ class _Ctr:
         return b64encode(self._xor(secret.encode())).decode("ascii")
 
     def unseal(self, stored: str) -> str | None:
-        """What comes out under this key, or None when that is no text. Nothing tells whether it is the right one."""
+        """The text that this key gives; None if it is no text. The scheme cannot tell a wrong key."""
         try:
             return self._xor(b64decode(stored, validate=True)).decode() or None
         except ValueError:
@@ -180,10 +181,10 @@ class _Ctr:
 
 
 class Cipher:
-    """Seals and unseals the secrets of registrations. Build one and keep it: a call then costs a few microseconds.
+    """Seals and unseals the secrets of registrations. Create one and keep it: a call then takes a few microseconds.
 
-    `scheme` is what `seal` writes. `previous` is the key set from before a rotation: what stands under it is still
-    found and read, and nothing is written under it.
+    - `scheme`: the scheme that `seal` writes.
+    - `previous`: the key set before a rotation. Secrets sealed with it are still found and read; none are written.
     """
 
     def __init__(self, keys: KeySet, *, scheme: Scheme = "aes-siv", previous: KeySet | None = None) -> None:
@@ -195,27 +196,27 @@ class Cipher:
         self._seal = written.seal
         sealers: list[_Siv | _Ctr] = [written, *self._siv, *self._ctr]
         self._sealers: list[Callable[[str], str]] = [sealer.seal for sealer in dict.fromkeys(sealers)]
-        # Beside aes-siv, nothing writes the old scheme under the current key: old records stand under the previous one.
+        # With aes-siv, nothing writes the old scheme with the current key, so the previous key is more likely.
         self._ctr_by_likelihood = self._ctr[::-1] if scheme == "aes-siv" else self._ctr
 
     def seal(self, secret: str) -> str:
-        """The text to store for `secret`. The same secret always gives the same text."""
+        """The text to store for a secret. The same secret always gives the same text."""
         return self._seal(secret)
 
     def candidates(self, secret: str) -> tuple[str, ...]:
-        """Every text under which `secret` may be stored, without repeats: first the one that `seal` gives, then AES-SIV
-        and then the old scheme, each under the current and then the previous key."""
+        """Every text that may be stored for a secret, without repeats. The first is that of `seal`; then come AES-SIV
+        and the old scheme, each with the current and then the previous key."""
         return tuple(dict.fromkeys(seal(secret) for seal in self._sealers))
 
     def unseal(self, stored: str) -> str:
-        """The secret that `stored` was sealed from.
+        """The secret in a stored text.
 
-        The old scheme does not tell a right key from a wrong one. Where a previous key is known, the key under which
-        printable characters come out is taken. Should both give one (one pair of keys in 256 does
-        that to many secrets of 8 characters, one in 65,536 to those of 16), it is the previous key's under `aes-siv`,
-        which writes the old scheme under no key any more, else the current key's.
+        The old scheme cannot tell a wrong key. With a previous key, the key that gives printable characters is taken.
+        Both may do so: one pair of keys in 256 for many secrets of 8 characters, one in 65,536 for those of 16. Then
+        the previous key is taken if the scheme is `aes-siv`, which no longer writes the old scheme; else the current
+        key.
 
-        Raises SecretUnreadable, whose message holds neither the secret nor the stored text.
+        Raises SecretUnreadable. Its message holds neither the secret nor the stored text.
         """
         if stored.startswith(PREFIX):
             for siv in self._siv:
@@ -230,9 +231,9 @@ class Cipher:
         return next(filter(str.isprintable, texts), texts[0])
 
     def is_current(self, stored: str) -> bool:
-        """Whether `stored` is what `seal` would write now: of its scheme, and under the current key.
+        """Whether `seal` would write this text now: its scheme, with the current key.
 
-        Where the secret is at hand, comparing with `seal(secret)` is as good and leaves nothing to likelihood.
+        If you have the secret, compare with `seal(secret)` instead: that is exact.
         """
         try:
             return self.seal(self.unseal(stored)) == stored

@@ -1,7 +1,7 @@
-"""CRC-64 as the archive format has it: the ECMA-182 polynomial, reflected, all bits inverted before and after (the
-same as in .xz files; https://reveng.sourceforge.io/crc-catalogue/17plus.htm#crc.cat.crc-64-xz).
+"""The CRC-64 of the archive format: ECMA-182 polynomial, reflected, all bits inverted before and after. It is CRC-64/XZ
+(https://reveng.sourceforge.io/crc-catalogue/17plus.htm#crc.cat.crc-64-xz).
 
-The standard library computes it only while it compresses to .xz, which takes as long as this does.
+The standard library computes it only as part of .xz compression, which takes as long as this code.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _ALL_BITS = 0xFFFF_FFFF_FFFF_FFFF
 
 @cache
 def _tables() -> tuple[list[int], list[int]]:
-    """What one byte, and what two bytes at once (the first in the low half), make of a remainder."""
+    """The tables of remainders for one byte, and for two bytes at once (the first byte in the low half)."""
     one = []
     for byte in range(256):
         remainder = byte
@@ -28,14 +28,14 @@ def _tables() -> tuple[list[int], list[int]]:
 
 
 class CRC64:
-    """The CRC of everything that `update` was given."""
+    """The CRC of all data given to `update`."""
 
     def __init__(self) -> None:
         self._remainder = _ALL_BITS
         self._one, self._two = _tables()
 
     def update(self, data: bytes) -> None:
-        """Go on with `data`."""
+        """Add data."""
         remainder, table = self._remainder, self._two
         even = len(data) & ~1
         pairs = array("H", data[:even])
@@ -49,6 +49,6 @@ class CRC64:
 
     @property
     def value(self) -> int:
-        """The CRC so far, as the signed 64-bit number that BSON holds."""
+        """The CRC so far, as a signed 64-bit integer as in BSON."""
         unsigned = self._remainder ^ _ALL_BITS
         return unsigned - (1 << 64) if unsigned >> 63 else unsigned

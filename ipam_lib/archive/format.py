@@ -1,4 +1,4 @@
-"""The documents that give an archive its structure."""
+"""The documents that structure an archive."""
 
 from __future__ import annotations
 
@@ -12,25 +12,28 @@ from bson import json_util
 from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.errors import BSONError
 
-from ipam_lib.archive.errors import ArchiveError
 from ipam_lib.text import printable
 
 MAGIC: Final = (0x8199E26D).to_bytes(4, "little")
 TERMINATOR: Final = b"\xff\xff\xff\xff"
 VERSION: Final = "0.1"
-# An empty document, and the largest that a server stores or sends, with what it adds itself.
+# An empty document, and the largest that a server stores, with the fields that it may add.
 SMALLEST_DOCUMENT: Final = 5
 LARGEST_DOCUMENT: Final = 16 * 1024 * 1024 + 16 * 1024
 BUCKETS: Final = "system.buckets."
 
-# What a database may hold must not make an archive unreadable: dates past the year 9999, text that is not UTF-8.
+# Dates past the year 9999 and text that is not UTF-8 must not make an archive unreadable.
 _LENIENT: Final[CodecOptions[dict[str, Any]]] = CodecOptions(
     tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_AUTO, unicode_decode_error_handler="replace"
 )
 
 
+class ArchiveError(Exception):
+    """The file is no archive, or not a whole one. The text is for the user: what is wrong, and where."""
+
+
 class Namespace(NamedTuple):
-    """A database and a collection in it. Both may hold anything but NUL; the database of the oplog is empty."""
+    """A database and a collection in it. Both may hold any character but NUL. The database of the oplog is empty."""
 
     database: str
     collection: str
@@ -41,10 +44,10 @@ class Namespace(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CollectionEntry:
-    """What the prelude says of one collection.
+    """The entry of a collection in the prelude.
 
-    metadata: JSON with its options and indexes (Extended JSON v2 canonical; older tools wrote v1), or an empty text.
-    kind: `collection`, `view` or `timeseries`; empty in archives of older tools.
+    - `metadata`: JSON with options and indexes (Extended JSON v2 canonical; v1 from older tools), or empty text.
+    - `kind`: `collection`, `view` or `timeseries`; empty in archives of older tools.
     """
 
     namespace: Namespace
@@ -56,7 +59,7 @@ class CollectionEntry:
     def describe(
         namespace: Namespace, *, indexes: Sequence[Mapping[str, Any]], options: Mapping[str, Any], uuid: str = ""
     ) -> CollectionEntry:
-        """The entry of a collection with these indexes and options, as the server lists them (`uuid` in hex)."""
+        """The entry of a collection with these indexes and options, as the server lists them. `uuid` is in hex."""
         metadata = {
             "indexes": indexes,
             **({"options": options} if options else {}),
@@ -67,7 +70,7 @@ class CollectionEntry:
         return CollectionEntry(namespace, json_util.dumps(metadata, json_options=json_util.CANONICAL_JSON_OPTIONS))
 
     def described(self) -> Mapping[str, Any]:
-        """The metadata. Raises ArchiveError when they are no JSON object."""
+        """The metadata. Raises ArchiveError if it is no JSON object."""
         if not self.metadata:
             return {}
         try:
@@ -80,15 +83,15 @@ class CollectionEntry:
 
     @property
     def without_documents(self) -> bool:
-        """Whether the archive may end without a word on the documents of this collection: a view has none, and those of
-        a time series are in its buckets."""
+        """Whether the archive may have no documents of this collection: a view has none, and a time series has them in
+        its buckets."""
         options = self.described().get("options")
         return self.kind in ("view", "timeseries") or (isinstance(options, dict) and "viewOn" in options)
 
 
 @dataclass(frozen=True, slots=True)
 class Prelude:
-    """What stands before the documents: who wrote the archive, from which server, and its collections."""
+    """The start of an archive: the tool that wrote it, the server, and the collections."""
 
     server_version: str
     tool_version: str
@@ -96,7 +99,7 @@ class Prelude:
     concurrent_collections: int = 1
 
     def encode(self) -> bytes:
-        """The prelude as it stands in an archive, from the magic number to the terminator."""
+        """The prelude as bytes, from the magic number to the terminator."""
         header = {
             "concurrent_collections": self.concurrent_collections,
             "version": VERSION,
@@ -117,7 +120,7 @@ class Prelude:
 
 
 def namespace_header(namespace: Namespace, *, end: bool = False, crc: int = 0) -> bytes:
-    """What a block begins with; with `end`, what says that the collection has no more documents."""
+    """The header of a block. `end`: whether it marks the end of the collection, with the CRC of its documents."""
     return bson.encode(
         {
             "db": namespace.database,
@@ -129,7 +132,7 @@ def namespace_header(namespace: Namespace, *, end: bool = False, crc: int = 0) -
 
 
 def decode(document: bytes) -> dict[str, Any]:
-    """A document of any kind. Raises ArchiveError when it is no valid BSON."""
+    """Decode a document. Raises ArchiveError if it is not valid BSON."""
     try:
         return bson.decode(document, codec_options=_LENIENT)
     except (BSONError, ValueError, OverflowError, RecursionError) as error:
@@ -137,7 +140,7 @@ def decode(document: bytes) -> dict[str, Any]:
 
 
 def read_header(document: Mapping[str, Any]) -> tuple[str, str, int]:
-    """Server version, tool version and concurrent collections out of an archive's header. Raises ArchiveError."""
+    """Server version, tool version and concurrent collections of an archive's header. Raises ArchiveError."""
     version = document.get("version")
     if not isinstance(version, str):
         raise ArchiveError("its header has no format version")
@@ -148,7 +151,7 @@ def read_header(document: Mapping[str, Any]) -> tuple[str, str, int]:
 
 
 def read_entry(document: Mapping[str, Any]) -> CollectionEntry:
-    """What the prelude says of a collection. Raises ArchiveError."""
+    """The entry of a collection. Raises ArchiveError."""
     entry = CollectionEntry(
         _namespace(document), _text(document, "metadata"), _text(document, "type"), _whole(document.get("size"))
     )
@@ -157,7 +160,7 @@ def read_entry(document: Mapping[str, Any]) -> CollectionEntry:
 
 
 def read_namespace_header(document: Mapping[str, Any]) -> tuple[Namespace, bool, int]:
-    """Namespace, whether it ends here, and the CRC of its documents. Raises ArchiveError."""
+    """The namespace of a block, whether the collection ends here, and its CRC. Raises ArchiveError."""
     end, crc = document.get("EOF"), document.get("CRC")
     if not isinstance(end, bool) or not isinstance(crc, int) or isinstance(crc, bool):
         raise ArchiveError("a block does not begin with a namespace header")

@@ -1,4 +1,4 @@
-"""Reads an archive, and believes nothing: structure, names, lengths, CRCs and ends are all checked on the way."""
+"""Reads an archive and checks all of it on the way: structure, names, lengths, CRCs and ends."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ from typing import BinaryIO, Final
 
 from ipam_lib.archive import format as form
 from ipam_lib.archive.crc64 import CRC64
-from ipam_lib.archive.errors import ArchiveError
-from ipam_lib.archive.format import CollectionEntry, Namespace, Prelude
+from ipam_lib.archive.format import ArchiveError, CollectionEntry, Namespace, Prelude
 
-# The names and indexes of a hundred thousand collections; more is no archive but a trap.
+# Enough for the names and indexes of 100,000 collections. A larger prelude is an attack.
 _LARGEST_PRELUDE: Final = 64 * 1024 * 1024
 
 
 class ArchiveReader:
-    """An archive in an unpacked stream. The prelude is read at once, the documents by `documents`.
+    """Reads an archive from an unpacked stream: the prelude in the constructor, the documents by `documents`.
 
-    Raises ArchiveError, as every step does, when something is not as it must be.
+    The constructor and every step of `documents` raise ArchiveError for a damaged archive.
     """
 
     def __init__(self, stream: BinaryIO) -> None:
@@ -33,8 +32,8 @@ class ArchiveReader:
         }
 
     def documents(self) -> Iterator[tuple[Namespace, bytes]]:
-        """Every document with its collection, in the order of the archive. What came before is worth nothing until
-        this has ended without an error: only then is the archive known to be whole."""
+        """Every document with its collection, in the order of the archive. Trust no document before this has ended
+        without an error: only then is the archive known to be whole."""
         known = {one.namespace for one in self.prelude.collections} | self._buckets
         sums: dict[Namespace, CRC64] = {}
         ended: set[Namespace] = set()
@@ -86,7 +85,7 @@ class ArchiveReader:
         return Prelude(server_version, tool_version, tuple(entries.values()), concurrent)
 
     def _header_of_block(self) -> tuple[Namespace, bool, int] | None:
-        """The header of the next block; None at the end of the archive."""
+        """The header of the next block: namespace, end, CRC; None at the end of the archive."""
         length = self._stream.read(4)
         if not length:
             return None
@@ -100,11 +99,11 @@ class ArchiveReader:
             raise self._damaged(str(error)) from None
 
     def _document(self) -> bytes | None:
-        """The next document of the block; None at its end."""
+        """The next document of the block; None at the end of the block."""
         return self._body(self._read(4))
 
     def _body(self, length: bytes) -> bytes | None:
-        """The document that begins with these four bytes; None when they are a terminator."""
+        """The document that begins with these four bytes; None if they are a terminator."""
         if length == form.TERMINATOR:
             return None
         size = int.from_bytes(length, "little")

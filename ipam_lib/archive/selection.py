@@ -1,4 +1,4 @@
-"""Which of an archive's collections are the service's."""
+"""Chooses the service's collections in an archive."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from ipam_lib.archive.errors import ArchiveError
-from ipam_lib.archive.format import CollectionEntry, Namespace, Prelude
+from ipam_lib.archive.format import ArchiveError, CollectionEntry, Namespace, Prelude
 from ipam_lib.storage.bulk_copy import CollectionKind
 
-# Databases that are the server's own; that without a name holds the oplog.
+# The databases of the server itself. The one without a name holds the oplog.
 _OF_THE_SERVER: Final = ("", "admin", "config", "local")
 _SHOWN: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What of an archive is to be restored.
+    """The collections of an archive that will be restored.
 
-    registrations: the collection of registrations. kinds: the kind that each collection is, those that the archive
-    lists. others: what else it holds.
+    - `registrations`: the collection of registrations.
+    - `kinds`: the kind of each collection that will be restored.
+    - `others`: the other collections of the archive.
     """
 
     registrations: Namespace
@@ -29,10 +29,14 @@ class Selection:
 
 
 def select(prelude: Prelude, *, configured: Namespace, named: Namespace | None = None) -> Selection:
-    """The registrations and what belongs to them: of the collection that is `named`; else of the `configured` one; else
-    of the only collection that has its name, in whatever database; else of the only collection that there is.
+    """Choose the collection of registrations, and those that belong to it. It is the first of these that applies:
 
-    Raises ArchiveError when there is none, or there are several.
+    1. the collection that is `named`,
+    2. the `configured` one,
+    3. the only collection with the configured name, in any database,
+    4. the only collection.
+
+    Raises ArchiveError if there is no candidate, or more than one.
     """
     entries = {one.namespace: one for one in prelude.collections}
     candidates = [name for name, entry in entries.items() if _may_hold_registrations(entry, entries)]

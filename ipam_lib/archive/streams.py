@@ -1,4 +1,4 @@
-"""An archive's bytes out of a file, compressed or not."""
+"""The bytes of an archive file, compressed or not."""
 
 from __future__ import annotations
 
@@ -6,18 +6,21 @@ import io
 import zlib
 from typing import BinaryIO, Final, Protocol
 
-from ipam_lib.archive.errors import ArchiveError
-from ipam_lib.archive.format import MAGIC
+from ipam_lib.archive.format import MAGIC, ArchiveError
 
 _GZIP: Final = b"\x1f\x8b"
-_WINDOW: Final = 31  # the largest, in a gzip file
+_WINDOW: Final = 31  # zlib: the largest window, with a gzip header
 _CHUNK: Final = 256 * 1024
 
 
 class Gunzip(io.RawIOBase):
-    """What a gzip file holds (RFC 1952), read strictly: every member whole and with the right CRC, nothing after the
-    last one. (The module `gzip` takes zeros at the end for padding.) Memory stays bounded, whatever a member expands
-    to. Reading raises ArchiveError."""
+    """Unpacks a gzip file (RFC 1952) strictly, in bounded memory.
+
+    - Every member must be whole and have the right CRC.
+    - Nothing may follow the last member. (The module `gzip` accepts zeros as padding.)
+
+    Reading raises ArchiveError.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -57,33 +60,32 @@ class Gunzip(io.RawIOBase):
 
 
 class Sink(Protocol):
-    """What can be written to."""
+    """Anything to write to."""
 
     def write(self, data: bytes, /) -> object:
-        """Take all of it."""
+        """Write all of it."""
 
 
 class Gzip:
-    """Packs what is written to it into a gzip file (RFC 1952) that says neither when nor where it was made. It is whole
-    after `finish`."""
+    """Packs data into a gzip file (RFC 1952) without time and file name. `finish` completes it."""
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
         self._packer = zlib.compressobj(wbits=_WINDOW)
 
     def write(self, data: bytes, /) -> None:
-        """Take all of it."""
+        """Write all of it."""
         self._sink.write(self._packer.compress(data))
 
     def finish(self) -> None:
-        """Write what is left. Nothing can be written after it."""
+        """Write the rest. Nothing can be written afterwards."""
         self._sink.write(self._packer.flush())
 
 
 def opened(file: BinaryIO) -> BinaryIO:
-    """The archive in a file that is read from its beginning, unpacked where it is compressed.
+    """The archive in a file, unpacked if it is compressed. The file is at its beginning.
 
-    Raises ArchiveError when it is neither an archive nor a gzip file.
+    Raises ArchiveError if the file is neither an archive nor a gzip file.
     """
     start = file.read(len(MAGIC))
     file.seek(-len(start), io.SEEK_CUR)

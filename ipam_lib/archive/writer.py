@@ -1,4 +1,4 @@
-"""Writes an archive, as mongodump lays it out."""
+"""Writes an archive in the layout of mongodump."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from ipam_lib.archive.streams import Sink
 
 
 class ArchiveWriter:
-    """Writes the prelude at once, then documents and ends of collections as they come; the archive is whole when each
-    collection of the prelude has been ended. `counts` holds how many documents each has so far."""
+    """Writes an archive: the prelude in the constructor, then documents and ends of collections.
+
+    The archive is whole when each collection of the prelude has been ended. `counts` has the number of documents of
+    each so far.
+    """
 
     def __init__(self, stream: Sink, prelude: Prelude) -> None:
         self._stream = stream
@@ -23,7 +26,7 @@ class ArchiveWriter:
         stream.write(prelude.encode())
 
     def write(self, namespace: Namespace, documents: Iterable[bytes]) -> None:
-        """Documents of a collection of the prelude that has not been ended."""
+        """Write documents of a collection of the prelude that has not been ended."""
         checksum = self._sums[namespace]
         if namespace != self._current:
             self._end_block()
@@ -36,7 +39,7 @@ class ArchiveWriter:
             self.counts[namespace] += 1
 
     def end(self, namespace: Namespace) -> None:
-        """Say that a collection has no more documents. An empty one gets an empty block, as mongodump writes it."""
+        """End a collection. An empty one gets an empty block, as mongodump writes it."""
         if namespace not in self._begun:
             self.write(namespace, ())
         checksum = self._sums.pop(namespace)

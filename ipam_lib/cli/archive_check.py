@@ -1,4 +1,4 @@
-"""An archive read for a restore: checked as a whole, then its documents in pages."""
+"""Reads an archive for a restore: first checks all of it, then gives its documents in pages."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from ipam_lib.text import printable
 
 @dataclass(slots=True)
 class Checked:
-    """What an archive holds that was found to be whole.
+    """The contents of a checked archive.
 
-    strange: how many of the registrations the service takes for none (no zone, or no address), and leaves alone.
-    unreadable: how many have a secret that was not sealed with the keys of the configuration.
+    - `strange`: registrations without a zone or an address, which the service ignores.
+    - `unreadable`: registrations whose secret was not sealed with the configured keys.
     """
 
     prelude: Prelude
@@ -37,7 +37,7 @@ class Checked:
 
 @contextmanager
 def problems_told(path: Path) -> Iterator[None]:
-    """What is wrong with the archive at a path, for the user. Raises CommandError."""
+    """Raises CommandError for an error of the archive at a path."""
     shown = printable(str(path))
     try:
         yield
@@ -56,7 +56,9 @@ def check(
     named: Namespace | None,
     shown: Progress,
 ) -> Checked:
-    """Read all of it, and make sure that the store can hold what is to be restored.
+    """Read the whole archive, and check that the store can hold what will be restored.
+
+    - `configured`, `named`: see `archive.select`.
 
     Raises ArchiveError, UnfitDocument.
     """
@@ -79,9 +81,9 @@ def check(
 async def pages(
     reader: ArchiveReader, checked: Checked, shown: Progress
 ) -> AsyncIterator[tuple[CollectionKind, list[bytes]]]:
-    """What is to be restored of an archive that was checked before.
+    """The documents to restore from an archive that was checked before, in pages.
 
-    Raises ArchiveError when it is not what it was then.
+    Raises ArchiveError if the archive has changed since.
     """
     total = checked.counts.total()
     counts: Counter[CollectionKind] = Counter()

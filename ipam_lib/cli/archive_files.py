@@ -1,4 +1,4 @@
-"""Files that are there as a whole or not at all."""
+"""Archive files: written as a whole or not at all, and read several times."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ipam_lib.cli.exit_codes import CommandError, UsageError
 from ipam_lib.text import printable
 
 STANDARD: Final = Path("-")
-"""What a path is called that stands for standard input or output."""
+"""The path that means standard input or standard output."""
 
 _PARTIAL: Final = ".ipam-partial"
 _CHUNK: Final = 1 << 20
@@ -25,12 +25,14 @@ _CHUNK: Final = 1 << 20
 
 @contextmanager
 def put_in_place(path: Path) -> Iterator[BinaryIO]:
-    """A new file (0600) that takes its name at the end, when all of it is on the disk; until then, and when anything
-    goes wrong, what stood there before stays. What runs that were killed have left beside it is removed.
+    """A new file (mode 0600) that replaces `path` when all of it is on the disk.
 
-    Raises CommandError when the file cannot be written.
+    - Until then, and after any error, the earlier file stays.
+    - Partial files that killed runs have left in the directory are removed.
+
+    Raises CommandError if the file cannot be written.
     """
-    # What a link leads to is replaced, not the link.
+    # Replace the target of a link, not the link.
     place = Path(os.path.realpath(path))
     try:
         if place.exists() and not place.is_file():
@@ -49,12 +51,12 @@ def put_in_place(path: Path) -> Iterator[BinaryIO]:
         _flush_directory(place.parent)
     except OSError as error:
         raise CommandError(
-            f"{_shown(path)} cannot be written: {error.strerror}; what stood there is as it was"
+            f"{_shown(path)} cannot be written: {error.strerror}; the earlier file is unchanged"
         ) from None
 
 
 def _new(place: Path) -> tuple[BinaryIO, Path]:
-    """A new file beside the place, locked for as long as it is open."""
+    """A new file in the same directory, locked while it is open."""
     while True:
         partial = place.with_name(f".{place.name[:100]}.{secrets.token_hex(4)}{_PARTIAL}")
         file = open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")  # noqa: SIM115
@@ -62,12 +64,12 @@ def _new(place: Path) -> tuple[BinaryIO, Path]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.fstat(file.fileno()).st_nlink:
                 return file, partial
-        # Another run took it for a dead one's before it was locked.
+        # Another run removed it before it was locked.
         file.close()
 
 
 def _sweep(directory: Path) -> None:
-    """Remove what nobody writes any more. A kill leaves such a file, and no lock."""
+    """Remove partial files without a lock: a killed run leaves such a file."""
     for partial in directory.glob(f".*{_PARTIAL}"):
         with suppress(OSError), partial.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -84,7 +86,7 @@ def _flush_directory(directory: Path) -> None:
 
 @contextmanager
 def standard_output() -> Iterator[BinaryIO]:
-    """Standard output, for bytes. Raises UsageError when it is a terminal, CommandError when it cannot be written."""
+    """Standard output for bytes. Raises UsageError if it is a terminal, CommandError if it cannot be written."""
     if terminal.has_terminal(sys.stdout):
         raise UsageError("this is nothing to look at on a terminal: send it to a file or a program, or name a file")
     try:
@@ -98,10 +100,10 @@ def standard_output() -> Iterator[BinaryIO]:
 
 @contextmanager
 def read_again(path: Path) -> Iterator[BinaryIO]:
-    """A file to read as often as one likes: standard input, and what else can be read but once, by way of a temporary
-    file that has no name.
+    """A file that can be read several times. Standard input, a pipe and the like are copied to a temporary file without
+    a name.
 
-    Raises CommandError when it cannot be read, UsageError when it would be a terminal.
+    Raises CommandError if it cannot be read, UsageError if it is a terminal.
     """
     with ExitStack() as opened:
         try:
@@ -128,7 +130,7 @@ def _copied(source: BinaryIO, opened: ExitStack) -> BinaryIO:
             copy.write(some)
         copy.seek(0)
     except OSError as error:
-        with suppress(OSError):  # what is still to be written would fail once more
+        with suppress(OSError):  # closing writes the rest, which fails again
             copy.close()
         raise CommandError(
             f"it cannot be copied to a temporary file: {error.strerror}; TMPDIR names a directory with more room"

@@ -1,4 +1,4 @@
-"""The values that options take: each function turns a text into one, for argparse. Standard library only."""
+"""Types of argument values for argparse: each function turns text into a value. Standard library only."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ipam_lib.models import UUID_PATTERN
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
 COST_MODELS: Final = ("netbox-4.6",)
-"""What `simulate-netbox --cost-model` takes: whose durations the simulator knows (`netbox.simulator.costs`)."""
+"""The values of `simulate-netbox --cost-model`; `netbox_simulator` has their durations."""
 
 
 def port(text: str) -> int:
@@ -46,15 +46,15 @@ def scale(text: str) -> float:
 
 
 def nonempty(text: str) -> str:
-    """A text that is not empty. Raises ArgumentTypeError."""
+    """Text that is not empty. Raises ArgumentTypeError."""
     if not text.strip():
         raise argparse.ArgumentTypeError("must not be empty")
     return text
 
 
 def moments(text: str) -> tuple[datetime, datetime]:
-    """The first and the last moment of a time: twice the same for a date with a time of day, or a whole day for a date
-    alone. Local time, unless the text has an offset (`Z`, `+02:00`). Raises ArgumentTypeError."""
+    """The first and the last moment of a time. For a date alone these are the bounds of the day; for a date with a time
+    of day they are the same. Local time, unless the text has an offset (`Z`, `+02:00`). Raises ArgumentTypeError."""
     try:
         first = datetime.fromisoformat(text).astimezone()
         if _DATE.fullmatch(text):
@@ -69,7 +69,7 @@ def moments(text: str) -> tuple[datetime, datetime]:
 
 
 def address(text: str) -> str:
-    """An IP address or network, with or without its mask, as it was written. Raises ArgumentTypeError."""
+    """An IP address or network, with or without a mask, unchanged. Raises ArgumentTypeError."""
     try:
         ipaddress.ip_interface(text)
     except ValueError:
@@ -80,7 +80,7 @@ def address(text: str) -> str:
 
 
 def uuid(text: str) -> str:
-    """A UUID, in either case, as it was written. Raises ArgumentTypeError."""
+    """A UUID in upper or lower case, unchanged. Raises ArgumentTypeError."""
     if re.fullmatch(UUID_PATTERN, text) is None:
         raise argparse.ArgumentTypeError(
             f"{text!r} is no UUID: expected something like 0f3c7805-6b1d-4387-b8c4-b8c5d0e9b878"
@@ -96,7 +96,7 @@ def positive(text: str) -> int:
 
 
 def zone(text: str) -> str:
-    """The name of a zone: at most 100 printable characters, as NetBox keeps of a choice. Raises ArgumentTypeError."""
+    """The name of a zone: at most 100 printable characters, NetBox's limit for a choice. Raises ArgumentTypeError."""
     if not text.strip() or text != text.strip() or not text.isprintable() or len(text) > 100:
         raise argparse.ArgumentTypeError(f"{text!r} is no name of a zone: expected 1 to 100 printable characters")
     return text

@@ -1,8 +1,7 @@
-"""Who had which secret shown, or changed what: one line in the service's log (`ipam-api.log` in `logging.directory`)
-for each, and in the system's where there is one. Never a secret.
+"""Audit lines: which user had which secret shown, or changed what. They never hold a secret.
 
-The lines are JSON objects like the service's own, appended in one write each, so that the service may write to the same
-file at the same time.
+Each goes to the service's log (`ipam-api.log` in `logging.directory`), and to the system's log if there is one. A line
+is a JSON object like those of the service, appended in one write, so that the service can write to the same file.
 """
 
 from __future__ import annotations
@@ -33,8 +32,8 @@ SYSTEM_LOG: Final = Path("/dev/log")
 _PRIORITY: Final = 10 * 8 + 5
 
 
-def who() -> dict[str, Any]:
-    """The user who runs this process, and who became that user by sudo, if somebody did."""
+def user_fields() -> dict[str, Any]:
+    """The user of this process, and the user that called sudo, if any."""
     uid = os.getuid()
     user: dict[str, Any] = {"user": _name_of(uid), "uid": uid}
     if sudo_user := os.environ.get("SUDO_USER"):
@@ -50,21 +49,21 @@ def _name_of(uid: int) -> str:
 
 
 def place(registration: Registration) -> dict[str, Any]:
-    """The fields that say which registration it was."""
+    """The fields that identify a registration."""
     return {"zone": registration.zone, "address": registration.address, "registration": registration.id}
 
 
 class Trail:
-    """Writes audit lines to a log file that is open for appending."""
+    """Writes audit lines to a log file that is open for appending (None: to the system's log only)."""
 
     def __init__(self, descriptor: int | None) -> None:
         self._descriptor = descriptor
 
     def record(self, message: str, **fields: Any) -> None:
-        """One line. What has happened has happened: a disk that is full by now is told, and no more."""
+        """Write one line. The action is done already, so an error of the log is only a warning."""
         command = sys._getframe(1)
         name, line = command.f_globals["__name__"], command.f_lineno
-        record = log.makeRecord(name, logging.WARNING, name, line, message, (), None, extra=who() | fields)
+        record = log.makeRecord(name, logging.WARNING, name, line, message, (), None, extra=user_fields() | fields)
         text = JSONFormatter().format(record)
         _tell_system(text)
         if self._descriptor is None:
@@ -77,9 +76,9 @@ class Trail:
 
 @contextmanager
 def trail(settings: Settings, *, required: bool = True) -> Iterator[Trail]:
-    """A trail that is open before anything is done.
+    """Open the log before the action.
 
-    Raises CommandError when the log cannot be written and that is `required`: then nothing may be shown or done.
+    Raises CommandError if the log cannot be written and is `required`; then the action must not happen.
     """
     path = settings.logging.directory / APP_FILE
     try:
@@ -88,9 +87,9 @@ def trail(settings: Settings, *, required: bool = True) -> Iterator[Trail]:
         problem = f"the log {printable(str(path))} cannot be written ({error.strerror})"
         if required:
             raise CommandError(
-                f"{problem}, and this leaves a line there; run it as a user who may (sudo), or set logging.directory"
+                f"{problem}, and this leaves a line there; run it as a user that may write it (sudo), or set logging.directory"
             ) from None
-        terminal.warn(f"{problem}: it will not say who did this")
+        terminal.warn(f"{problem}: it will not name the user of this command")
         yield Trail(None)
         return
     try:
@@ -100,7 +99,7 @@ def trail(settings: Settings, *, required: bool = True) -> Iterator[Trail]:
 
 
 def _open(path: Path) -> int:
-    """Open the log for appending. What is made here is the service's. Raises OSError."""
+    """Open the log for appending. Files and directories created here get the owner of their parent. Raises OSError."""
     missing = [directory for directory in (path.parent, *path.parent.parents) if not directory.exists()]
     for directory in reversed(missing):
         directory.mkdir(mode=0o750, exist_ok=True)
@@ -115,7 +114,7 @@ def _open(path: Path) -> int:
 
 
 def _tell_system(text: str) -> None:
-    """The line for syslog or the journal, where one listens (RFC 3164)."""
+    """Send the line to syslog or the journal, if one listens (RFC 3164)."""
     if not SYSTEM_LOG.exists():
         return
     with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:

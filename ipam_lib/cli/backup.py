@@ -1,8 +1,8 @@
-"""`mongo-backup`: everything that is stored, as an archive that `mongorestore --archive --gzip` reads.
+"""`mongo-backup`: write the whole store to an archive that `mongorestore --archive --gzip` reads.
 
-It may be made while the service runs. From the embedded database it is of one moment; from MongoDB each registration is
-whole, and as it was at some moment while the backup was made: what a restored service finds half done by that, it
-finishes or undoes as it does after a crash.
+The service may run meanwhile. A backup of the embedded database has its state at one moment. A backup of MongoDB has
+each registration whole, as it was at some moment during the backup. A service that runs on the restored data finishes
+or undoes what is half done, as after a crash.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ipam_lib.version import __version__
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the archive. Raises CommandError when it cannot be made; UsageError, ConfigError."""
+    """Write the archive. Raises CommandError if that fails; UsageError, ConfigError."""
     to_standard_output = arguments.out == archive_files.STANDARD
     as_json = arguments.format == "json"
     if to_standard_output and as_json:
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 class _BackedUp:
-    """What the archive holds."""
+    """The numbers of a finished archive."""
 
     def __init__(self, contents: Contents, counts: dict[Namespace, int], size: int) -> None:
         self._contents = contents
@@ -63,14 +63,14 @@ class _BackedUp:
 
 
 class _Counting:
-    """Passes on what is written, and counts it."""
+    """Writes to a file, and counts the bytes."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self.size = 0
 
     def write(self, data: bytes, /) -> None:
-        """Take all of it."""
+        """Write all of it."""
         self._file.write(data)
         self.size += len(data)
 
@@ -98,7 +98,7 @@ async def _backup(settings: Settings, file: BinaryIO) -> _BackedUp:
 
 def _prelude(contents: Contents, names: dict[CollectionKind, Namespace]) -> Prelude:
     return Prelude(
-        # mongorestore does not begin where it cannot read the version.
+        # mongorestore refuses an archive whose version it cannot read.
         contents.server_version or OLDEST_SERVER,
         f"ipam-api {__version__}",
         tuple(

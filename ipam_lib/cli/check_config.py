@@ -1,6 +1,6 @@
-"""`check-config`: everything that the service needs, looked at before it runs. It changes nothing.
+"""`check-config`: check everything that the service needs, before it runs. It changes nothing.
 
-One thing that is wrong does not keep the rest from being looked at. Exit status 1 when something is an error.
+An error in one check does not stop the others. The exit status is 1 if any check has an error.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _MARGIN: Final = 9
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Look at everything. What is found is the result: nothing raises."""
+    """Run all checks and print their findings. Raises nothing: problems are findings."""
     terminal.set_up()
-    logs.set_up("CRITICAL")  # what fails on the way is in the findings
+    logs.set_up("CRITICAL")  # the findings have every failure
     as_text = arguments.format == "text"
     found: list[Finding] = []
     source = None
@@ -86,7 +86,7 @@ async def _findings(config: Inspection, shown: terminal.Progress) -> AsyncIterat
 
 
 def _here(config: Inspection) -> Iterator[Finding]:
-    """What can be seen without asking anybody."""
+    """The findings that need no other system."""
     yield from config_files.settings(config)
     yield from config_files.secret_files(config)
     if config.server is not None:

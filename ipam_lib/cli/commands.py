@@ -17,7 +17,7 @@ from ipam_lib.cli.completion import SHELLS
 class Argument:
     """One argument of a command: what `argparse.ArgumentParser.add_argument` takes.
 
-    `one_of` is the name of a group, of whose arguments a command line may have only one.
+    `one_of` names a group: a command line may have only one argument of it.
     """
 
     def __init__(self, *flags: str, one_of: str = "", **options: Any) -> None:
@@ -46,7 +46,7 @@ class Command(NamedTuple):
     arguments: tuple[Argument, ...] = ()
 
 
-# SUPPRESS: the parser of the subcommand must not overwrite a `--config` that stands before the subcommand.
+# SUPPRESS: the parser of the subcommand must not overwrite a `--config` before the subcommand.
 CONFIG: Final = Argument(
     "--config",
     type=Path,
@@ -297,7 +297,7 @@ _TABLE = (
     Command(
         "reconcile",
         "compare the storage with NetBox, and repair what is safe to repair",
-        "ipam_lib.cli.reconcile:run",
+        "ipam_lib.cli.reconcile_command:run",
         (
             Argument(
                 "--fix",

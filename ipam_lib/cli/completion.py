@@ -1,6 +1,6 @@
 """`completion`: print the script that completes the command line in a shell.
 
-The scripts are made from the parser beforehand (`./scripts/generate`): printing one costs no more than `version`.
+`./scripts/generate` makes the scripts from the parser, so printing one is as fast as `version`.
 """
 
 from __future__ import annotations

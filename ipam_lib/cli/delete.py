@@ -1,4 +1,4 @@
-"""`delete-service` and `delete-cluster`: services expire now. Both show what they will touch, and ask."""
+"""`delete-service` and `delete-cluster`: let services expire now. Both show what they will change, and ask."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from ipam_lib.text import plural, printable
 
 SHOWN_WHEN_ASKED = 20
 MOST_SECONDS = 3600.0
-"""A cluster of very many services may take longer than a request; each is one step, and what is done stays done."""
+"""A very large cluster may take longer than a request. Each service is one step; steps that are done stay done."""
 
 Holding = tuple[Registration, Service]
 
 
 def delete_service(arguments: argparse.Namespace) -> int:
-    """Let one service expire now. The address is given back by the service's cleanup, when nobody else is on it.
+    """Let one service expire now. The cleanup of the running service releases the address if it has no other service.
 
-    Raises CommandError when it is not registered under this secret; UsageError, ConfigError.
+    Raises CommandError if the service is not registered under this secret; UsageError, ConfigError.
     """
     settings = load_settings(arguments)
     found = run(found_on(settings, arguments.zone, arguments.address))
@@ -96,7 +96,7 @@ def _deleted(registration: Registration, service: Service, *, dry_run: bool, as_
 def delete_cluster(arguments: argparse.Namespace) -> int:
     """Let every service of a cluster expire now, except those that deny it.
 
-    Raises CommandError when no service of it is registered; UsageError, ConfigError.
+    Raises CommandError if the cluster has no registered service; UsageError, ConfigError.
     """
     settings = load_settings(arguments)
     found = run(_of_cluster(settings, arguments.cluster_id))

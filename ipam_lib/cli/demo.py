@@ -1,6 +1,6 @@
-"""`demo`: the whole service on one machine, with nothing to set up. What it registers is there again at the next run.
+"""`demo`: run the whole service on one machine, with nothing to set up. Registrations stay until the next run.
 
-Its directory holds a configuration like any other, so that every other command works on it too (`--config`).
+Its directory holds an ordinary configuration, so that every other command works on it too (`--config`).
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ CONFIG: Final = "config.json"
 DATABASE: Final = "registrations.sqlite"
 STATE: Final = "netbox.state"
 LOCK: Final = "demo.lock"
-# File, and what it holds when it is made.
+# Files, and the content of a new one.
 SECRETS: Final[dict[str, Callable[[], str]]] = {
     "netbox.secret": lambda: secrets.token_hex(20),
     "auth.secret": lambda: secrets.token_urlsafe(24),
     "secrets.json": lambda: json.dumps({"enc_key": secrets.token_hex(16), "enc_iv": secrets.token_hex(8)}),
 }
-# What --reset removes: nothing that the demo did not make.
+# The files that --reset removes. The demo made all of them.
 OURS: Final = (CONFIG, DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", STATE, f"{STATE}.new", *SECRETS)
 
 
 def default_directory(environ: Mapping[str, str] = os.environ) -> Path:
-    """Where the demo keeps its data when nothing else is said (https://specifications.freedesktop.org/basedir-spec/).
+    """The default directory of the demo's data (https://specifications.freedesktop.org/basedir-spec/).
 
-    Raises CommandError when the user has no home directory.
+    Raises CommandError if the user has no home directory.
     """
     given = Path(environ.get("XDG_DATA_HOME", ""))
     try:
@@ -58,7 +58,7 @@ def default_directory(environ: Mapping[str, str] = os.environ) -> Path:
 
 @contextmanager
 def held(directory: Path) -> Iterator[None]:
-    """Have the directory, made when it is not there, for this process alone. Raises CommandError."""
+    """Lock the directory for this process; create it if it is missing. Raises CommandError."""
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         lock = (directory / LOCK).open("a")
@@ -73,7 +73,7 @@ def held(directory: Path) -> Iterator[None]:
 
 
 def write_private(path: Path, content: str) -> None:
-    """Write a file that only this user may read, whole or not at all."""
+    """Write a file that only this user may read, as a whole or not at all."""
     fresh = path.with_name(f"{path.name}.new")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -84,20 +84,20 @@ def write_private(path: Path, content: str) -> None:
 
 
 def reset(directory: Path) -> None:
-    """Remove what earlier runs made, and nothing else."""
+    """Remove the files of earlier runs, and nothing else."""
     for name in OURS:
         (directory / name).unlink(missing_ok=True)
 
 
 def prepare(directory: Path) -> None:
-    """Make what is missing of the keys and tokens."""
+    """Make the missing keys and tokens."""
     for name, make in SECRETS.items():
         if not (directory / name).exists():
             write_private(directory / name, make())
 
 
 def write_config(directory: Path, netbox_url: str, port: int) -> Settings:
-    """Write the configuration and give what it says. Raises ConfigError."""
+    """Write the configuration and load it. Raises ConfigError."""
     content = {
         "storage": {"sqlite": DATABASE},
         "netbox": {"url": netbox_url, "token_path": "netbox.secret", "constraint_tag": TAG_NAME},
@@ -111,8 +111,8 @@ def write_config(directory: Path, netbox_url: str, port: int) -> Settings:
 
 
 def last_port(directory: Path) -> int:
-    """The port of the simulator in the last run; 0 when there was none. The zones kept in storage are those of an
-    address, so it had better stay."""
+    """The port of the simulator in the last run; 0 if there was none. The zones cached in the storage belong to an
+    address of NetBox, so the port should stay the same."""
     try:
         return int(json.loads((directory / CONFIG).read_text("utf-8"))["netbox"]["url"].rpartition(":")[2])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -120,7 +120,7 @@ def last_port(directory: Path) -> int:
 
 
 def banner(url: str, token: str, directory: Path) -> str:
-    """What to do now, with lines that work when they are pasted."""
+    """What to do next, with commands to paste."""
 
     def curl(method: str, path: str, body: dict[str, Any], *headers: str) -> str:
         words = ["curl", "-X", method, url + path]
@@ -164,8 +164,8 @@ async def _run(directory: Path, port: int, serve: Serve) -> None:
 
 @asynccontextmanager
 async def _simulator(make: Callable[[], web.Application], port: int) -> AsyncIterator[str]:
-    """Serve the simulator on an event loop of its own: it has each change on the disk before it answers, and the
-    service is not to wait for that. Gives its URL."""
+    """Serve the simulator on an event loop of its own, and give its URL. The simulator flushes each change to the disk
+    before it answers, and the service's loop must not wait for that."""
     started: Future[tuple[str, Callable[[], object]]] = Future()
     thread = asyncio.create_task(asyncio.to_thread(asyncio.run, _serve_simulator(make, port, started)))
     await asyncio.wait((thread, asyncio.wrap_future(started)), return_when=asyncio.FIRST_COMPLETED)
@@ -182,8 +182,8 @@ async def _simulator(make: Callable[[], web.Application], port: int) -> AsyncIte
 async def _serve_simulator(
     make: Callable[[], web.Application], port: int, started: Future[tuple[str, Callable[[], object]]]
 ) -> None:
-    """Serve it on this port of the loopback, on any other when that is taken, until the `stop` is called that `started`
-    gives along with the URL."""
+    """Serve the simulator on this port of the loopback interface, or on any other if that is taken. `started` gets the
+    URL and a function that stops it."""
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     app = make()
     async with AsyncExitStack() as stack:
@@ -196,9 +196,9 @@ async def _serve_simulator(
 
 
 def run(arguments: argparse.Namespace, serve: Serve) -> int:
-    """Run the demo until told to stop. `serve` serves the settings it is given, and announces its URL.
+    """Run the demo until a signal stops it. `serve` runs the service with given settings, and passes on its URL.
 
-    Raises CommandError when the directory cannot be used, ConfigError when the port is taken.
+    Raises CommandError if the directory cannot be used, ConfigError if the port is taken.
     """
     directory = (arguments.data or default_directory()).absolute()
     with held(directory):

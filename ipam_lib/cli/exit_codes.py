@@ -1,4 +1,4 @@
-"""How a command ends."""
+"""The exit statuses of commands, and the errors that lead to them."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ UNFIT = 78
 
 
 class CommandError(Exception):
-    """A command failed for a reason that the user can act upon: printed as one line, and the exit status."""
+    """A command failed for a reason that the user can act on. It is printed as one line; the exit status is
+    `status`."""
 
     status = FAILED
 
 
 class UsageError(CommandError):
-    """What was asked for cannot be meant: printed like any other, but the exit status is that of wrong usage."""
+    """The arguments make no sense together. It is printed like a CommandError; the exit status is that of wrong
+    usage."""
 
     status = USAGE

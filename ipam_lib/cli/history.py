@@ -1,4 +1,4 @@
-"""`history`: who held an address, from when to when. It changes nothing."""
+"""`history`: print which services held an address, from when to when. It changes nothing."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ STILL = "still held"
 
 
 def show(arguments: argparse.Namespace) -> int:
-    """Show who held an address: those who still do first, then those who gave it up last.
+    """Print the tenures of an address: first those that have not ended, then the others, last end first.
 
-    Raises CommandError when nobody did, ConfigError.
+    Raises CommandError if there are none, ConfigError.
     """
     found = run(_found(load_settings(arguments), arguments))
     if not found:
         place = f" of zone {arguments.zone}" if arguments.zone else ""
         when = "" if arguments.at is None else " then"
         raise CommandError(
-            f"nobody is known to have held {spellings(arguments.address)[0]}{place}{when};"
+            f"no holder is known of {spellings(arguments.address)[0]}{place}{when};"
             " what ended longer ago than history.retention_days is not kept"
         )
     if arguments.format == "json":
@@ -51,7 +51,7 @@ async def _found(settings: Settings, arguments: argparse.Namespace) -> list[Tenu
             if arguments.at is None or held_between(one, *arguments.at):
                 found.append(one)
             elif one.until is not None and one.until <= arguments.at[0]:
-                break  # and all that follow ended before that
+                break  # all later ones ended before that
     return found
 
 

@@ -1,4 +1,4 @@
-"""Long lists as JSON, without holding them in memory."""
+"""Prints a long JSON array item by item, without holding it in memory."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 
 class JSONArray:
-    """Prints `{"name": [...], ...}` item by item, so that a long list needs no memory.
+    """Prints `{"name": [...], ...}` item by item.
 
         with JSONArray("registrations") as array:
             array.add(...)
-            array.end(count=1)      what stands beside the array, if anything
+            array.end(count=1)      optional: the fields after the array
 
-    When it fails half-way, what was printed is not whole: it cannot be taken for the full list.
+    After an error, what was printed is not valid JSON, so that nobody takes it for the whole list.
     """
 
     def __init__(self, name: str) -> None:
@@ -28,12 +28,12 @@ class JSONArray:
         return self
 
     def add(self, item: Any) -> None:
-        """One more item."""
+        """Print one more item."""
         sys.stdout.write((",\n" if self._any else "\n") + json.dumps(item))
         self._any = True
 
     def end(self, **rest: Any) -> None:
-        """What is to stand beside the array."""
+        """Set the fields after the array."""
         self._rest = rest
 
     def __exit__(

@@ -1,6 +1,6 @@
-"""Where every command starts: parse, import the one module that does the work, run it.
+"""The start of every command: parse the command line, import the module of the command, run it.
 
-Standard library only, and nothing of ours that is heavy: a command imports what it needs when it runs.
+This module imports the standard library and small modules only. A command imports what it needs when it runs.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
 def program_name(argv0: str | None = None) -> str:
-    """What the program was called as, for usage texts: `ipam.pyz`, or `ipam-cli` where a link of that name stands."""
+    """The name that the program was called by, for usage texts: `ipam.pyz`, or `ipam-cli` through a link of that
+    name."""
     name = os.path.basename(sys.argv[0] if argv0 is None else argv0)
     return "ipam.pyz" if name in {"", "-c", "-m", "__main__.py", "main.py"} else name
 
@@ -38,7 +39,7 @@ def version(arguments: argparse.Namespace) -> int:
 
 
 def show_help(arguments: argparse.Namespace) -> int:
-    """Print the help of the program, or of one subcommand, or the man page."""
+    """Print the help of the program or of one subcommand, or the man page."""
     if arguments.man:
         sys.stdout.write((Path(__file__).parents[1] / "static" / "man" / "ipam.1").read_text("utf-8"))
         return DONE
@@ -53,16 +54,16 @@ def show_help(arguments: argparse.Namespace) -> int:
 
 
 def load(target: str) -> Target:
-    """The function that a `module:function` names."""
+    """The function that a target (`module:function`) names."""
     module, _, function = target.partition(":")
     command: Target = getattr(import_module(module), function)
     return command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line (without the program's name; by default the process's own). Returns the exit status.
+    """Run the command line `argv`, without the program's name (by default that of the process).
 
-    Raises SystemExit with status 2 on wrong usage, as argparse does.
+    Returns the exit status. Raises SystemExit with status 2 for wrong usage, as argparse does.
     """
     parser = build_parser(program_name())
     arguments = parser.parse_args(argv)
@@ -85,9 +86,9 @@ def _run(arguments: argparse.Namespace, prog: str) -> int:
         print(f"{prog}: {error}", file=sys.stderr)
         return error.status
     except BrokenPipeError:
-        pass  # whoever read our output has left
+        pass  # the reader of the output has gone
     except OSError as error:
-        # Commands take care of the files that they write: what is left is what they print.
+        # Commands handle errors of the files that they write. This one came from printing.
         if error.filename is not None or error.errno not in FULL:
             raise
         print(f"{prog}: {_cannot_write(error)}", file=sys.stderr)
@@ -97,8 +98,8 @@ def _run(arguments: argparse.Namespace, prog: str) -> int:
 
 
 def _written(status: int, prog: str) -> int:
-    """The status, once what was printed is written. Where it cannot be, the interpreter is kept from trying, and
-    complaining, once more at its exit."""
+    """The exit status, after the output was written. If it cannot be written, this keeps the interpreter from trying
+    again at its exit, and complaining."""
     try:
         sys.stdout.flush()
     except OSError as error:

@@ -28,10 +28,10 @@ _KINDS: Final = {"choice_set": "choice set", "custom_field": "custom field", "ta
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Look, show, ask, create.
+    """Compare with NetBox, show the plan, ask, and create.
 
-    Raises CommandError when NetBox cannot be looked at, or the answer is no; UsageError when there are no zones, and
-    none was named; ConfigError.
+    Raises CommandError if NetBox cannot be read or the answer is no; UsageError if NetBox has no zones and --zone names
+    none; ConfigError.
     """
     settings = load_settings(arguments)
     netbox = netbox_settings(settings.netbox)

@@ -14,7 +14,7 @@ NEVER = "-"
 
 
 def expiration(service: Service, now: datetime, stream: TextIO | None = None) -> str:
-    """When a service expires, for people who look at the stream (standard output)."""
+    """When a service expires, as text for the stream (by default standard output)."""
     if service.expires_at is None:
         return NEVER
     text = local_time(service.expires_at)
@@ -22,7 +22,7 @@ def expiration(service: Service, now: datetime, stream: TextIO | None = None) ->
 
 
 def end(registration: Registration) -> str:
-    """When the last service of a registration expires, or how many of them do, for people."""
+    """When the last service of a registration expires; or how many expire, if not all do."""
     moments = [one.expires_at for one in registration.services if one.expires_at is not None]
     if not moments:
         return NEVER
@@ -53,7 +53,7 @@ def service_line(service: Service) -> str:
 
 
 def heading(one: Registration, stream: TextIO | None = None) -> str:
-    """A registration as one line for the stream (standard output)."""
+    """A registration as one line for the stream (by default standard output)."""
     facts = [f"zone {one.zone}", f"NetBox prefix {one.netbox_id or 'unknown'}", f"id {one.id}"]
     if one.duplicate:
         facts.append("a duplicate: another registration counts")

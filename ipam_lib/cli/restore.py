@@ -1,6 +1,6 @@
-"""`mongo-restore`: an archive into the storage that is configured, MongoDB or the embedded database.
+"""`mongo-restore`: restore an archive into the configured storage, MongoDB or the embedded database.
 
-The archive is read twice: once to check all of it, before anything is written; and once to restore it.
+The command reads the archive twice: first to check all of it before anything is written, then to restore it.
 """
 
 from __future__ import annotations
@@ -29,14 +29,15 @@ HEADINGS_BEFORE = ("COLLECTION", "NOW", "IN THE ARCHIVE")
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What would be done: `checked` is what the archive holds, `before` what is stored now."""
+    """What will be done. `checked`: what the archive holds. `before`: what is stored now."""
 
     checked: Checked
     before: Contents
 
     @property
     def kinds(self) -> Sequence[CollectionKind]:
-        """What is replaced: what the archive has, and what means nothing beside other registrations."""
+        """The collections that are replaced: those of the archive, and those that are not valid with other
+        registrations."""
         listed = self.checked.selection.kinds.values()
         return [
             one
@@ -46,15 +47,15 @@ class _Plan:
 
     @property
     def lost(self) -> list[CollectionKind]:
-        """What is stored now, is replaced, and cannot be made again."""
+        """The collections that are replaced, are not empty now, and cannot be made again."""
         return [one for one in self.kinds if self.before.count(one) and not one.can_be_made_again]
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Check the archive, show what will be done and ask, and do it.
+    """Check the archive, show what will be done, ask, and restore.
 
-    Raises CommandError when the archive is not whole, cannot be held, or would replace what it must not; UsageError,
-    ConfigError.
+    Raises CommandError if the archive is damaged, does not fit into the storage, or would replace documents without
+    --drop; UsageError, ConfigError.
     """
     settings = load_settings(arguments)
     with archive_files.read_again(arguments.archive) as file:
@@ -101,7 +102,7 @@ async def _plan(settings: Settings, file: BinaryIO, arguments: argparse.Namespac
 
 
 def _warn(plan: _Plan, arguments: argparse.Namespace) -> None:
-    """Tell what the user might not expect."""
+    """Print what the user may not expect."""
     checked, before = plan.checked, plan.before
     source = checked.selection.registrations
     if source != (before.database, before.collection) and arguments.source is None:
@@ -120,7 +121,7 @@ def _warn(plan: _Plan, arguments: argparse.Namespace) -> None:
 
 
 def _ask(plan: _Plan, arguments: argparse.Namespace) -> None:
-    """Where there is no terminal, --drop has said enough."""
+    """Ask for confirmation. Without a terminal, --drop is enough."""
     if arguments.yes or not terminal.can_ask():
         return
     terminal.print_table(HEADINGS_BEFORE, _rows(plan), sys.stderr)

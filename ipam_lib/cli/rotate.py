@@ -1,7 +1,11 @@
-"""`rotate-key`: every stored secret under the new key, beside a running service that knows both.
+"""`rotate-key`: seal every stored secret with the new key, while the service runs and knows both keys.
 
-The order that keeps every secret readable by every instance, at any moment (docs/commands.md has it in full): the new
-key as `previous_path`, then the two changed over, then this command, then `previous_path` taken away.
+This order keeps every secret readable by every instance at all times (docs/commands.md has it in full):
+
+1. Name the new key as `previous_path`.
+2. Exchange the two.
+3. Run this command.
+4. Remove `previous_path`.
 """
 
 from __future__ import annotations
@@ -21,15 +25,15 @@ from ipam_lib.text import plural, printable
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Seal every secret anew, and read all of them with the new key alone.
+    """Seal every secret again, then read all of them with the new key alone.
 
-    Raises CommandError when it would not be safe, or cannot be done; UsageError, ConfigError.
+    Raises CommandError if that is not safe or not possible; UsageError, ConfigError.
     """
     new = read_keys(arguments.new_secrets)
     settings = load_settings(arguments)
     offline = settings.encryption_secrets.keys != new
     previous = _previous(settings.encryption_secrets, new)
-    # What follows works with these keys, whatever the configuration says in which order.
+    # From here on these keys count, in whatever order the configuration names them.
     encryption = replace(settings.encryption_secrets, keys=new, previous=previous)
     settings = replace(settings, encryption_secrets=encryption)
     before = run_work(_rotate(settings, dry_run=True))
@@ -54,9 +58,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _previous(encryption: EncryptionSection, new: KeySet) -> KeySet | None:
-    """The keys from before: None when there are none.
+    """The previous keys; None if there are none.
 
-    Raises CommandError where records would come to stand under a key that some running service does not know.
+    Raises CommandError if secrets would be sealed with a key that a running service may not know.
     """
     if encryption.scheme != "aes-siv":
         raise CommandError(
@@ -98,8 +102,8 @@ def _so_far(report: RotateReport, *, dry_run: bool) -> str:
 
 
 def _refuse_wrong_keys(before: RotateReport, previous: KeySet | None) -> None:
-    """Raises CommandError when the keys do not look like those that the secrets were stored under: one of the old
-    scheme may give some text under any key, and would be lost if that were sealed anew."""
+    """Raises CommandError if these keys do not seem to be those that the secrets were sealed with. In the old scheme, a
+    wrong key may still give some text, and sealing that would destroy the secret."""
     readable = before.rotated + before.current + len(before.pending)
     if before.unreadable and (previous is None or len(before.unreadable) > readable):
         first = before.unreadable[0]

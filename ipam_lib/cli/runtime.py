@@ -1,4 +1,4 @@
-"""What commands work on: the settings, the store behind them, and the registry over that."""
+"""What commands work with: the settings, the store and the registry."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ SEE_CHECK_CONFIG = "check-config tells what is wrong"
 
 
 def load_settings(arguments: argparse.Namespace) -> Settings:
-    """The configuration, its warnings told. Raises ConfigError."""
+    """Read the configuration and print its warnings. Raises ConfigError."""
     terminal.set_up()
-    logs.set_up("ERROR")  # what else there is to tell, the command tells itself
+    logs.set_up("ERROR")  # the command prints everything else itself
     settings, warnings = Settings.load(getattr(arguments, "config", None))
     redaction.add_secrets(settings.secrets())
     for warning in warnings:
@@ -41,10 +41,7 @@ def load_settings(arguments: argparse.Namespace) -> Settings:
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Do a command's work to its end; what goes wrong on the way becomes a line for the user.
-
-    Raises CommandError.
-    """
+    """Run a command's coroutine and return its result. Raises CommandError for every IPAMError."""
     try:
         return asyncio.run(work)
     except StorageUnavailable as error:
@@ -58,10 +55,10 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 @asynccontextmanager
 async def opened_store(settings: Settings, *, may_be_new: bool = False) -> AsyncIterator[CopyableStore]:
-    """The store that is there. Nothing is made ready in it: looking at a database that the service never used does not
+    """The configured store, open. It is not prepared, so that reading a database that the service never used does not
     change it.
 
-    Raises CommandError when the embedded database is not there, unless it `may_be_new`; ConfigError.
+    Raises CommandError if the embedded database does not exist and must not be new; ConfigError.
     """
     storage = settings.storage
     if isinstance(storage, SQLitePath) and not may_be_new and not storage.path.exists():
@@ -79,16 +76,18 @@ async def opened_store(settings: Settings, *, may_be_new: bool = False) -> Async
 
 @asynccontextmanager
 async def opened_registry(settings: Settings, *, netbox: bool = False) -> AsyncIterator[Registry]:
-    """The registry over the store that is there. With `netbox`, its zones are loaded; else NetBox is not asked for
-    anything, and no use case that needs it may be called.
+    """The registry over the configured store.
 
-    Raises CommandError, NetBoxError when the zones cannot be loaded, ConfigError.
+    - `netbox`: whether to load the zones from NetBox. Without it, NetBox gets no request, and no use case that needs
+      NetBox may be called.
+
+    Raises CommandError, NetBoxError if the zones cannot be loaded, ConfigError.
     """
     clock = SystemClock()
     client = make_netbox(settings, clock)
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(opened_store(settings))
-        # The service keeps the zones in storage; a command that only looks writes nothing there.
+        # The service caches the zones in the storage. A command that only reads writes nothing there.
         zones = ZoneCache(
             client.zone_reader, clock=clock, load=_nothing, save=_nowhere, limit=settings.netbox.timeout_seconds
         )
@@ -114,9 +113,9 @@ def family(address: str) -> IPFamily:
 
 
 async def registrations_on(store: Store, zone: str, address: str) -> Sequence[Registration]:
-    """What is registered on an address, or being released: the one that counts first, then its duplicates.
+    """The registrations of an address that are live or being released: first the one that counts, then its duplicates.
 
-    Raises CommandError when there is none.
+    Raises CommandError if there is none.
     """
     found = await store.find_address(zone=zone, addresses=spellings(address))
     shown = [one for one in found if one.state in (State.LIVE, State.RELEASING)]
@@ -129,6 +128,6 @@ async def registrations_on(store: Store, zone: str, address: str) -> Sequence[Re
 
 
 async def found_on(settings: Settings, zone: str, address: str) -> Sequence[Registration]:
-    """The same, out of the store that is configured."""
+    """The same, from the configured store."""
     async with opened_store(settings) as store:
         return await registrations_on(store, zone, address)

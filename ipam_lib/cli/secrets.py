@@ -1,4 +1,4 @@
-"""`show-secret` and `replace-secret`: each leaves a line in the log, which says who, and never what."""
+"""`show-secret` and `replace-secret`. Each writes a line to the log: which user ran it, and never the secret."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from ipam_lib.text import plural, printable
 
 
 def show(arguments: argparse.Namespace) -> int:
-    """Show the secret of an address; that of each registration, where it is registered more than once.
+    """Print the secret of an address; one for each registration if the address is registered more than once.
 
-    Raises CommandError when it is not registered, or the log cannot be written; ConfigError.
+    Raises CommandError if the address is not registered or the log cannot be written; ConfigError.
     """
     settings = load_settings(arguments)
     found = run(found_on(settings, arguments.zone, arguments.address))
@@ -39,7 +39,7 @@ def show(arguments: argparse.Namespace) -> int:
 
 
 def _read(cipher: Cipher, registration: Registration) -> str | None:
-    """The secret in the clear; None, and why is told, when it cannot be read."""
+    """The secret in the clear. If it cannot be read, prints a warning and returns None."""
     place = f"{registration.address} (id {registration.id})"
     if not registration.secret:
         terminal.warn(f"{place} has no secret")
@@ -52,7 +52,7 @@ def _read(cipher: Cipher, registration: Registration) -> str | None:
 
 
 def _print(found: Sequence[Registration], secrets: Sequence[str | None]) -> None:
-    # A terminal would obey what is not printable; a file is to hold the very secret.
+    # A terminal obeys control characters. A file must get the exact secret.
     clean = printable if terminal.terminal_width() else str
     if len(found) == 1:
         if secrets[0] is not None:
@@ -75,10 +75,10 @@ def _json(registration: Registration, secret: str | None) -> dict[str, Any]:
 
 
 def replace(arguments: argparse.Namespace) -> int:
-    """Replace the secret of an address, for every service on it. On a terminal it shows them, and asks.
+    """Replace the secret of an address for every service on it. On a terminal, show these services and ask.
 
-    Raises CommandError when it is not registered, or the log cannot be written; UsageError for a secret that cannot be
-    one; ConfigError.
+    Raises CommandError if the address is not registered or the log cannot be written; UsageError for an invalid secret;
+    ConfigError.
     """
     new = None if arguments.new is None else _new_secret(arguments.new)
     settings = load_settings(arguments)
@@ -89,7 +89,7 @@ def replace(arguments: argparse.Namespace) -> int:
     if not arguments.dry_run:
         if terminal.can_ask() and not arguments.yes:
             _preview(live)
-            if new is not None:  # else, to type it twice is to agree
+            if new is not None:  # without --new, typing the secret twice confirms it
                 terminal.confirm("Replace its secret?")
         new = new or _new_secret(None)
         with audit.trail(settings) as trail:
@@ -120,13 +120,13 @@ def _replaced(live: Registration, found: Sequence[Registration], arguments: argp
 
 def _preview(live: Registration) -> None:
     terminal.say(output.heading(live, sys.stderr))
-    terminal.say(f"Whoever uses it needs the new secret from then on ({plural(len(live.services), 'service')}):")
+    terminal.say(f"Its clients need the new secret from then on ({plural(len(live.services), 'service')}):")
     for service in live.services:
         terminal.say(f"  {output.service_line(service)}")
 
 
 def _new_secret(given: str | None) -> str:
-    """Raises UsageError for one that no service could use."""
+    """The new secret. Raises UsageError if its length is not allowed."""
     new = terminal.read_secret(given, "new secret", twice=True)
     shortest, longest = SECRET_LENGTHS
     if not shortest <= len(new) <= longest:

@@ -1,4 +1,4 @@
-"""`show-services` and `list-addresses`: what is registered. They change nothing."""
+"""`show-services` and `list-addresses`: print registrations. They change nothing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LIST_HEADINGS = ("ADDRESS", "ZONE", "EXPIRES", "SERVICES (CLUSTER)")
 
 
 def show_services(arguments: argparse.Namespace) -> int:
-    """Show the services on an address. Raises CommandError when nothing is registered there, ConfigError."""
+    """Print the services on an address. Raises CommandError if it is not registered, ConfigError."""
     found = run(found_on(load_settings(arguments), arguments.zone, arguments.address))
     if arguments.format == "json":
         terminal.print_json({"registrations": [registration_json(one) for one in found]})
@@ -43,7 +43,7 @@ def show_services(arguments: argparse.Namespace) -> int:
 
 
 def list_addresses(arguments: argparse.Namespace) -> int:
-    """List the registrations that fit, in the order in which they were made. That there are none is no failure.
+    """Print the registrations that match, in the order of their creation. No match is no failure.
 
     Raises CommandError, ConfigError.
     """
@@ -94,8 +94,8 @@ def _row(one: Registration) -> tuple[str, ...]:
 
 
 async def pages(store: Store, wanted: Filter) -> AsyncIterator[list[Registration]]:
-    """The registrations that fit, page by page. A cluster's id is taken in any case; where one registration holds it in
-    two, it comes once."""
+    """The registrations that match, in pages. A cluster's id matches in upper and lower case. A registration that holds
+    it in both comes once."""
     ids: Sequence[str | None] = [None] if wanted.cluster_id is None else uuid_spellings(wanted.cluster_id)
     for number, cluster_id in enumerate(ids):
         one_case = replace(wanted, cluster_id=cluster_id)

@@ -1,4 +1,4 @@
-"""`simulate-netbox`: the NetBox simulator as a process of its own."""
+"""`simulate-netbox`: run the NetBox simulator as a process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ipam_lib.web.signals import stop_signals
 def run(arguments: argparse.Namespace) -> int:
     """Serve the simulator until SIGTERM or SIGINT. Prints its URL and its token.
 
-    Raises CommandError when the zones or the state cannot be used, or the port is taken.
+    Raises CommandError if the zones or the state cannot be used, or the port is taken.
     """
     logs.set_up("INFO")
     token = arguments.token or secrets.token_hex(20)
@@ -35,9 +35,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def build_model(arguments: argparse.Namespace, stack: ExitStack) -> netbox_simulator.NetBoxModel:
-    """The model with the zones that are wanted, in its state file if it has one; `stack` closes that.
+    """The model with the chosen zones, and with its state file if there is one; `stack` closes that.
 
-    Raises CommandError.
+    Raises CommandError if a file cannot be used.
     """
     zones: netbox_simulator.Zones | None = None if arguments.empty else netbox_simulator.SAMPLE_ZONES
     if arguments.zones is not None:

@@ -1,7 +1,7 @@
-"""What every command prints with: tables, times, colours, questions, progress, JSON.
+"""Output of the commands: tables, times, colours, questions, progress, JSON.
 
-Results go to standard output and nothing else does: questions and progress go to standard error. What came from
-outside is made printable before it reaches a terminal, which would obey it otherwise.
+Only results go to standard output. Questions, warnings and progress go to standard error. Text from outside is made
+printable first, because a terminal obeys control characters.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _SECONDS_BETWEEN_PROGRESS: Final = 0.1
 
 
 def set_up() -> None:
-    """Have standard output and error print whatever they are given: what their encoding lacks, as escapes."""
+    """Let standard output and standard error print any text: characters that their encoding lacks become escapes."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -48,8 +48,8 @@ def has_terminal(stream: TextIO) -> bool:
 
 
 def paint(text: str, colour: Colour, stream: TextIO | None = None) -> str:
-    """The text in a colour where the stream (standard output) is a terminal that can show it, and the user has not
-    said otherwise (https://no-color.org)."""
+    """The text in a colour, if the stream (by default standard output) is a terminal with colours and NO_COLOR is not
+    set (https://no-color.org)."""
     stream = stream or sys.stdout
     if not has_terminal(stream) or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return text
@@ -57,10 +57,10 @@ def paint(text: str, colour: Colour, stream: TextIO | None = None) -> str:
 
 
 def local_time(moment: datetime) -> str:
-    """A moment in the local zone, with its offset: `2026-11-25 01:50:49+01:00`."""
+    """A time in the local zone, with its offset: `2026-11-25 01:50:49+01:00`."""
     try:
         local = moment.astimezone()
-    except (OverflowError, OSError, ValueError):  # at the end of time there is no local zone
+    except (OverflowError, OSError, ValueError):  # datetime has no local time near its largest value
         local = moment.astimezone(UTC)
     return local.isoformat(sep=" ", timespec="seconds")
 
@@ -69,7 +69,7 @@ def local_time(moment: datetime) -> str:
 
 
 def width_of(text: str) -> int:
-    """How many columns of a terminal a text takes."""
+    """The number of terminal columns that a text takes."""
     plain = _ESCAPE.sub("", text)
     if plain.isascii():
         return len(plain)
@@ -79,7 +79,7 @@ def width_of(text: str) -> int:
 
 
 def cut(text: str, width: int) -> str:
-    """The text, or as much of it as fits, and an ellipsis."""
+    """The text, cut to the width with an ellipsis if it is wider."""
     if width_of(text) <= width:
         return text
     while width_of(text) >= width:
@@ -88,20 +88,20 @@ def cut(text: str, width: int) -> str:
 
 
 def terminal_width(stream: TextIO | None = None) -> int | None:
-    """The columns of the terminal behind the stream (standard output); None when it is no terminal: a file has any
-    width."""
+    """The columns of the terminal behind the stream (by default standard output); None if it is no terminal, because a
+    file has no width."""
     if not has_terminal(stream or sys.stdout):
         return None
     return max(20, shutil.get_terminal_size().columns)
 
 
 class Table:
-    """A table that is printed as its rows come, as wide as the terminal at most.
+    """A table whose rows are printed as they arrive.
 
-    Where it does not fit, it is printed as one block of `HEADING  cell` lines for each row, so that nothing is cut:
-    names and ids are there to be copied. The widths are those of the first rows given; later, wider cells push theirs
-    out. `lines` gives the lines to print; cells may be painted. The last column may be cut short before it comes to
-    that, where it is only a `summary`; its cells are not painted then.
+    - The first rows given set the widths of the columns. A wider cell in a later row pushes its line out.
+    - If the table is wider than the terminal, each row becomes a block of `HEADING  cell` lines, so that names and ids
+      are never cut.
+    - `summary`: whether the last column may be cut instead. Its cells must not be painted then.
     """
 
     def __init__(self, *headings: str, width: int | None = None, summary: bool = False) -> None:
@@ -112,7 +112,7 @@ class Table:
         self._stacked = False
 
     def lines(self, rows: Sequence[Sequence[str]]) -> Iterator[str]:
-        """The lines of these rows; before the first ones, the headings."""
+        """The lines of these rows; before the first rows also the headings."""
         first = self._widths is None
         if self._widths is None:
             if not rows:
@@ -130,7 +130,7 @@ class Table:
                 yield self._line(row)
 
     def _fit(self) -> None:
-        """Cut or stack what is wider than the terminal."""
+        """Choose between cutting the last column and stacking, if the table is wider than the terminal."""
         assert self._widths is not None
         excess = sum(self._widths) + len(_GAP) * (len(self._widths) - 1) - (self._width or 0)
         if self._width is None or excess <= 0:
@@ -155,7 +155,7 @@ class Table:
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], stream: TextIO | None = None) -> None:
-    """Print a whole table to the stream (standard output)."""
+    """Print a whole table to the stream (by default standard output)."""
     stream = stream or sys.stdout
     for line in Table(*headings, width=terminal_width(stream)).lines(rows):
         print(line, file=stream)
@@ -173,24 +173,24 @@ def print_json(value: Any) -> None:
 
 
 def say(text: str) -> None:
-    """Tell the user something that is no result: on standard error."""
+    """Print something that is no result, on standard error."""
     print(text, file=sys.stderr)
 
 
 def warn(text: str) -> None:
-    """Tell the user about something that is not as it should be, and goes on nevertheless."""
+    """Print a warning on standard error."""
     say(f"{paint('warning:', 'yellow', sys.stderr)} {printable(text)}")
 
 
 def can_ask() -> bool:
-    """Whether there is a terminal to ask on."""
+    """Whether there is a terminal for questions."""
     return has_terminal(sys.stdin) and has_terminal(sys.stderr)
 
 
 def confirm(question: str, *, yes: bool = False) -> None:
-    """Return when the user agrees: `yes` was given, or the answer on the terminal begins with y.
+    """Return if the user agrees: `yes` is set, or the answer on the terminal begins with y.
 
-    Raises UsageError where there is no terminal to ask on, CommandError when the answer is no.
+    Raises UsageError if there is no terminal, CommandError if the answer is no.
     """
     if yes:
         return
@@ -203,10 +203,14 @@ def confirm(question: str, *, yes: bool = False) -> None:
 
 
 def read_secret(given: str | None, what: str, *, twice: bool = False) -> str:
-    """A secret that stands in no list of processes: asked for on the terminal (`twice` when it is to be set), or read
-    from standard input where that is none, or is `-`. One that was `given` as an option is taken as it is.
+    """A secret, read in a way that keeps it out of the list of processes.
 
-    Raises UsageError when there is none, or it is no text.
+    - `given`: the value of the option. None asks on the terminal, or reads standard input if that is no terminal. `-`
+      reads standard input. Any other value is the secret.
+    - `what`: its name, for the question and the errors.
+    - `twice`: whether to ask a second time, for a new secret.
+
+    Raises UsageError if the secret is empty or not text in UTF-8.
     """
     if given is None and has_terminal(sys.stdin):
         text = getpass.getpass(f"{what}: ")
@@ -216,7 +220,7 @@ def read_secret(given: str | None, what: str, *, twice: bool = False) -> str:
         try:
             text = sys.stdin.buffer.read().decode().removesuffix("\n").removesuffix("\r")
         except UnicodeDecodeError:
-            raise UsageError(f"{what}: what stands on standard input is not UTF-8") from None
+            raise UsageError(f"{what}: standard input is not UTF-8") from None
     else:
         assert given is not None
         text = given
@@ -231,7 +235,7 @@ def read_secret(given: str | None, what: str, *, twice: bool = False) -> str:
 
 
 class Progress:
-    """One line on standard error that is written over again, where that is a terminal; else nothing at all."""
+    """A line on standard error that is overwritten, if that is a terminal; otherwise nothing."""
 
     def __init__(self) -> None:
         self._shown = False
@@ -239,7 +243,7 @@ class Progress:
         self._active = has_terminal(sys.stderr)
 
     def show(self, text: str | Callable[[], str], *, now: bool = False) -> None:
-        """Show this instead of what stands there; at most ten times a second, unless it must be shown `now`."""
+        """Replace the line by this text, at most ten times a second unless `now` is set."""
         moment = time.monotonic()
         if not self._active or (moment < self._next and not now):
             return
@@ -250,7 +254,7 @@ class Progress:
         self._shown = True
 
     def clear(self) -> None:
-        """Take the line away, so that something else can be printed."""
+        """Remove the line, so that something else can be printed."""
         if self._shown:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
@@ -259,7 +263,7 @@ class Progress:
 
 @contextmanager
 def progress() -> Iterator[Progress]:
-    """A progress line that is gone at the end."""
+    """A progress line that is removed at the end."""
     shown = Progress()
     try:
         yield shown

@@ -180,7 +180,7 @@ def test_a_full_disk(legacy: Installation) -> None:
     assert (done.returncode, done.stdout) == (1, b"")
     # Whoever measures coverage cannot write either, and says so afterwards.
     line = done.stderr.decode().splitlines()[0]
-    assert "backup.archive.gz cannot be written: File too large; what stood there is as it was" in line
+    assert "backup.archive.gz cannot be written: File too large; the earlier file is unchanged" in line
     assert path.read_bytes() == b"the last backup"
     assert leftovers(legacy.directory) == []
 

@@ -162,9 +162,9 @@ def test_who_held_it_then_is_found_among_very_many(installation: Installation) -
 
 def test_nobody(known: Installation) -> None:
     for arguments, said in (
-        (("--address", "10.9.8.1"), "nobody is known to have held 10.9.8.1/32;"),
-        (("--address", ADDRESS, "--zone", "nowhere"), "nobody is known to have held 10.9.8.7/32 of zone nowhere;"),
-        (("--address", "10.9.8.70", "--at", "2020-01-01"), "nobody is known to have held 10.9.8.70/32 then;"),
+        (("--address", "10.9.8.1"), "no holder is known of 10.9.8.1/32;"),
+        (("--address", ADDRESS, "--zone", "nowhere"), "no holder is known of 10.9.8.7/32 of zone nowhere;"),
+        (("--address", "10.9.8.70", "--at", "2020-01-01"), "no holder is known of 10.9.8.70/32 then;"),
     ):
         done = known.run("history", *arguments)
         assert (done.status, done.out) == (1, "")

@@ -1,1 +1,1 @@
-"""What `check-config` looks at: a module for each side of the service."""
+"""The checks of `check-config`: a module for each area."""

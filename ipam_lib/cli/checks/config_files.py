@@ -1,4 +1,4 @@
-"""The configuration itself: its settings, the files that hold secrets, the certificate, the port, the log."""
+"""Checks of the configuration: settings, files with secrets, certificate, port and log directory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EXPIRES_SOON: Final = timedelta(days=14)
 
 
 def settings(config: Inspection) -> Iterator[Finding]:
-    """Every setting that is wrong, or is none."""
+    """Settings that are wrong, unknown or risky."""
     check = "settings"
     for problem in config.problems:
         yield error(check, problem, f"correct it in {config.source}")
@@ -42,7 +42,7 @@ def settings(config: Inspection) -> Iterator[Finding]:
 
 
 def secret_files(config: Inspection) -> Iterator[Finding]:
-    """Who else may read the files that hold secrets. Whether they hold what they should, `settings` tells."""
+    """Whether other users may read the files with secrets. `settings` checks their contents."""
     files = dict(config.secret_files)
     if isinstance(config.storage, MongoDBSection) and config.storage.uri_has_user():
         files["mongodb.uri"] = config.source
@@ -99,7 +99,7 @@ def _certificate(cert: Path, key: Path | None, now: datetime) -> Finding:
 
 
 def _port(section: ServerSection) -> Finding:
-    """Whether the port could be listened on at this moment."""
+    """Whether the service could listen on the port now."""
     check = "server.port"
     if section.port == 0:
         return ok(check, "the system chooses the port")
@@ -125,7 +125,7 @@ def _port(section: ServerSection) -> Finding:
 
 
 def log_directory(directory: Path) -> Finding:
-    """Whether the log can be written by this user."""
+    """Whether this user can write the log."""
     check = "logging.directory"
     nearest = next(one for one in (directory, *directory.absolute().parents) if one.exists())
     if not nearest.is_dir():

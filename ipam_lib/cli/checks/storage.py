@@ -1,4 +1,4 @@
-"""The storage: whether it can be used, and whether the keys are those of what is stored there."""
+"""Checks of the storage, and whether the configured keys are those of the stored secrets."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ LOOKED_AT: Final = 500
 
 
 async def storage(chosen: MongoDBSection | SQLitePath, encryption: EncryptionSection | None) -> AsyncIterator[Finding]:
-    """What can be found out about the store, and with the keys about what is in it."""
-    # Only the engine that is used is imported, as everywhere.
+    """The findings about the store and, with the keys, about the stored secrets."""
+    # Import only the engine that is used, as everywhere.
     store: Store
     if isinstance(chosen, SQLitePath):
         from ipam_lib.storage import sqlite_probe
@@ -50,8 +50,8 @@ async def storage(chosen: MongoDBSection | SQLitePath, encryption: EncryptionSec
 
 
 async def _secrets(store: Store, encryption: EncryptionSection) -> Finding:
-    """Whether the secrets that are stored can be read. Under other keys the service would find none of them, and
-    register every service a second time."""
+    """Whether the stored secrets can be read. With other keys the service would find none of them, and would register
+    every service a second time."""
     check = "storage.secrets"
     try:
         page = await store.page(Filter(), after=None, limit=LOOKED_AT)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from ipam_lib.cli.reconcile import Round
+from ipam_lib.cli.reconcile_command import Round
 from ipam_lib.registry import DriftKind, DriftResult
 from ipam_lib.registry.drift import Drift
 

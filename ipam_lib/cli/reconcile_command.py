@@ -1,6 +1,6 @@
-"""`reconcile`: what differs between the storage and NetBox, and what was mended of it.
+"""`reconcile`: print the differences between the storage and NetBox, and repair them with --fix.
 
-Exit status 0: both sides are equal (by now). 1: the last round found something that it did not repair.
+Exit status 0: both sides agree. 1: the last round found a difference that it did not repair.
 """
 
 from __future__ import annotations
@@ -27,9 +27,13 @@ HEADINGS = ("DRIFT", "ZONE", "ADDRESS", "REGISTRATION", "PREFIX", "OUTCOME")
 
 @dataclass(slots=True)
 class Round:
-    """What one round found: how much of each kind, how much of that it repaired, and how much waits for more sightings.
-    `drifts`: each of them, where they are told at the end; else they are told as they are found, and there may be more
-    of them than memory has room for."""
+    """The numbers of one round.
+
+    - `found`, `repaired`: drifts by kind.
+    - `waiting`: drifts that need more sightings before they may be repaired.
+    - `drifts`: the drifts themselves, for JSON output only. Text output prints each one at once, because there may be
+      more of them than fit in memory.
+    """
 
     number: int
     started_at: datetime
@@ -40,11 +44,11 @@ class Round:
 
     @property
     def unrepaired(self) -> int:
-        """How much of it is still there."""
+        """How many drifts are left."""
         return self.found.total() - self.repaired.total()
 
     def note(self, found: DriftResult, *, kept: bool) -> None:
-        """Count it; `kept`: and keep it."""
+        """Count a drift. `kept`: whether to keep it for the JSON output as well."""
         kind = found.drift.kind
         self.found[kind] += 1
         self.repaired[kind] += found.repaired
@@ -56,14 +60,14 @@ class Round:
 def run(arguments: argparse.Namespace) -> int:
     """Compare, and repair with --fix.
 
-    Raises CommandError when a side cannot be read: what was repaired by then stays so; ConfigError.
+    Raises CommandError if a side cannot be read (earlier repairs stay); ConfigError.
     """
     settings = load_settings(arguments)
     return run_work(_reconcile(settings, arguments))
 
 
 async def _reconcile(settings: Settings, arguments: argparse.Namespace) -> int:
-    """Rounds, one after the other, with so much time between them that the third may repair what the first saw."""
+    """Run the rounds, with enough time between them that the third may repair what the first one saw."""
     rounds: list[Round] = []
     pause = settings.server.request_timeout_seconds + 1.0
     async with AsyncExitStack() as stack:
@@ -96,7 +100,7 @@ async def _wait(seconds: float, number: int, rounds: int, shown: terminal.Progre
 async def _round(
     registry: Registry, number: int, arguments: argparse.Namespace, trail: audit.Trail | None, shown: terminal.Progress
 ) -> Round:
-    """One round; as text, each drift is printed as it is found."""
+    """Run one round. Text output prints each drift as it is found."""
     this = Round(number, datetime.now(UTC))
     table = terminal.Table(*HEADINGS, width=terminal.terminal_width())
     as_text = arguments.format == "text"
@@ -152,7 +156,7 @@ def _summarize(this: Round) -> None:
 
 
 def _explain(last: Round, pause: float) -> None:
-    """What is still to be done, on standard error: why nothing is repaired at first sight."""
+    """Print on standard error why a round does not repair a drift at first sight, and what to do next."""
     if last.waiting:
         terminal.say(
             f"A drift is repaired by the round that sees it for the {SIGHTINGS}rd time in a row, more than"
