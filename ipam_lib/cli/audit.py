@@ -87,7 +87,7 @@ def trail(settings: Settings, *, required: bool = True) -> Iterator[Trail]:
         problem = f"the log {printable(str(path))} cannot be written ({error.strerror})"
         if required:
             raise CommandError(
-                f"{problem}, and this leaves a line there; run it as a user that may write it (sudo), or set logging.directory"
+                f"{problem}, and this leaves a line there; run it with sudo, or set logging.directory"
             ) from None
         terminal.warn(f"{problem}: it will not name the user of this command")
         yield Trail(None)

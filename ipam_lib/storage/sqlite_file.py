@@ -15,7 +15,6 @@ from typing import TypeVar
 
 from ipam_lib.errors import ConfigError, StorageUnavailable, StoreConflict
 from ipam_lib.file_owner import chown_to_parent
-from ipam_lib.storage import sqlite_history, sqlite_pool
 
 T = TypeVar("T")
 
@@ -23,9 +22,13 @@ T = TypeVar("T")
 APPLICATION_ID = 0x4950414D
 SCHEMA_VERSION = 1
 
-# `document` is the registration. The other columns repeat the fields that queries use. `duplicate`: '' if it is none,
-# because a unique index treats NULLs as different. `due_at`: when the first service of a live registration expires, in
-# milliseconds since 1970; 0 if it has no service, or one that has left; NULL if no service expires.
+# `document` is a document as JSON text (`sqlite_json`). The other columns repeat the fields that queries use.
+#
+# - registrations.duplicate: '' if it is none, because a unique index treats NULLs as different.
+# - registrations.due_at: when the first service of a live registration expires, in milliseconds since 1970; 0 if it has
+#   no service, or one that has left; NULL if no service expires.
+# - pool.place: the address as text that sorts like the addresses.
+# - history.until: in milliseconds since 1970.
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS registrations (
     id TEXT PRIMARY KEY NOT NULL,
@@ -57,6 +60,29 @@ CREATE INDEX IF NOT EXISTS services_name ON services (service_name, namespace_id
 CREATE INDEX IF NOT EXISTS services_cluster ON services (cluster_id, registration_id);
 CREATE INDEX IF NOT EXISTS services_namespace ON services (namespace_id, registration_id);
 CREATE TABLE IF NOT EXISTS documents (name TEXT PRIMARY KEY NOT NULL, content TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS pool (
+    id TEXT PRIMARY KEY NOT NULL,
+    zone TEXT NOT NULL,
+    ip_family TEXT NOT NULL,
+    address TEXT NOT NULL,
+    place TEXT NOT NULL,
+    state TEXT NOT NULL,
+    registration_id TEXT,
+    document TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE UNIQUE INDEX IF NOT EXISTS pool_address ON pool (address, zone);
+CREATE INDEX IF NOT EXISTS pool_place ON pool (zone, ip_family, state, place);
+CREATE INDEX IF NOT EXISTS pool_state ON pool (state, id);
+CREATE INDEX IF NOT EXISTS pool_registration ON pool (registration_id, id) WHERE registration_id IS NOT NULL;
+CREATE TABLE IF NOT EXISTS history (
+    id TEXT PRIMARY KEY NOT NULL,
+    zone TEXT NOT NULL,
+    address TEXT NOT NULL,
+    until INTEGER NOT NULL,
+    document TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS history_address ON history (address, until, id);
+CREATE INDEX IF NOT EXISTS history_until ON history (until, id);
 """
 
 _UNIQUE = {sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY}
@@ -143,7 +169,7 @@ def make_schema(connection: sqlite3.Connection, path: Path) -> None:
 def make_tables(connection: sqlite3.Connection, path: Path) -> None:
     """The same. The caller has begun a transaction."""
     check_version(connection, path)
-    for statement in filter(str.strip, (SCHEMA + sqlite_pool.SCHEMA + sqlite_history.SCHEMA).split(";")):
+    for statement in filter(str.strip, SCHEMA.split(";")):
         connection.execute(statement)
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")

@@ -15,19 +15,6 @@ from ipam_lib.storage.history_store import HistoryStore, Place, to_document, to_
 from ipam_lib.storage.sqlite_connection import Query
 from ipam_lib.storage.sqlite_engine import SQLiteEngine
 
-# `until` is in milliseconds since 1970. `document` is JSON text, as for registrations.
-SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS history (
-    id TEXT PRIMARY KEY NOT NULL,
-    zone TEXT NOT NULL,
-    address TEXT NOT NULL,
-    until INTEGER NOT NULL,
-    document TEXT NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS history_address ON history (address, until, id);
-CREATE INDEX IF NOT EXISTS history_until ON history (until, id);
-"""
-
 _INSERT: Final = "INSERT INTO history (id, zone, address, until, document) VALUES (?, ?, ?, ?, ?)"
 _PAGE: Final = "SELECT document FROM history WHERE address = ?"
 _IN_ORDER: Final = "ORDER BY until DESC, id DESC LIMIT ?"

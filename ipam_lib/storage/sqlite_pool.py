@@ -6,31 +6,13 @@ import json
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 from ipam_lib.models import IPFamily, PoolEntry, PoolState
 from ipam_lib.storage import sqlite_json
 from ipam_lib.storage.documents import Document
 from ipam_lib.storage.pool_store import Cooling, PoolKey, PoolStore, to_document, to_entry
 from ipam_lib.storage.sqlite_engine import SQLiteEngine
-
-# `place` is the address as text that sorts like the addresses. `document` is JSON text, as for registrations.
-SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS pool (
-    id TEXT PRIMARY KEY NOT NULL,
-    zone TEXT NOT NULL,
-    ip_family TEXT NOT NULL,
-    address TEXT NOT NULL,
-    place TEXT NOT NULL,
-    state TEXT NOT NULL,
-    registration_id TEXT,
-    document TEXT NOT NULL
-) WITHOUT ROWID;
-CREATE UNIQUE INDEX IF NOT EXISTS pool_address ON pool (address, zone);
-CREATE INDEX IF NOT EXISTS pool_place ON pool (zone, ip_family, state, place);
-CREATE INDEX IF NOT EXISTS pool_state ON pool (state, id);
-CREATE INDEX IF NOT EXISTS pool_registration ON pool (registration_id, id) WHERE registration_id IS NOT NULL;
-"""
 
 _INSERT = (
     "INSERT INTO pool (id, zone, ip_family, address, place, state, registration_id, document)"
