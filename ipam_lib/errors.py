@@ -190,29 +190,42 @@ class TooManyAttempts(IPAMError):
 
 
 class Unavailable(IPAMError):
-    """The storage or NetBox does not answer, or the request took too long. `retry_after`: in seconds."""
+    """The storage or NetBox does not answer, or the request took too long.
+
+    - `detail`: the words of the other system. They are for the log and the administrator, never for the answer.
+    - `retry_after`: in seconds.
+    """
 
     status = 503
 
-    def __init__(self, message: str, *, retry_after: int = 5) -> None:
+    def __init__(self, message: str, *, detail: str = "", retry_after: int = 5) -> None:
         super().__init__(message)
+        self.detail = detail
         self.retry_after = retry_after
 
 
 class StorageUnavailable(Unavailable):
-    """The storage did not answer, or not in time. `applied`: False only if the write certainly did not happen."""
+    """The storage did not answer, not in time, or refused.
 
-    def __init__(self, message: str = "storage is unavailable; try again", *, applied: bool = True) -> None:
-        super().__init__(message)
+    - `applied`: False only if the write certainly did not happen.
+    - `condition`: what is wrong with the storage, for `/readyz`; the subject is the storage.
+    """
+
+    def __init__(
+        self,
+        message: str = "storage is unavailable; try again",
+        *,
+        applied: bool = True,
+        detail: str = "",
+        condition: str = "does not answer",
+    ) -> None:
+        super().__init__(message, detail=detail)
         self.applied = applied
+        self.condition = condition
 
 
 class NetBoxError(Unavailable):
-    """NetBox did not carry out a request. `detail`: NetBox's own text, for the log only."""
-
-    def __init__(self, message: str, *, detail: str = "", retry_after: int = 5) -> None:
-        super().__init__(message, retry_after=retry_after)
-        self.detail = detail
+    """NetBox did not carry out a request."""
 
 
 class NetBoxUnavailable(NetBoxError):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from ipam_lib.clock import Clock
-from ipam_lib.errors import ConfigError, IPAMError
+from ipam_lib.errors import ConfigError, IPAMError, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,8 @@ class Worker:
         try:
             finished = await self.action()
         except IPAMError as error:
-            self._failed(logging.WARNING, error.message)
+            detail = f" ({error.detail})" if isinstance(error, Unavailable) and error.detail else ""
+            self._failed(logging.WARNING, error.message + detail)
             return False
         except ConfigError as error:
             # An administrator has to change something; then it works.

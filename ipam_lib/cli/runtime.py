@@ -15,7 +15,7 @@ from ipam_lib.cli import terminal
 from ipam_lib.cli.exit_codes import CommandError
 from ipam_lib.clock import SystemClock
 from ipam_lib.config import Settings, SQLitePath
-from ipam_lib.errors import IPAMError, NetBoxError, StorageUnavailable
+from ipam_lib.errors import IPAMError, Unavailable
 from ipam_lib.models import IPFamily, Registration, State
 from ipam_lib.netbox.zones import ZoneCache
 from ipam_lib.registry import Registry
@@ -44,9 +44,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     """Run a command's coroutine and return its result. Raises CommandError for every IPAMError."""
     try:
         return asyncio.run(work)
-    except StorageUnavailable as error:
-        raise CommandError(f"{error.message} ({SEE_CHECK_CONFIG})") from None
-    except NetBoxError as error:
+    except Unavailable as error:
         detail = f": {error.detail}" if error.detail else ""
         raise CommandError(f"{error.message}{printable(detail)} ({SEE_CHECK_CONFIG})") from None
     except IPAMError as error:

@@ -15,7 +15,6 @@ from bson import ObjectId
 from pymongo.errors import DuplicateKeyError
 
 from ipam_lib.models import Filter, IPFamily, Registration, ServiceKey, State
-from ipam_lib.storage import mongo_indexes
 from ipam_lib.storage import mongo_queries as queries
 from ipam_lib.storage.base import DuplicateReport
 from ipam_lib.storage.bulk_copy import CollectionKind
@@ -23,6 +22,7 @@ from ipam_lib.storage.documents import Document, cas_fields, change, read_servic
 from ipam_lib.storage.mongo_bulk_copy import MongoBulkCopy
 from ipam_lib.storage.mongo_connection import FIRST_ID, encode_id
 from ipam_lib.storage.mongo_history import MongoHistory
+from ipam_lib.storage.mongo_indexes import IndexBuilder, duplicates
 from ipam_lib.storage.mongo_pool import MongoPool
 from ipam_lib.storage.usage import SECONDS_TO_COUNT, Usage, UsageCounting
 
@@ -48,16 +48,17 @@ class MongoStore(MongoPool, MongoHistory, MongoBulkCopy):
     ) -> None:
         super().__init__(uri, database, collection, timeout_seconds=timeout_seconds, prepare_seconds=prepare_seconds)
         self._coexist = coexist
+        self._builder = IndexBuilder(prepare_seconds)
 
     async def prepare(self) -> list[DuplicateReport]:
-        async with self._slow_database() as database:
+        async with self._slow_database("prepare") as database:
             await self._refuse_unfinished(database)
             for kind in CollectionKind:
-                await mongo_indexes.make(self._of_kind(database, kind), kind)
-            return await mongo_indexes.duplicates(self._of_kind(database, CollectionKind.REGISTRATIONS))
+                await self._builder.make(self._of_kind(database, kind), kind)
+            return await duplicates(self._of_kind(database, CollectionKind.REGISTRATIONS))
 
     async def insert(self, registration: Registration) -> None:
-        async with self._collection(CollectionKind.REGISTRATIONS) as collection:
+        async with self._collection(CollectionKind.REGISTRATIONS, "insert") as collection:
             await collection.insert_one(_encode(to_document(registration)))
 
     async def get(self, registration_id: str) -> Registration | None:
@@ -77,12 +78,12 @@ class MongoStore(MongoPool, MongoHistory, MongoBulkCopy):
         update: Document = {"$set": _encode(changes.set)}
         if changes.unset:
             update["$unset"] = dict.fromkeys(changes.unset, "")
-        async with self._collection(CollectionKind.REGISTRATIONS) as collection:
+        async with self._collection(CollectionKind.REGISTRATIONS, "update") as collection:
             result = await collection.update_one(self.cas_filter(old), update)
         return result.matched_count == 1
 
     async def delete(self, old: Registration) -> bool:
-        async with self._collection(CollectionKind.REGISTRATIONS) as collection:
+        async with self._collection(CollectionKind.REGISTRATIONS, "delete") as collection:
             result = await collection.delete_one(self.cas_filter(old))
         return result.deleted_count == 1
 
@@ -99,7 +100,7 @@ class MongoStore(MongoPool, MongoHistory, MongoBulkCopy):
         return await self._find(queries.page(wanted, _after(after)), limit)
 
     async def counts(self) -> Mapping[tuple[str, IPFamily], int]:
-        async with self._collection(CollectionKind.REGISTRATIONS) as collection:
+        async with self._collection(CollectionKind.REGISTRATIONS, "aggregate") as collection:
             groups = await collection.aggregate(queries.COUNTS).to_list(None)
         counted: Counter[tuple[str, IPFamily]] = Counter()
         for group in groups:
@@ -109,7 +110,7 @@ class MongoStore(MongoPool, MongoHistory, MongoBulkCopy):
         return counted
 
     async def usage(self) -> Mapping[tuple[str, IPFamily], Usage]:
-        async with self._slow_database(SECONDS_TO_COUNT) as database:
+        async with self._slow_database("aggregate", SECONDS_TO_COUNT) as database:
             collection = self._of_kind(database, CollectionKind.REGISTRATIONS)
             groups = await collection.aggregate(queries.USAGE).to_list(None)
         counting = UsageCounting()
@@ -129,14 +130,14 @@ class MongoStore(MongoPool, MongoHistory, MongoBulkCopy):
         return await self._find({"_id": {"$in": [encode_id(one) for one in registration_ids]}})
 
     async def load_document(self, name: str) -> dict[str, Any] | None:
-        async with self._collection(CollectionKind.DOCUMENTS) as collection:
+        async with self._collection(CollectionKind.DOCUMENTS, "find") as collection:
             document = await collection.find_one({"_id": name})
         return json.loads(document["content"]) if document else None
 
     async def save_document(self, name: str, content: dict[str, Any]) -> None:
         # As text, because not every server takes field names with dots or dollars.
         document = {"_id": name, "content": json.dumps(content)}
-        async with self._collection(CollectionKind.DOCUMENTS) as collection:
+        async with self._collection(CollectionKind.DOCUMENTS, "update") as collection:
             try:
                 await collection.replace_one({"_id": name}, document, upsert=True)
             except DuplicateKeyError:
@@ -146,7 +147,7 @@ class MongoStore(MongoPool, MongoHistory, MongoBulkCopy):
 
     async def _find(self, query: queries.Query, limit: int = 0) -> list[Registration]:
         """The registrations that match, lowest id first. The server sorts only if there is a limit."""
-        async with self._collection(CollectionKind.REGISTRATIONS) as collection:
+        async with self._collection(CollectionKind.REGISTRATIONS, "find") as collection:
             cursor = collection.find(query, limit=limit, batch_size=limit, sort=[("_id", 1)] if limit else None)
             documents = await cursor.to_list(None)
         found = [to_registration(document, raw_document=document) for document in documents]

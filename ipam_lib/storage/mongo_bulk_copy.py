@@ -14,7 +14,7 @@ from pymongo.errors import BulkWriteError
 
 from ipam_lib.errors import ConfigError, StoreConflict
 from ipam_lib.models import Registration
-from ipam_lib.storage import bson_documents, mongo_indexes
+from ipam_lib.storage import bson_documents
 from ipam_lib.storage.base import DuplicateReport
 from ipam_lib.storage.bulk_copy import (
     PAGE_BYTES,
@@ -27,10 +27,9 @@ from ipam_lib.storage.bulk_copy import (
 )
 from ipam_lib.storage.mongo_connection import FIRST_ID, LENIENT, Database, MongoConnection
 from ipam_lib.storage.mongo_connection import Collection as MongoCollection
-from ipam_lib.storage.mongo_queries import Query, above, only_duplicate_keys
+from ipam_lib.storage.mongo_indexes import IndexBuilder
+from ipam_lib.storage.mongo_queries import STAGED, Query, above, only_duplicate_keys
 
-STAGED: Final = "_restoring"
-"""Follows the name of a collection that is filled beside the one that it will replace."""
 CHANGING: Final = "_changing"
 """Follows the name of the collection of registrations, in the name of a collection that exists during the renames.
 Several renames are not one step: a process that dies between them leaves this collection."""
@@ -43,9 +42,11 @@ _FOREIGN_IDS: Final[Query] = {"_id": {"$not": {"$type": "objectId"}}}
 class MongoBulkCopy(MongoConnection, CopyableStore):
     """Copies the store in MongoDB as a whole."""
 
+    _builder: IndexBuilder
+
     @asynccontextmanager
     async def _snapshot(self) -> AsyncIterator[Snapshot]:
-        async with self._slow_database() as database:
+        async with self._slow_database("backup") as database:
             contents = await self._contents(database)
         yield _MongoSnapshot(self, contents)
 
@@ -83,7 +84,7 @@ class MongoBulkCopy(MongoConnection, CopyableStore):
         kinds: Collection[CollectionKind],
         replace: bool,
     ) -> list[DuplicateReport]:
-        async with self._slow_database() as database:
+        async with self._slow_database("restore") as database:
             if not replace:
                 await self._refuse_to_replace(database, kinds)
             for kind in CollectionKind:
@@ -91,11 +92,11 @@ class MongoBulkCopy(MongoConnection, CopyableStore):
             for kind in kinds:
                 await database.create_collection(self._collection_name + kind + STAGED)
         async for kind, page in pages:
-            async with self._slow_database() as database:
+            async with self._slow_database("restore") as database:
                 await _insert(self._of_kind(database, kind, STAGED), page)
-        async with self._slow_database() as database:
+        async with self._slow_database("restore") as database:
             for kind in kinds:
-                await mongo_indexes.make(self._of_kind(database, kind, STAGED), kind)
+                await self._builder.make(self._of_kind(database, kind, STAGED), kind)
             await self._change_over(database, kinds)
         return await self.prepare()
 
@@ -143,21 +144,21 @@ class _MongoSnapshot(Snapshot):
 
     async def _foreign(self, kind: CollectionKind) -> AsyncGenerator[list[bytes], None]:
         """The documents whose id is not an ObjectId, by one cursor, because they are few."""
-        async with self._store._collection(kind) as collection:
+        async with self._store._collection(kind, "find") as collection:
             cursor = collection.with_options(_RAW).find(_FOREIGN_IDS, sort=[("_id", 1)])
         try:
             while True:
-                async with self._store._database():
+                async with self._store._database("getMore"):
                     page = await _take(cursor)
                 if not page:
                     return
                 yield page
         finally:
-            async with self._store._database():
+            async with self._store._database("getMore"):
                 await cursor.close()
 
     async def _page(self, kind: CollectionKind, after: bson.ObjectId) -> list[bytes]:
-        async with self._store._collection(kind) as collection:
+        async with self._store._collection(kind, "find") as collection:
             cursor = collection.with_options(_RAW).find(above(after), sort=[("_id", 1)], limit=PAGE_DOCUMENTS)
             try:
                 return await _take(cursor)

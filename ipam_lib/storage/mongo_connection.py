@@ -42,6 +42,7 @@ from pymongo.read_preferences import ReadPreference
 from pymongo.write_concern import WriteConcern
 
 from ipam_lib.errors import ConfigError, StorageUnavailable, StoreConflict
+from ipam_lib.storage import mongo_uri
 from ipam_lib.storage.bulk_copy import CollectionKind
 from ipam_lib.storage.documents import Document
 
@@ -56,8 +57,10 @@ LENIENT: Final[CodecOptions[Document]] = CodecOptions(
     tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_CLAMP, unicode_decode_error_handler="replace"
 )
 # https://www.mongodb.com/docs/manual/reference/error-codes/
-_UNAUTHORIZED: Final = {13, 18, 8000}
+UNAUTHORIZED: Final = 13
+UNAUTHENTICATED: Final = {18, 8000}
 _OBJECT_ID = re.compile("[0-9a-f]{24}")
+_MESSAGE_LENGTH: Final = 200
 
 
 class MongoConnection:
@@ -85,17 +88,21 @@ class MongoConnection:
         self._client: AsyncIOMotorClient[Document] | None = None
 
     async def open(self) -> None:
-        """See `Store.open`. Raises ConfigError for a URI that cannot be used."""
-        if self._client is not None:
-            return
+        """See `Store.open`. Raises ConfigError for a URI that cannot be used, its TLS files included."""
+        if self._client is None:
+            # In a thread, because TLS files are read.
+            self._client = await asyncio.to_thread(self._make_client, asyncio.get_running_loop())
+
+    def _make_client(self, loop: asyncio.AbstractEventLoop) -> AsyncIOMotorClient[Document]:
+        mongo_uri.check_tls_files(self._uri)
         milliseconds = int(self._timeout * 1000)
         try:
             with warnings.catch_warnings():
                 # PyMongo only warns of an option that it cannot read, such as `tls=yes`, and goes on without it.
                 warnings.simplefilter("error", UserWarning)
-                self._client = AsyncIOMotorClient(
+                return AsyncIOMotorClient(
                     self._uri,
-                    io_loop=asyncio.get_running_loop(),
+                    io_loop=loop,
                     appname="ipam-api",
                     timeoutMS=milliseconds,
                     socketTimeoutMS=milliseconds,
@@ -119,19 +126,19 @@ class MongoConnection:
 
     async def ping(self) -> None:
         """See `Store.ping`."""
-        async with self._database() as database:
+        async with self._database("ping") as database:
             await database.command("ping")
 
     async def server(self) -> dict[str, Any]:
         """What the server says of itself (https://www.mongodb.com/docs/manual/reference/command/buildInfo/)."""
-        async with self._database() as database:
+        async with self._database("buildInfo") as database:
             return dict(await database.command("buildInfo"))
 
     @asynccontextmanager
-    async def _database(self, seconds: float | None = None) -> AsyncIterator[Database]:
+    async def _database(self, operation: str, seconds: float | None = None) -> AsyncIterator[Database]:
         """The database, for calls that together take at most `seconds` (the usual limit by default).
 
-        Raises StoreConflict and StorageUnavailable for the driver's errors.
+        `operation` names the calls in errors. Raises StoreConflict and StorageUnavailable for the driver's errors.
         """
         if self._client is None:
             raise StorageUnavailable("storage is closed", applied=False)
@@ -149,14 +156,12 @@ class MongoConnection:
         except InvalidOperation as error:
             raise StorageUnavailable("storage is closed", applied=False) from error
         except OperationFailure as error:
-            if error.code in _UNAUTHORIZED:
-                raise StorageUnavailable("storage refuses this service's user, or a right that it needs") from error
-            raise StorageUnavailable(f"storage refused the operation ({error.code}); try again") from error
+            raise _refused(operation, error) from error
         except (PyMongoError, BSONError) as error:
             raise StorageUnavailable from error
 
     @asynccontextmanager
-    async def _slow_database(self, seconds: float | None = None) -> AsyncIterator[Database]:
+    async def _slow_database(self, operation: str, seconds: float | None = None) -> AsyncIterator[Database]:
         """The same for calls that may each take so many seconds (`prepare_seconds` by default).
 
         Only the work gets that time: the wait for a server that does not answer is no longer than usual.
@@ -164,13 +169,13 @@ class MongoConnection:
         seconds = seconds or self._prepare_seconds
         await self.ping()
         with pymongo.timeout(seconds):
-            async with self._database(seconds) as database:
+            async with self._database(operation, seconds) as database:
                 yield database
 
     @asynccontextmanager
-    async def _collection(self, kind: CollectionKind) -> AsyncIterator[Collection]:
+    async def _collection(self, kind: CollectionKind, operation: str) -> AsyncIterator[Collection]:
         """A collection of the store, within the usual limit. Raises as `_database` does."""
-        async with self._database() as database:
+        async with self._database(f"{operation} on {self._collection_name}{kind}") as database:
             yield self._of_kind(database, kind)
 
     def _of_kind(self, database: Database, kind: CollectionKind, suffix: str = "") -> Collection:
@@ -188,6 +193,24 @@ class MongoConnection:
 def code_name(error: OperationFailure) -> str:
     """The name of the server's error code, or the code. The server's own message may hold values of documents."""
     return str((error.details or {}).get("codeName") or error.code)
+
+
+def _refused(operation: str, error: OperationFailure) -> StorageUnavailable:
+    """The error for an operation that the server refused. The client is told the code, the log the server's message."""
+    # What follows the first brace is the command, which holds values of documents.
+    words = str((error.details or {}).get("errmsg") or "").partition("{")[0].strip(" :")[:_MESSAGE_LENGTH]
+    detail = f"{operation}: {words}" if words else operation
+    if error.code in UNAUTHENTICATED:
+        message, condition = "storage refuses this service's user or password", "refuses the user or the password"
+    elif error.code == UNAUTHORIZED:
+        message = f"storage refuses this service's user a right that it needs ({operation})"
+        condition = f"refuses the user a right that is needed ({operation})"
+    else:
+        name = code_name(error)
+        code = f"code {error.code}" if name == str(error.code) else f"{name}, code {error.code}"
+        message = f"storage refused the operation ({operation}: {code}); try again"
+        condition = f"refuses an operation ({operation}: {code})"
+    return StorageUnavailable(message, detail=detail, condition=condition)
 
 
 def encode_id(identity: str) -> ObjectId | str:

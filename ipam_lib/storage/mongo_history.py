@@ -23,7 +23,7 @@ class MongoHistory(MongoConnection, HistoryStore):
         if not tenures:
             return
         documents = [{**to_document(one), "_id": ObjectId(one.id)} for one in tenures]
-        async with self._collection(CollectionKind.HISTORY) as collection:
+        async with self._collection(CollectionKind.HISTORY, "insert") as collection:
             try:
                 await collection.insert_many(documents, ordered=False)
             except BulkWriteError as error:
@@ -33,12 +33,12 @@ class MongoHistory(MongoConnection, HistoryStore):
 
     async def history_page(self, *, address: str, zone: str | None, before: Place | None, limit: int) -> list[Tenure]:
         order = [("until", DESCENDING), ("_id", DESCENDING)]
-        async with self._collection(CollectionKind.HISTORY) as collection:
+        async with self._collection(CollectionKind.HISTORY, "find") as collection:
             found = collection.find(page(address, zone, before), sort=order, limit=limit, batch_size=limit)
             return [to_tenure(document) for document in await found.to_list(None)]
 
     async def history_prune(self, *, before: datetime, limit: int) -> int:
-        async with self._collection(CollectionKind.HISTORY) as collection:
+        async with self._collection(CollectionKind.HISTORY, "delete") as collection:
             order = [("until", ASCENDING), ("_id", ASCENDING)]
             oldest = collection.find({"until": {"$lt": before}}, projection=["_id"], sort=order, limit=limit)
             ids = [document["_id"] for document in await oldest.to_list(None)]

@@ -26,7 +26,7 @@ class MongoPool(MongoConnection, PoolStore):
         self._claims: ClaimBatcher[PoolEntry, PoolEntry] = ClaimBatcher()
 
     async def pool_insert(self, entries: Sequence[PoolEntry]) -> None:
-        async with self._collection(CollectionKind.POOL) as collection:
+        async with self._collection(CollectionKind.POOL, "insert") as collection:
             # One round trip. Ordered, so that the entries before a conflict are stored.
             try:
                 await collection.insert_many(
@@ -42,7 +42,7 @@ class MongoPool(MongoConnection, PoolStore):
         claim = {"$set": {"state": PoolState.CLAIMED.value, "by": registration_id}, "$inc": {"revision": 1}}
 
         async def first(query: dict[str, Any]) -> PoolEntry | None:
-            async with self._collection(CollectionKind.POOL) as collection:
+            async with self._collection(CollectionKind.POOL, "findAndModify") as collection:
                 document = await collection.find_one_and_update(
                     query, claim, sort=[("order", ASCENDING)], return_document=ReturnDocument.AFTER
                 )
@@ -60,12 +60,12 @@ class MongoPool(MongoConnection, PoolStore):
         gone = to_document(old).keys() - document.keys()
         del document["_id"]
         update = {"$set": document, **({"$unset": dict.fromkeys(gone, "")} if gone else {})}
-        async with self._collection(CollectionKind.POOL) as collection:
+        async with self._collection(CollectionKind.POOL, "update") as collection:
             result = await collection.update_one(cas_filter(old), update)
         return result.matched_count == 1
 
     async def pool_delete(self, old: PoolEntry) -> bool:
-        async with self._collection(CollectionKind.POOL) as collection:
+        async with self._collection(CollectionKind.POOL, "delete") as collection:
             result = await collection.delete_one(cas_filter(old))
         return result.deleted_count == 1
 
@@ -93,13 +93,13 @@ class MongoPool(MongoConnection, PoolStore):
     async def pool_cooling(self, *, zone: str, ip_family: IPFamily) -> Cooling:
         match = {"zone": zone, "ip_family": ip_family, "state": PoolState.COOLING.value}
         group = {"_id": None, "number": {"$sum": 1}, "until": {"$min": "$until"}}
-        async with self._collection(CollectionKind.POOL) as collection:
+        async with self._collection(CollectionKind.POOL, "aggregate") as collection:
             found = await collection.aggregate([{"$match": match}, {"$group": group}]).to_list(None)
         return Cooling(found[0]["number"], found[0]["until"]) if found else Cooling()
 
     async def pool_counts(self) -> Mapping[PoolKey, int]:
         kind = {name: f"${name}" for name in ("zone", "ip_family", "state")}
-        async with self._collection(CollectionKind.POOL) as collection:
+        async with self._collection(CollectionKind.POOL, "aggregate") as collection:
             groups = await collection.aggregate([{"$group": {"_id": kind, "count": {"$sum": 1}}}]).to_list(None)
         return {
             PoolKey(group["_id"]["zone"], group["_id"]["ip_family"], PoolState(group["_id"]["state"])): group["count"]
@@ -109,7 +109,7 @@ class MongoPool(MongoConnection, PoolStore):
     async def _entries(
         self, query: dict[str, Any], sort: tuple[str, int] | None = None, limit: int = 0, skip: int = 0
     ) -> list[PoolEntry]:
-        async with self._collection(CollectionKind.POOL) as collection:
+        async with self._collection(CollectionKind.POOL, "find") as collection:
             cursor = collection.find(query, sort=[sort] if sort else None, skip=skip, limit=limit)
             documents = await cursor.to_list(None)
         return [to_entry(document) for document in documents]

@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import parse_qs
 
 from pymongo.errors import OperationFailure, PyMongoError
 
@@ -15,14 +14,22 @@ from ipam_lib.findings import Finding, error, ok, stays_here, warning
 from ipam_lib.storage import mongo_queries as queries
 from ipam_lib.storage.bulk_copy import CollectionKind
 from ipam_lib.storage.mongo import MongoStore
-from ipam_lib.storage.mongo_connection import FIRST_ID
+from ipam_lib.storage.mongo_connection import FIRST_ID, UNAUTHENTICATED, UNAUTHORIZED
+from ipam_lib.storage.mongo_uri import hosts, uses_tls
 
 OLDEST: Final = (4, 4)
 # What the service does, as MongoDB's privilege actions
 # (https://www.mongodb.com/docs/manual/reference/privilege-actions/).
 ACTIONS: Final = ("find", "insert", "update", "remove", "createIndex", "listIndexes")
-_UNAUTHENTICATED: Final = {18, 8000}
-_UNAUTHORIZED: Final = 13
+# Measured with FerretDB 2 on two processors.
+_FERRETDB_LIMIT: Final = (
+    "it builds a unique index in a time that grows with the square of the documents (15 s for 8,000, ten minutes for"
+    " 50,000) and answers little else meanwhile"
+)
+_ADVICE_FERRETDB: Final = (
+    "use MongoDB if the database of the earlier service, or a backup to be restored, has more than 20,000 registrations"
+)
+_ADVICE_USER: Final = "give mongodb.username and mongodb.password_path, or user and password in mongodb.uri"
 _ADVICE_RIGHTS: Final = "give the user the role readWrite on the database (db.grantRolesToUser)"
 
 
@@ -30,14 +37,14 @@ _ADVICE_RIGHTS: Final = "give the user the role readWrite on the database (db.gr
 class Rights:
     """The rights of this service's user.
 
-    - `user`: None if the connection is not authenticated.
+    - `user`: None if there is none, or the server does not tell.
     - `refused`: the missing actions, by collection.
-    - `told`: False if the server does not tell the rights, so that they were tried out.
+    - `anonymous`: whether the connection has no user; None if the server does not tell.
     """
 
     user: str | None
     refused: Mapping[str, Sequence[str]]
-    told: bool = True
+    anonymous: bool | None = False
 
 
 class MongoProbe(MongoStore):
@@ -50,19 +57,21 @@ class MongoProbe(MongoStore):
             await self.ping()
         except StorageUnavailable as problem:
             return [*found, _unreachable(problem)]
-        found.append(ok("mongodb.connection", f"{', '.join(_hosts(self._uri))} answers"))
-        for look in (self._version, self._rights, self._indexes):
+        found.append(ok("mongodb.connection", f"{', '.join(hosts(self._uri))} answers"))
+        for check in (self._version, self._rights, self._indexes):
             try:
-                found += await look()
+                found += await check()
             except StorageUnavailable as problem:
-                found.append(error(f"mongodb.{look.__name__[1:]}", *_cause(problem)))
+                found.append(error(f"mongodb.{check.__name__[1:]}", *_cause(problem)))
+            if any(one.check == "mongodb.rights" and one.status == "error" for one in found):
+                break  # looking at the indexes needs these rights
         return found
 
     def _transport_security(self) -> Finding:
         check = "mongodb.tls"
-        if _uses_tls(self._uri):
+        if uses_tls(self._uri):
             return ok(check, "TLS")
-        if all(map(stays_here, _hosts(self._uri))):
+        if all(map(stays_here, hosts(self._uri))):
             return ok(check, "no TLS, within this machine")
         advice = "give mongodb.uri with tls=true, and tlsCAFile where the authority is your own"
         return warning(check, "no TLS: what is stored can be read on its way", advice)
@@ -72,7 +81,7 @@ class MongoProbe(MongoStore):
         about = await self.server()
         ferret = about.get("ferretdbVersion")
         if isinstance(ferret, str):
-            advice = "use MongoDB, or FerretDB 2 or newer: two requests at once may get one address, or lose one"
+            advice = "use MongoDB: two requests at once may get one address, or lose one"
             return [warning(check, f"FerretDB {ferret}: its updates are not atomic", advice)]
         version = str(about.get("version", ""))
         number = re.match(r"(\d+)\.(\d+)", version)
@@ -80,63 +89,63 @@ class MongoProbe(MongoStore):
             return [
                 error(check, f"version {version} is too old", f"update it to {'.'.join(map(str, OLDEST))} or newer")
             ]
-        name = "FerretDB, which passes for MongoDB" if "ferretdb" in about else "MongoDB"
-        return [ok(check, f"{name} {version}")]
+        if "ferretdb" in about:
+            return [
+                warning(check, f"FerretDB, which passes for MongoDB {version}: {_FERRETDB_LIMIT}", _ADVICE_FERRETDB)
+            ]
+        return [ok(check, f"MongoDB {version}")]
 
     async def _rights(self) -> list[Finding]:
         check = "mongodb.rights"
         names = [f"{self._collection_name}{kind}" for kind in CollectionKind]
-        rights = await self._told_rights(names) or await self._tried_rights()
+        rights = await self._told_rights(names)
+        refused = "; ".join(f"{', '.join(actions)} on {name}" for name, actions in rights.refused.items())
+        if refused and rights.anonymous:
+            message = f"the server has access control, and the configuration names no user: refused are {refused}"
+            return [error(check, message, _ADVICE_USER)]
+        if refused:
+            return [error(check, f"the user may not {refused}", _ADVICE_RIGHTS)]
         found: list[Finding] = []
-        if rights.told and rights.user is None and not all(map(stays_here, _hosts(self._uri))):
-            advice = "switch on access control on the server, and give mongodb.username and password_path"
-            found.append(
-                warning(check, "the server asks nobody who they are: whoever reaches it may do anything", advice)
-            )
-        if rights.refused:
-            told = "; ".join(f"{', '.join(actions)} on {name}" for name, actions in rights.refused.items())
-            return [*found, error(check, f"the user may not {told}", _ADVICE_RIGHTS)]
-        who = f"the user {rights.user}" if rights.user else "the service"
-        what = "read, write and make indexes" if rights.told else "read and write"
-        message = f"{who} may {what} in the database {self._database_name}"
-        if not rights.told:
+        if rights.anonymous and not all(map(stays_here, hosts(self._uri))):
+            message = "the server has no access control: every client that reaches it can read and change everything"
+            found.append(warning(check, message, f"switch it on in the server, then {_ADVICE_USER}"))
+        subject = f"the user {rights.user}" if rights.user else "the service"
+        actions = "read and write" if rights.anonymous is None else "read, write and make indexes"
+        message = f"{subject} may {actions} in the database {self._database_name}"
+        if rights.anonymous is None:
             message += "; whether also make indexes, the server does not say"
         return [*found, ok(check, message)]
 
-    async def _told_rights(self, names: Sequence[str]) -> Rights | None:
-        """The rights as the server tells them; None if it does not."""
+    async def _told_rights(self, names: Sequence[str]) -> Rights:
+        """The rights as the server tells them. Without a user, and if it does not tell, they are tried."""
         try:
-            async with self._database() as database:
+            async with self._database("connectionStatus") as database:
                 status = await database.command("connectionStatus", showPrivileges=True)
         except StorageUnavailable as problem:
-            if isinstance(problem.__cause__, OperationFailure) and problem.__cause__.code != _UNAUTHORIZED:
-                return None
-            raise
-        told = status.get("authInfo")
-        about: Mapping[str, Any] = told if isinstance(told, Mapping) else {}
-        users = about.get("authenticatedUsers")
-        if users is None:
-            return None
-        if not users:
-            return Rights(None, {})
-        privileges = about.get("authenticatedUserPrivileges")
-        if not privileges:
-            return None
-        refused = {name: missing for name in names if (missing := _missing(privileges, self._database_name, name))}
-        return Rights(str(users[0].get("user")), refused)
+            if not isinstance(problem.__cause__, OperationFailure):
+                raise
+            return Rights(None, await self._tried_rights(), anonymous=None)
+        about = status.get("authInfo")
+        about = about if isinstance(about, Mapping) else {}
+        users, privileges = about.get("authenticatedUsers"), about.get("authenticatedUserPrivileges")
+        if users and privileges:
+            refused = {name: missing for name in names if (missing := _missing(privileges, self._database_name, name))}
+            return Rights(str(users[0].get("user")), refused)
+        return Rights(None, await self._tried_rights(), anonymous=None if users is None or users else True)
 
-    async def _tried_rights(self) -> Rights:
-        """The rights by requests that find, change and delete nothing."""
+    async def _tried_rights(self) -> Mapping[str, Sequence[str]]:
+        """The actions that the server refuses, by collection: tried with requests that find, change and delete
+        nothing."""
         refused: dict[str, list[str]] = {}
         for kind in CollectionKind:
             for action in ("find", "update", "remove", "listIndexes"):
                 if not await self._try(kind, action):
                     refused.setdefault(f"{self._collection_name}{kind}", []).append(action)
-        return Rights(None, refused, told=False)
+        return refused
 
     async def _try(self, kind: CollectionKind, action: str) -> bool:
         try:
-            async with self._collection(kind) as collection:
+            async with self._collection(kind, action) as collection:
                 match action:
                     case "find":
                         await collection.find_one({"_id": FIRST_ID})
@@ -147,7 +156,7 @@ class MongoProbe(MongoStore):
                     case _:
                         await collection.index_information()
         except StorageUnavailable as problem:
-            if isinstance(problem.__cause__, OperationFailure) and problem.__cause__.code == _UNAUTHORIZED:
+            if isinstance(problem.__cause__, OperationFailure) and problem.__cause__.code == UNAUTHORIZED:
                 return False
             raise
         return True
@@ -159,7 +168,7 @@ class MongoProbe(MongoStore):
         empty = True
         for kind, indexes in queries.COLLECTION_INDEXES.items():
             name = f"{self._collection_name}{kind}"
-            async with self._collection(kind) as collection:
+            async with self._collection(kind, "listIndexes") as collection:
                 present = await collection.index_information()
                 documents = await collection.estimated_document_count()
             if not documents:
@@ -183,7 +192,7 @@ class MongoProbe(MongoStore):
 
     async def _duplicates(self) -> list[Finding]:
         """Addresses that are registered more than once, as databases of the earlier service may have them."""
-        async with self._collection(CollectionKind.REGISTRATIONS) as collection:
+        async with self._collection(CollectionKind.REGISTRATIONS, "aggregate") as collection:
             groups = await collection.aggregate(queries.DUPLICATES).to_list(None)
         if not groups:
             return []
@@ -213,19 +222,6 @@ def _clashes(index: queries.Index, present: Mapping[str, Mapping[str, Any]]) -> 
     return index.name in present or any([tuple(pair) for pair in info["key"]] == keys for info in present.values())
 
 
-def _uses_tls(uri: str) -> bool:
-    options = {name.lower(): values[-1].lower() for name, values in parse_qs(uri.partition("?")[2]).items()}
-    given = options.get("tls", options.get("ssl"))
-    # mongodb+srv means TLS unless it is switched off.
-    return given == "true" if given is not None else uri.startswith("mongodb+srv:")
-
-
-def _hosts(uri: str) -> list[str]:
-    """The hosts in a connection string, without ports, user and password."""
-    servers = re.split(r"[/?]", uri.partition("://")[2], maxsplit=1)[0].rpartition("@")[2]
-    return [re.sub(r":\d*$", "", server.replace("%2F", "/").replace("%2f", "/")) for server in servers.split(",")]
-
-
 def _unreachable(problem: StorageUnavailable) -> Finding:
     return error("mongodb.connection", *_cause(problem))
 
@@ -234,13 +230,12 @@ def _cause(problem: StorageUnavailable) -> tuple[str, str]:
     """What is wrong, and what to do about it."""
     cause = problem.__cause__
     if isinstance(cause, OperationFailure):
-        words = (cause.details or {}).get("codeName") or cause.code
-        if cause.code in _UNAUTHENTICATED:
+        if cause.code in UNAUTHENTICATED:
             advice = "are mongodb.username and the password in mongodb.password_path right, and is the user in admin?"
-            return f"the server refuses the user or the password ({words})", advice
-        if cause.code == _UNAUTHORIZED:
-            return f"the user lacks a right ({words})", _ADVICE_RIGHTS
-        return f"the server refused a request ({words})", "its own log says more"
+            return f"the server {problem.condition} ({problem.detail})", advice
+        if cause.code == UNAUTHORIZED:
+            return f"the user lacks a right ({problem.detail})", _ADVICE_RIGHTS
+        return f"the server {problem.condition} ({problem.detail})", "the server's log says more"
     if isinstance(cause, PyMongoError):
         # Keep the addresses and the system's words; the driver goes on about time limits and topologies.
         words = re.split(r" \(configured timeouts|, Timeout: ", str(cause), maxsplit=1)[0]

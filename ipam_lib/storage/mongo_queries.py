@@ -17,6 +17,9 @@ from ipam_lib.storage.documents import mark_duplicate
 
 Query = dict[str, Any]
 
+STAGED: Final = "_restoring"
+"""Follows the name of a collection that is filled beside the one that it will replace."""
+
 # https://www.mongodb.com/docs/manual/reference/error-codes/
 _DUPLICATE_KEY: Final = 11000
 
@@ -181,6 +184,22 @@ def clash(index: Index, collection: str, words: str) -> str:
         f"mongodb: the {'unique ' * index.unique}index {index.name} on ({fields}) cannot be made ({words}): an index of"
         f" this name, or on these fields, is there in another shape. Look at db.{collection}.getIndexes(), drop it with"
         f" db.{collection}.dropIndex(NAME), and start again"
+    )
+
+
+def too_slow(index: Index, collection: str, documents: int, seconds: float) -> str:
+    """The message about an index that the server did not build in time."""
+    problem = (
+        f"mongodb: the server did not build the index {index.name} of {collection} ({documents} documents) within"
+        f" {seconds:.0f} s"
+    )
+    if collection.endswith(STAGED):
+        return f"{problem}; restore into a server that builds it faster, or into the embedded database"
+    fields = ", ".join(f'"{field}": 1' for field in index.fields)
+    unique = ", unique: true" * index.unique
+    return (
+        f"{problem}. Build it once without a time limit, in mongosh: db.{collection}.createIndex({{{fields}}},"
+        f' {{name: "{index.name}"{unique}}}), then restart the service'
     )
 
 

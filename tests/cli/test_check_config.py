@@ -24,9 +24,10 @@ from ipam_lib.config import ServerSection
 from ipam_lib.findings import Finding
 from ipam_lib.netbox.endpoint import NetBoxSettings
 from ipam_lib.netbox.probe import NetBoxProbe, probe_transport
-from ipam_lib.storage import sqlite_file, sqlite_probe
+from ipam_lib.storage import mongo_probe, sqlite_file, sqlite_probe
 from ipam_lib.storage.mongo_probe import MongoProbe
 from ipam_lib.telemetry import splunk_probe
+from tests.cli.archives import REAL
 from tests.cli.installation import Installation, document
 from tests.cli.remote_netbox import RIGHTS, RemoteNetBox
 from tests.storage.backends import SQLiteBackend
@@ -524,7 +525,7 @@ UNKNOWN: Command = {"ok": 0, "code": 59, "codeName": "CommandNotFound", "errmsg"
         ({"version": "4.4.0"}, "ok", "MongoDB 4.4.0"),
         ({"version": "4.2.9"}, "error", "too old"),
         ({"version": "7.0.42", "ferretdbVersion": "v1.24.0"}, "warning", "not atomic"),
-        ({"version": "7.0.77", "ferretdb": {"version": "v2.5.0"}}, "ok", "FerretDB"),
+        ({"version": "7.0.77", "ferretdb": {"version": "v2.5.0"}}, "warning", "the square of the documents"),
     ],
 )
 async def test_which_server_it_is(about: Command, status: str, told: str) -> None:
@@ -566,6 +567,57 @@ async def test_rights_that_have_to_be_tried() -> None:
     [rights] = [one for one in found if one.check == "mongodb.rights"]
     assert rights.status == "error"
     assert rights.message.startswith("the user may not update, remove on addresses;")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("check-config",),
+        ("serve",),
+        ("list-addresses",),
+        ("reconcile",),
+        ("mongo-backup", "--out", "backup.archive.gz"),
+        ("mongo-restore", "--in", str(REAL)),
+    ],
+    ids=lambda command: command[0],
+)
+def test_every_command_names_a_tls_file_that_cannot_be_used(ready: Installation, command: tuple[str, ...]) -> None:
+    uri = "mongodb://user:SuperSecret@127.0.0.1:9/?tlsCAFile=/nowhere/ca.pem"
+    ready.storage = {"mongodb": {"uri": uri}}
+    ready.configure("http://127.0.0.1:9", server={"port": 0})
+    done = ready.run(*command)
+    assert done.status == 1
+    assert "mongodb.uri: tlsCAFile: /nowhere/ca.pem cannot be read: No such file or directory" in done.out + done.err
+    assert "Traceback" not in done.err
+    assert "SuperSecret" not in done.out + done.err
+    assert not (ready.directory / "backup.archive.gz").exists()
+
+
+ANONYMOUS: Command = {"ok": 1, "authInfo": {"authenticatedUsers": [], "authenticatedUserPrivileges": []}}
+
+
+async def test_access_control_without_a_user() -> None:
+    """The server lets everybody ask which user they are, and nothing else."""
+    refused = dict.fromkeys(("find", "update", "delete", "listIndexes", "count", "aggregate"), REFUSED)
+    found = await mongo(script(connectionStatus=ANONYMOUS, **refused))
+    [wrong] = [one for one in found if one.status != "ok"]
+    assert (wrong.check, wrong.status) == ("mongodb.rights", "error")
+    assert "the configuration names no user" in wrong.message
+    assert "find, update, remove, listIndexes on addresses;" in wrong.message
+    assert "mongodb.username" in wrong.advice
+    assert not any("may read" in one.message for one in found)
+
+
+async def test_no_access_control_is_a_warning_where_others_can_reach_the_server(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = await mongo(script(connectionStatus=ANONYMOUS))
+    [rights] = [one for one in found if one.check == "mongodb.rights"]
+    assert (rights.status, "the service may read, write and make indexes" in rights.message) == ("ok", True)
+    monkeypatch.setattr(mongo_probe, "stays_here", lambda host: False)
+    found = await mongo(script(connectionStatus=ANONYMOUS))
+    rights, _ = [one for one in found if one.check == "mongodb.rights"]
+    assert (rights.status, "no access control" in rights.message) == ("warning", True)
 
 
 async def test_a_server_that_refuses_to_list_indexes() -> None:

@@ -21,6 +21,7 @@ from pymongo import MongoClient
 
 from ipam_lib.storage import sqlite_file, sqlite_json, sqlite_rows
 from ipam_lib.storage.base import Store
+from ipam_lib.storage.bulk_copy import OLDEST_SERVER
 from ipam_lib.storage.documents import Document
 from ipam_lib.storage.mongo import MongoStore
 from ipam_lib.storage.sqlite import SQLiteStore
@@ -33,6 +34,10 @@ class Backend(ABC):
     name: str
     # Whether documents can be there before `prepare`, as the earlier service's are.
     holds_unprepared = True
+
+    def server_version(self) -> str:
+        """The version that a backup names as that of its server."""
+        return OLDEST_SERVER
 
     @abstractmethod
     def store(self, *, coexist: bool = False) -> Store:
@@ -126,6 +131,10 @@ class MongoBackend(Backend):
         self.collection = admin[database].get_collection(
             "addresses", codec_options=CodecOptions(tz_aware=True, tzinfo=UTC)
         )
+
+    def server_version(self) -> str:
+        version: str = self.collection.database.client.server_info()["version"]
+        return version
 
     def store(self, *, coexist: bool = False) -> Store:
         return MongoStore(self.uri, self.database, coexist=coexist)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from ipam_lib.errors import ConfigError, StorageUnavailable, StoreConflict
 from ipam_lib.storage import mongo_queries as queries
 from ipam_lib.storage.mongo import MongoStore
+from ipam_lib.storage.mongo_indexes import IndexBuilder
 from tests.storage.samples import NOW, key, registration
 from tests.storage.scripted_mongo import Command, Instead, ScriptedMongo
 
@@ -140,9 +142,34 @@ async def test_many_that_were_not_answered_hold_up_nobody(server: ScriptedMongo)
 async def test_missing_rights_are_told(
     server: ScriptedMongo, store: MongoStore, operation: str, code: int, name: str
 ) -> None:
-    server.script = lambda command: {"ok": 0, "code": code, "codeName": name, "errmsg": "not authorized on ipam"}
-    with pytest.raises(StorageUnavailable, match="refuses this service's user"):
+    server.script = lambda command: {
+        "ok": 0,
+        "code": code,
+        "codeName": name,
+        "errmsg": 'not authorized on ipam to execute command { find: "addresses", filter: { secret: "x" } }',
+    }
+    with pytest.raises(StorageUnavailable, match="refuses this service's user") as caught:
         await {**WRITES, **READS}[operation](store)
+    called = {"insert": "insert", "get": "find"}[operation]
+    assert caught.value.detail == f"{called} on addresses: not authorized on ipam to execute command"
+    wanted = f"refuses the user a right that is needed ({called} on addresses)"
+    assert caught.value.condition == (wanted if code == 13 else "refuses the user or the password")
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        ({"code": 1, "codeName": "InternalError", "errmsg": "out of disk: {x: 1}"}, "InternalError, code 1"),
+        ({"code": 1, "errmsg": "out of disk"}, "code 1"),
+    ],
+)
+async def test_what_was_refused_is_told(server: ScriptedMongo, store: MongoStore, error: Command, told: str) -> None:
+    server.script = lambda command: {"ok": 0, **error}
+    with pytest.raises(StorageUnavailable) as caught:
+        await store.get(ONE.id)
+    assert caught.value.message == f"storage refused the operation (find on addresses: {told}); try again"
+    assert caught.value.detail == "find on addresses: out of disk"
+    assert caught.value.condition == f"refuses an operation (find on addresses: {told})"
 
 
 @pytest.mark.parametrize("write", ["insert", "replace"])
@@ -270,7 +297,7 @@ class TestIndexes:
                 return {"ok": 1, "cursor": {"id": 0, "ns": "ipam.addresses", "firstBatch": indexes}}
             if name == "createIndexes":
                 return creation
-            return {"ok": 1, "cursor": {"id": 0, "ns": "ipam.addresses", "firstBatch": []}}
+            return {"ok": 1, "n": 8000, "cursor": {"id": 0, "ns": "ipam.addresses", "firstBatch": []}}
 
         return reply
 
@@ -326,6 +353,86 @@ class TestIndexes:
                 assert 290_000 < command["maxTimeMS"] <= 300_000
                 assert command["writeConcern"]["w"] == "majority"
         await store.close()
+
+    @staticmethod
+    def slow(inprog: Command) -> Callable[[Command], Command | Instead]:
+        """A server that says nothing while it builds an index, and this when it is asked how far it is."""
+        answer = TestIndexes.script([], {"ok": 1})
+        return lambda command: (
+            Instead.HANG if "createIndexes" in command else inprog if "currentOp" in command else answer(command)
+        )
+
+    @pytest.mark.parametrize(
+        ("inprog", "words"),
+        [
+            ({"ok": 1, "inprog": [{"msg": "x"}, {"progress": {"done": 350, "total": 1000}}]}, ", 35 % of this step"),
+            ({"ok": 1, "inprog": []}, "s so far"),
+            ({"ok": 1, "inprog": [{"progress": {"done": 0, "total": 0}}]}, "s so far"),
+            ({"ok": 0, "code": 13, "codeName": "Unauthorized", "errmsg": "no"}, "s so far"),
+        ],
+    )
+    async def test_a_slow_build_says_how_far_it_is(
+        self, server: ScriptedMongo, caplog: pytest.LogCaptureFixture, inprog: Command, words: str
+    ) -> None:
+        caplog.set_level(logging.INFO, "ipam_lib.storage")
+        store = MongoStore(server.uri, "ipam", timeout_seconds=2)
+        store._builder = IndexBuilder(600, report_seconds=0.05)
+        await store.open()
+        slow, asked, twice = self.slow(inprog), 0, asyncio.Event()
+
+        def script(command: Command) -> Command | Instead:
+            nonlocal asked
+            asked += "currentOp" in command
+            if asked == 2:  # the first report has been logged
+                twice.set()
+            return slow(command)
+
+        server.script = script
+        preparing = asyncio.create_task(store.prepare())
+        async with asyncio.timeout(60):
+            await twice.wait()
+        preparing.cancel()
+        await asyncio.gather(preparing, return_exceptions=True)
+        record = caplog.records[0]
+        assert words in record.message
+        assert (record.__dict__["index"], record.__dict__["documents"]) == ("ipam_service", 8000)
+        await store.close()
+
+    async def test_a_build_that_ended_late_is_logged(
+        self, server: ScriptedMongo, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.INFO, "ipam_lib.storage")
+        answer = self.script([], {"ok": 1})
+        store = MongoStore(server.uri, "ipam", timeout_seconds=2)
+        store._builder = IndexBuilder(600, report_seconds=0.0)
+        await store.open()
+        server.script = answer
+        await store.prepare()
+        assert "an index was built in" in caplog.text
+        await store.close()
+
+    async def test_a_start_that_cannot_finish_says_what_to_do(self, server: ScriptedMongo) -> None:
+        """And does not try it again: the server may answer nothing else meanwhile."""
+        store = MongoStore(server.uri, "ipam", timeout_seconds=2, prepare_seconds=0.5)
+        await store.open()
+        server.script = self.slow({"ok": 1, "inprog": []})
+        for _ in range(2):
+            with pytest.raises(ConfigError) as caught:
+                await store.prepare()
+            [problem] = caught.value.problems
+            assert "did not build the index ipam_service of addresses (8000 documents) within 0 s" in problem
+            assert 'db.addresses.createIndex({"services.service_name": 1, ' in problem
+            assert '{name: "ipam_service"}' in problem
+            assert problem.endswith("then restart the service")
+        assert len(self.made(server)) == 1
+        await store.close()
+
+    def test_the_advice_fits_the_collection(self) -> None:
+        told = queries.too_slow(queries.UNIQUE_INDEX, "addresses", 100_000, 600.0)
+        assert '"duplicate": 1}, {name: "ipam_address", unique: true})' in told
+        told = queries.too_slow(queries.UNIQUE_INDEX, f"addresses{queries.STAGED}", 100_000, 600.0)
+        assert "createIndex" not in told
+        assert "embedded database" in told
 
     async def test_duplicates_that_keep_coming_end_the_start(self, server: ScriptedMongo, store: MongoStore) -> None:
         duplicate = {"ok": 0, "code": 11000, "codeName": "DuplicateKey", "errmsg": "E11000"}
