@@ -1,4 +1,4 @@
-"""A NetBox to try IPAM-API against: it answers as NetBox 4.6.8 was observed to, its races included.
+"""A NetBox to try IPAM-API against: it answers as NetBox 3.7, 4.2, 4.4, 4.5 or 4.6 was observed to, races included.
 
 `NetBoxModel` is the whole of it as one synchronous object, `create_app` puts it behind HTTP, `sample_model` fills it.
 """
@@ -16,11 +16,14 @@ from netbox_simulator.sample import (
     read_zones,
     sample_model,
 )
+from netbox_simulator.versions import NEWEST, VERSIONS, Version
 from netbox_simulator.wire import Request, Response, make_request
 
 __all__ = [
+    "NEWEST",
     "SAMPLE_ZONES",
     "SIMULATOR",
+    "VERSIONS",
     "Costs",
     "FileJournal",
     "NetBoxModel",
@@ -29,6 +32,7 @@ __all__ = [
     "Simulator",
     "Staged",
     "StateInUseError",
+    "Version",
     "Zones",
     "attach",
     "checked_zones",

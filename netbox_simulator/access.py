@@ -59,6 +59,8 @@ def authenticate(state: State, request: Request, superuser_tokens: frozenset[str
     if len(words) != 2:
         raise forbidden(BAD_HEADER)
     given = words[1]
+    if not state.version.since("4.5"):
+        return _user_of_old_token(state, request, words[0], given, superuser_tokens)
     version = 2 if given.startswith(V2_MARK) else 1
     if version == 2 and "." not in given:
         raise forbidden(NO_KEY)
@@ -67,6 +69,21 @@ def authenticate(state: State, request: Request, superuser_tokens: frozenset[str
     row = _find(state, given, version)
     if row is None:
         raise forbidden(f"Invalid v{version} token")
+    _check_usable(state, row, request)
+    return _user(state, row["user"], writes=row["write_enabled"])
+
+
+def _user_of_old_token(
+    state: State, request: Request, keyword: str, given: str, superuser_tokens: frozenset[str]
+) -> User:
+    """As `authenticate`, for NetBox before 4.5, which knows no tokens of version 2 and no keyword but `Token`."""
+    if keyword.lower() != "token":
+        raise forbidden(NOT_PROVIDED)
+    if given in superuser_tokens and not given.startswith(V2_MARK):
+        return _user(state, ADMIN)
+    row = _find(state, given, 1)
+    if row is None:
+        raise forbidden("Invalid token")
     _check_usable(state, row, request)
     return _user(state, row["user"], writes=row["write_enabled"])
 

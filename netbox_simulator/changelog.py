@@ -93,7 +93,7 @@ class Changelog:
         return {
             "id": entry_id,
             "url": f"{base}/api/core/object-changes/{entry_id}/",
-            "display_url": f"{base}/core/changelog/{entry_id}/",
+            **({"display_url": f"{base}/core/changelog/{entry_id}/"} if state.version.since("4.2") else {}),
             "display": f"IPAM | prefix {entry['object_repr']} {past.lower()} by {entry['user_name']}",
             "time": entry["time"],
             "user": {
@@ -109,7 +109,7 @@ class Changelog:
             "changed_object_id": entry["changed_object_id"],
             "changed_object": show(current) if current is not None else None,
             "object_repr": entry["object_repr"],
-            "message": entry["message"],
+            **({"message": entry["message"]} if state.version.since("4.4") else {}),
             "prechange_data": _data(state, entry["before"]),
             "postchange_data": _data(state, entry["after"]),
         }

@@ -24,6 +24,8 @@ def custom_field_filters(state: State, name: str, values: list[str]) -> set[int]
         return None
     index = state.prefixes.by_field.get(field) or FieldIndex()
     loose = fields[field]["filter_logic"] == "loose" and fields[field]["type"] not in ("select", "integer", "boolean")
+    if lookup in ("", "n") and values == ["null"]:
+        return lambda row: (row.custom_fields.get(field) in (None, "")) != bool(lookup)
     if not lookup:
         if loose:
             return _join(index.containing(value) for value in values)
@@ -34,6 +36,8 @@ def custom_field_filters(state: State, name: str, values: list[str]) -> set[int]
         excluded = _join(index.exact.get(typed, ()) for value in values for typed in _typed(value))
         return lambda row: row.id not in excluded
     if lookup == "empty":
+        if not state.version.since("4.4"):
+            return set()
         empty = values[-1].lower() in ("true", "1")
         return lambda row: (row.custom_fields.get(field) in (None, "")) == empty
     make = _LOOKUPS.get(lookup)

@@ -6,20 +6,21 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
+from netbox_simulator.state import State
 from netbox_simulator.wire import ApiError, Reply, Request, Row
 
 PAGE_SIZE = 50
 MAX_PAGE_SIZE = 1000
 
 
-def page(request: Request, ids: Sequence[int], render: Callable[[int], Row]) -> Reply:
+def page(state: State, request: Request, ids: Sequence[int], render: Callable[[int], Row]) -> Reply:
     """One page of a list, by `limit` and `offset`, or by `start` (an id; then there is no count).
 
-    `limit=0` and anything above 1000 mean 1000; what is not a number counts as absent.
+    `limit=0` and anything above 1000 mean 1000; what is not a number counts as absent. `start` is new in NetBox 4.6.
     """
     start = request.value("start")
     limit = _limit(request)
-    if start is not None:
+    if start is not None and state.version.since("4.6"):
         return _page_from(request, ids, render, start, limit)
     offset = _number(request.value("offset")) or 0
     following = _link(request, limit, offset + limit) if offset + limit < len(ids) else None
@@ -31,6 +32,8 @@ def page(request: Request, ids: Sequence[int], render: Callable[[int], Row]) -> 
 def _page_from(request: Request, ids: Sequence[int], render: Callable[[int], Row], start: str, limit: int) -> Reply:
     if request.value("offset") is not None:
         raise ApiError(400, ["'start' and 'offset' are mutually exclusive."])
+    if request.value("ordering"):
+        raise ApiError(400, ["Ordering cannot be specified in conjunction with cursor-based pagination."])
     first = _number(start)
     if first is None:
         raise ApiError(400, ["Invalid 'start' parameter: must be a non-negative integer."])
@@ -65,10 +68,12 @@ def _url(request: Request, changes: dict[str, str | None]) -> str:
     return f"{request.base}{request.path}?{urlencode(pairs)}"
 
 
-def selected(request: Request, row: Row, brief: Sequence[str]) -> Row:
-    """The object with only the fields that `fields`, `omit` or `brief` ask for."""
+def selected(state: State, request: Request, row: Row, brief: Sequence[str]) -> Row:
+    """The object with only the fields that `fields`, `omit` or `brief` ask for. NetBox 3.7 knows only `brief`."""
     if request.value("brief"):
-        return {name: row[name] for name in brief}
+        return {name: row[name] for name in brief if name in row}
+    if not state.version.since("4.2"):
+        return row
     wanted = _names(request, "fields")
     if wanted is not None:
         return {name: value for name, value in row.items() if name in wanted}

@@ -14,15 +14,15 @@ import json
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn, Protocol
 
-from netbox_simulator.access import authenticate, ensure_admin
+from netbox_simulator.access import NOT_PROVIDED, User, authenticate, ensure_admin
 from netbox_simulator.changelog import Changelog
 from netbox_simulator.routes import ALLOCATE, Route, Router, check_right
 from netbox_simulator.state import Change, Now, State
+from netbox_simulator.versions import NEWEST, Version
 from netbox_simulator.wire import (
-    API_VERSION,
     HTML_TYPE,
     JSON_TYPE,
     ApiError,
@@ -73,6 +73,7 @@ class NetBoxModel:
 
     `tokens` (40 hex digits, or `nbt_KEY.SECRET`) belong to the superuser. `now` gives aware UTC times. `journal`
     gets each change before the answer is sent. `calls` counts the requests by operation.
+    `version` is the NetBox version that it answers as.
     """
 
     def __init__(
@@ -83,8 +84,9 @@ class NetBoxModel:
         rng: random.Random | None = None,
         enforce_global_unique: bool = True,
         journal: Journal | None = None,
+        version: Version = NEWEST,
     ) -> None:
-        self.state = State(now, rng, enforce_global_unique=enforce_global_unique)
+        self.state = State(now, rng, enforce_global_unique=enforce_global_unique, version=version)
         self.changelog = Changelog()
         self.tokens = frozenset(tokens)
         self.journal = journal
@@ -127,6 +129,11 @@ class NetBoxModel:
         operation = self.operation(request)
         self.calls[operation] += 1
         request_id = self.state.request_id()
+        version = self.state.version
+        if not version.since("4.6"):
+            request = replace(
+                request, headers={name: value for name, value in request.headers.items() if name != "if-match"}
+            )
         route = self.router.resolve(request.path)
         if route is None:
             return Staged(operation, self._lost(request, request_id))
@@ -137,23 +144,23 @@ class NetBoxModel:
             except ApiError as error:
                 return Reply(error.status, error.payload, error.headers)
             except Unhandled as error:
-                return error.reply()
+                return Reply(500, error.payload(self.state.version.full, self.state.version.python))
 
         outcome = guarded(lambda: self._view(request, route, request_id))
         if isinstance(outcome, Reply):
-            return Staged(operation, _response(request, route, outcome, request_id))
+            return Staged(operation, _response(version, request, route, outcome, request_id))
         write = outcome
 
         def commit() -> Response:
             reply = guarded(write)
             assert isinstance(reply, Reply)
             self.flush()
-            return _response(request, route, reply, request_id)
+            return _response(version, request, route, reply, request_id)
 
         return Staged(operation, None, commit)
 
     def _view(self, request: Request, route: Route, request_id: str) -> Reply | Write:
-        user = authenticate(self.state, request, self.tokens)
+        user = self._user(request, route)
         method = "GET" if request.method == "HEAD" else request.method
         check_right(self.state, user, route, method)
         if method == "OPTIONS":
@@ -164,15 +171,26 @@ class NetBoxModel:
         data = _decoded(request) if method != "GET" else None
         return route.views[method][1](user, request, data, request_id)
 
+    def _user(self, request: Request, route: Route) -> User:
+        try:
+            return authenticate(self.state, request, self.tokens)
+        except ApiError as error:
+            if route.anonymous and error.payload == {"detail": NOT_PROVIDED}:
+                return User(0, "", superuser=False, writes=False)
+            raise
+
     def _lost(self, request: Request, request_id: str) -> Response:
         """The answer for a path that NetBox does not have: an HTML page, or a redirect to the path with its slash."""
         headers = {"Content-Type": HTML_TYPE, "Vary": _VARY, "Content-Language": "en"}
         slashed = f"{request.path}/"
-        if request.method in ("GET", "HEAD") and self.router.resolve(slashed) is not None:
+        reads = request.method in ("GET", "HEAD")
+        if (reads or not self.state.version.since("4.5")) and self.router.resolve(slashed) is not None:
             query = "&".join(f"{name}={value}" for name, value in request.query)
             location = f"{slashed}?{query}" if query else slashed
             return Response(301, headers | {"Location": location}, b"")
-        headers |= {"X-Request-ID": request_id, "API-Version": API_VERSION}
+        headers["X-Request-ID"] = request_id
+        if self.state.version.since("4.4"):
+            headers["API-Version"] = self.state.version.name
         return Response(404, headers, html_page("Page Not Found", "The page you requested does not exist."))
 
     def flush(self) -> None:
@@ -212,11 +230,18 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"Out of range float values are not JSON compliant: {name!r}")
 
 
-def _response(request: Request, route: Route, reply: Reply, request_id: str) -> Response:
-    headers = {"Vary": _VARY, "X-Request-ID": request_id, "API-Version": API_VERSION, "Content-Language": "en"}
+def _response(version: Version, request: Request, route: Route, reply: Reply, request_id: str) -> Response:
+    is_json = request.headers.get("content-type", "").startswith(JSON_TYPE)
+    headers = {"Vary": _VARY, "X-Request-ID": request_id, "Content-Language": "en"}
+    if version.since("4.4") or is_json:
+        headers["API-Version"] = version.name
     if reply.status != 500:
         headers["Allow"] = route.allow
-    headers |= reply.headers
+    elif not version.since("4.4") and not is_json:
+        return Response(500, headers | {"Content-Type": HTML_TYPE}, html_page("Server Error", "See the exception."))
+    if reply.status == 404 and not version.since("4.2"):
+        reply = Reply(404, {"detail": "Not found."})
+    headers |= {name: value for name, value in reply.headers.items() if name != "ETag" or version.since("4.6")}
     if reply.payload is None:
         return Response(reply.status, headers, b"")
     headers["Content-Type"] = JSON_TYPE

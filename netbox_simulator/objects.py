@@ -54,9 +54,12 @@ class ObjectViews:
             chosen.sort(key=lambda row: tuple((row.get(name) is not None, row.get(name)) for name in self.kind.order))
         ids = ordering(request, self._ordering, [row["id"] for row in chosen])
         return page(
+            self.state,
             request,
             ids,
-            lambda each: selected(request, render(self.state, self.kind, rows[each], request.base), self.brief),
+            lambda each: selected(
+                self.state, request, render(self.state, self.kind, rows[each], request.base), self.brief
+            ),
         )
 
     def _ordering(self, name: str) -> Callable[[int], Any] | None:
@@ -94,7 +97,7 @@ class ObjectViews:
     def detail(self, user: User, request: Request, row_id: int) -> Outcome:
         """GET of one object."""
         row = self.get(user, row_id, "view")
-        shown = selected(request, render(self.state, self.kind, row, request.base), self.brief)
+        shown = selected(self.state, request, render(self.state, self.kind, row, request.base), self.brief)
         return Reply(200, shown, self._headers(row))
 
     def choices(self, user: User, request: Request, row_id: int) -> Outcome:
@@ -102,7 +105,9 @@ class ObjectViews:
         row = self.get(user, row_id, "view")
         wanted = (request.value("q") or "").lower()
         found = [choice for choice in row["extra_choices"] if wanted in str(choice[1]).lower()]
-        return page(request, range(len(found)), lambda each: {"id": found[each][0], "display": found[each][1]})
+        return page(
+            self.state, request, range(len(found)), lambda each: {"id": found[each][0], "display": found[each][1]}
+        )
 
     def create(self, user: User, request: Request, data: Any, request_id: str) -> Outcome:
         """POST of one object or a list of them."""
@@ -128,6 +133,8 @@ class ObjectViews:
                     raise ApiError(403, {"detail": "You do not have permission to perform this action."})
                 self.state.put(self.kind.name, row)
                 shown.append(render(self.state, self.kind, row, request.base))
+                if self.kind.name == TAG and not self.state.version.since("4.5"):
+                    del shown[-1]["tagged_items"]
             if several:
                 return Reply(201, shown)
             location = f"{request.base}/api/{self.kind.path}/{row['id']}/"
@@ -193,13 +200,15 @@ class ObjectViews:
             message = f"Invalid data. Expected a dictionary, but got {type(data).__name__}."
             raise ApiError(400, {"non_field_errors": [message]})
         row = dict(old) if old is not None else self.kind.defaults()
+        data = self.state.version.given(data, self.kind.name)
         errors: dict[str, Any] = {}
         for each in self.kind.fields:
             if each.computed is not None or each.name in ("created", "last_updated", "date_joined"):
                 continue
             if each.name not in data:
                 if each.required and not partial:
-                    errors[each.name] = ["This field is required."]
+                    renamed = each.name == "object_types" and not self.state.version.since("4.2")
+                    errors["content_types" if renamed else each.name] = ["This field is required."]
                 continue
             try:
                 row[each.name] = self._convert(user, each, data[each.name], row.get("id"))

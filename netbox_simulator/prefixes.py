@@ -6,7 +6,7 @@ pass the check for duplicates both insert, and of two changes to one prefix the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from netbox_simulator.access import Grant, User, grant
@@ -38,7 +38,7 @@ class PrefixViews:
         state = self.state
         stored = row.custom_fields
         space = state.prefixes.space(row.vrf, row.family)
-        return {
+        shown = {
             "id": row.id,
             "url": f"{base}/api/{PATH}/{row.id}/",
             "display_url": f"{base}/{PATH}/{row.id}/",
@@ -65,6 +65,7 @@ class PrefixViews:
             "children": space.count_within(row.first, row.length) if fresh else 0,
             "_depth": sum(1 for _ in space.around(row.first, row.length)) if fresh else 0,
         }
+        return state.version.shown(shown, PREFIX)
 
     def short(self, row: Prefix, base: str) -> Row:
         """The short form of a prefix."""
@@ -92,12 +93,17 @@ class PrefixViews:
             return None if attribute is None else lambda prefix_id: attribute(rows[prefix_id])
 
         ids = ordering(request, key, ids)
-        return page(request, ids, lambda each: selected(request, self.render(rows[each], request.base), BRIEF))
+        return page(
+            self.state,
+            request,
+            ids,
+            lambda each: selected(self.state, request, self.render(rows[each], request.base), BRIEF),
+        )
 
     def detail(self, user: User, request: Request, prefix_id: int) -> Outcome:
         """GET of one prefix."""
         row = self.get(user, prefix_id, "view")
-        return Reply(200, selected(request, self.render(row, request.base), BRIEF), {"ETag": row.etag})
+        return Reply(200, selected(self.state, request, self.render(row, request.base), BRIEF), {"ETag": row.etag})
 
     def create(self, user: User, request: Request, data: Any, request_id: str) -> Outcome:
         """POST of one prefix or a list of them; a list is all or nothing, and is not checked against itself."""
@@ -157,7 +163,8 @@ class PrefixViews:
 
         def write() -> Reply:
             row = self.store(user, right, old, new, request_id, message_of(data))
-            return Reply(200, self.render(row, request.base), {"ETag": row.etag})
+            shown = selected(self.state, request, self.render(row, request.base), BRIEF)
+            return Reply(200, shown, {"ETag": row.etag})
 
         return write
 
@@ -173,12 +180,10 @@ class PrefixViews:
         return row
 
     def change_many(self, user: User, request: Request, data: Any, request_id: str, *, partial: bool) -> Outcome:
-        """PATCH and PUT of the collection: ids that are gone are skipped, an invalid item fails all."""
+        """PATCH and PUT of the collection: ids that are gone or outside the right are skipped; a bad item fails all."""
         right = grant(self.state, user, "change", OBJECT_TYPE)
         items = {item["id"]: item for item in _identified(data)}
-        found = [self.state.prefixes.rows[each] for each in items if each in self.state.prefixes.rows]
-        if not all(right.covers(self.state, row) for row in found):
-            raise forbidden()
+        found = self._present(right, items)
         found.sort(key=lambda row: (row.vrf or 0, row.family, row.first, row.length, row.id))
         for row in found:
             check_match(request, row.etag)
@@ -193,6 +198,10 @@ class PrefixViews:
 
         return write
 
+    def _present(self, right: Grant, ids: Iterable[int]) -> list[Prefix]:
+        rows = self.state.prefixes.rows
+        return [rows[each] for each in ids if each in rows and right.covers(self.state, rows[each])]
+
     def delete(self, user: User, request: Request, data: Any, request_id: str, prefix_id: int) -> Outcome:
         """DELETE of one prefix; its children stay."""
         row = self.get(user, prefix_id, "delete")
@@ -205,12 +214,10 @@ class PrefixViews:
         return write
 
     def delete_many(self, user: User, request: Request, data: Any, request_id: str) -> Outcome:
-        """DELETE of the collection: ids that are gone are fine, one outside the right fails all."""
+        """DELETE of the collection: ids that are gone or outside the right are skipped."""
         right = grant(self.state, user, "delete", OBJECT_TYPE)
         items = {item["id"]: item for item in _identified(data)}
-        found = [self.state.prefixes.rows[each] for each in items if each in self.state.prefixes.rows]
-        if not all(right.covers(self.state, row) for row in found):
-            raise forbidden()
+        found = self._present(right, items)
         for row in found:
             check_match(request, row.etag)
 

@@ -28,7 +28,7 @@ def nested(state: State, kind: Kind, row_id: int | None, base: str, *, listed: b
     for name in kind.nested:
         compute = computed.get(name)
         short[name] = compute(state, row, base) if compute is not None else row[name]
-    return short
+    return state.version.nested(short)
 
 
 def render(state: State, kind: Kind, row: Row, base: str) -> Row:
@@ -42,7 +42,7 @@ def render(state: State, kind: Kind, row: Row, base: str) -> Row:
     for each in kind.fields:
         if not each.write_only:
             full[each.name] = _value(state, each, row, base)
-    return full
+    return state.version.shown(full, kind.name)
 
 
 def _value(state: State, each: Field, row: Row, base: str) -> Any:

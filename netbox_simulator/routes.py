@@ -17,7 +17,7 @@ from netbox_simulator.objects import ObjectViews
 from netbox_simulator.prefixes import OBJECT_TYPE, PATH, PrefixViews
 from netbox_simulator.render import render
 from netbox_simulator.state import State
-from netbox_simulator.wire import NETBOX_VERSION, PYTHON_VERSION, ApiError, Outcome, Reply, Request
+from netbox_simulator.wire import ApiError, Outcome, Reply, Request
 
 # user, request, decoded body, request id
 View = Callable[[User, Request, Any, str], Outcome]
@@ -35,12 +35,14 @@ ALLOCATE = "prefixes.allocate"
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A path that exists: its views by method, the operation that each is counted as, and the Allow header."""
+    """A path that exists: its views by method, each with the operation that it counts as, and the Allow header.
+    `anonymous`: a request without valid credentials is served."""
 
     title: str
     allow: str
     views: Mapping[str, tuple[str, View]]
     object_type: str | None = None
+    anonymous: bool = False
     rights: Mapping[str, str] = field(default_factory=lambda: _RIGHTS)
 
 
@@ -63,10 +65,12 @@ class Router:
             case []:
                 return Route("API Root", _READ, {"GET": ("root", _root)})
             case ["status"]:
-                return Route("Status", _READ, {"GET": ("status", _status)})
+                # LOGIN_REQUIRED, which asks for a token here, is NetBox's default since 4.0.
+                anonymous = not self.state.version.since("4.2")
+                return Route("Status", _READ, {"GET": ("status", self._status)}, anonymous=anonymous)
             case ["authentication-check"]:
                 return Route("Authentication Check", _READ, {"GET": ("authentication-check", self._whoami)})
-            case ["core", "object-changes"]:
+            case [app, "object-changes"] if app == ("core" if self.state.version.since("4.2") else "extras"):
                 return Route("Object Change List", _READ, {"GET": ("changes.list", self._changes)}, "core.objectchange")
             case [app, collection, *rest]:
                 return self._of_collection(f"{app}/{collection}", rest)
@@ -140,6 +144,21 @@ class Router:
                 return Route(kind.model, _READ, {"GET": (f"{name}.choices", choices)}, kind.object_type)
         return None
 
+    def _status(self, user: User, request: Request, data: Any, request_id: str) -> Outcome:
+        version = self.state.version
+        shown: dict[str, Any] = {
+            "django-version": "6.0.8",
+            "netbox-version": version.full,
+            "plugins": {},
+            "python-version": version.python,
+            "rq-workers-running": 0,
+        }
+        if version.since("4.4"):
+            return Reply(
+                200, {**shown, "hostname": "simulator", "installed_apps": {}, "netbox-full-version": version.full}
+            )
+        return Reply(200, {**shown, "installed-apps": {}})
+
     def _whoami(self, user: User, request: Request, data: Any, request_id: str) -> Outcome:
         row = self.state.rows(USER)[user.id]
         return Reply(200, render(self.state, KINDS[USER], row, request.base))
@@ -151,7 +170,7 @@ class Router:
         def show(entry_id: int) -> dict[str, Any]:
             return self.changelog.render(self.state, entry_id, base, lambda row: self.prefixes.short(row, base))
 
-        return page(request, ids, show)
+        return page(self.state, request, ids, show)
 
 
 def check_right(state: State, user: User, route: Route, method: str) -> None:
@@ -173,19 +192,3 @@ def _absent(model: str, object_type: str) -> Route:
 
 def _root(user: User, request: Request, data: Any, request_id: str) -> Outcome:
     return Reply(200, {app: f"{request.base}/api/{app}/" for app in _APPS})
-
-
-def _status(user: User, request: Request, data: Any, request_id: str) -> Outcome:
-    return Reply(
-        200,
-        {
-            "django-version": "6.0.8",
-            "hostname": "simulator",
-            "installed_apps": {},
-            "netbox-version": NETBOX_VERSION,
-            "netbox-full-version": NETBOX_VERSION,
-            "plugins": {},
-            "python-version": PYTHON_VERSION,
-            "rq-workers-running": 0,
-        },
-    )

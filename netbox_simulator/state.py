@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 from netbox_simulator.addressspace import AddressSpace
+from netbox_simulator.versions import NEWEST, VERSIONS, Version
 from netbox_simulator.wire import Row
 
 BITS = {4: 32, 6: 128}
@@ -178,11 +179,18 @@ class State:
 
     `now` gives the time (aware, UTC), `rng` every random value; with both fixed the simulator is deterministic.
     `enforce_global_unique` is NetBox's setting ENFORCE_GLOBAL_UNIQUE: whether the global table refuses duplicates.
+    `version` is the NetBox version, which `dump` and `load` keep.
     """
 
     def __init__(
-        self, now: Now | None = None, rng: random.Random | None = None, *, enforce_global_unique: bool = True
+        self,
+        now: Now | None = None,
+        rng: random.Random | None = None,
+        *,
+        enforce_global_unique: bool = True,
+        version: Version = NEWEST,
     ) -> None:
+        self.version = version
         self._now: Now = now or (lambda: datetime.now(UTC))
         self._last = datetime.min.replace(tzinfo=UTC)
         self.rng = rng or random.Random()
@@ -252,13 +260,14 @@ class State:
         """Everything, as JSON values."""
         rows = {kind: list(rows.values()) for kind, rows in self.kinds.items() if rows}
         rows[PREFIX] = [prefix_row(row) for row in self.prefixes.rows.values()]
-        return {"sequences": dict(self.sequences), "rows": rows}
+        return {"version": self.version.name, "sequences": dict(self.sequences), "rows": rows}
 
     def load(self, dump: Mapping[str, Any]) -> None:
         """Replace everything by what `dump` gave."""
         self.prefixes = PrefixTable()
         self.kinds = {}
         self.sequences = {}
+        self.version = VERSIONS[dump.get("version", NEWEST.name)]
         self.apply((kind, row["id"], row) for kind, rows in dump["rows"].items() for row in rows)
         self.sequences.update(dump["sequences"])
         self.changes.clear()

@@ -13,7 +13,7 @@ from netbox_simulator.access import EVERYTHING, Grant, User, allowed, grant
 from netbox_simulator.catalog import KINDS
 from netbox_simulator.kinds import CHOICE_SET, CUSTOM_FIELD, ROLE, STATUSES, TAG, TENANT, VRF
 from netbox_simulator.state import FieldIndex, Prefix, State, cidr, index_key
-from netbox_simulator.wire import ApiError, FieldError, Row
+from netbox_simulator.wire import ApiError, FieldError, Row, Unhandled
 
 NOT_A_DICTIONARY = (
     "Invalid data format. Custom field data must be passed as a dictionary mapping field names to their values."
@@ -93,7 +93,7 @@ def clean(state: State, user: User, data: Any, *, old: Prefix | None = None, par
     def reference(kind: str) -> Callable[[Any], int | None]:
         return lambda value: None if value is None else related(state, user, kind, value)
 
-    take("prefix", _network)
+    take("prefix", lambda value: _network(state, value))
     if "prefix" not in data and not partial:
         errors["prefix"] = ["This field is required."]
     take("vrf", reference(VRF))
@@ -196,13 +196,15 @@ def _value_problem(state: State, row: Row, value: Any) -> str | None:
     return None
 
 
-def _network(value: Any) -> Network:
+def _network(state: State, value: Any) -> Network:
     if value is None:
         raise FieldError("This field may not be null.")
     if value == "":
         raise FieldError("This field may not be blank.")
     network = parse_network(value)
     if network is None:
+        if not state.version.since("4.6"):
+            raise Unhandled("KeyError", "'data'")
         raise FieldError(f"Invalid IP prefix format: {value}")
     return network
 
@@ -235,7 +237,10 @@ def _text(value: Any, longest: int | None) -> str:
 def _tags(state: State, user: User, value: Any) -> tuple[int, ...]:
     if not isinstance(value, list):
         raise FieldError(f'Expected a list of items but got type "{type(value).__name__}".')
-    return tuple(dict.fromkeys(related(state, user, TAG, each) for each in value))
+    try:
+        return tuple(dict.fromkeys(related(state, user, TAG, each) for each in value))
+    except FieldError as error:
+        raise error if state.version.since("4.2") else FieldError([error.messages]) from None
 
 
 def _custom_fields(state: State, value: Any) -> dict[str, Any]:
@@ -244,5 +249,9 @@ def _custom_fields(state: State, value: Any) -> dict[str, Any]:
     known = prefix_fields(state)
     for name in value:
         if name not in known:
-            raise FieldError({name: f"Custom field '{name}' does not exist for this object type."})
-    return dict(value)
+            if state.version.since("4.5"):
+                raise FieldError({name: f"Custom field '{name}' does not exist for this object type."})
+            if not state.version.since("4.4"):
+                raise ApiError(400, {"__all__": [f"Unknown field name '{name}' in custom field data."]})
+    # NetBox 4.4 drops the unknown ones without a word.
+    return {name: given for name, given in value.items() if name in known}

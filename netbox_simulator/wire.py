@@ -11,9 +11,6 @@ from urllib.parse import parse_qsl
 # A stored object of any kind but prefixes, as plain JSON values.
 Row = dict[str, Any]
 
-NETBOX_VERSION = "4.6.8"
-API_VERSION = "4.6"
-PYTHON_VERSION = "3.12.1"
 JSON_TYPE = "application/json"
 HTML_TYPE = "text/html; charset=utf-8"
 
@@ -96,17 +93,10 @@ class Unhandled(Exception):
         self.exception = exception
         self.text = text
 
-    def reply(self) -> Reply:
+    def payload(self, netbox_version: str, python_version: str) -> dict[str, str]:
         """The JSON that NetBox gives for an unhandled exception."""
-        return Reply(
-            500,
-            {
-                "error": self.text,
-                "exception": self.exception,
-                "netbox_version": NETBOX_VERSION,
-                "python_version": PYTHON_VERSION,
-            },
-        )
+        versions = {"netbox_version": netbox_version, "python_version": python_version}
+        return {"error": self.text, "exception": self.exception, **versions}
 
 
 def forbidden(detail: str = FORBIDDEN) -> ApiError:
