@@ -11,6 +11,7 @@ from typing import Final, Protocol
 
 from ipam_lib.clock import Clock
 from ipam_lib.errors import StorageUnavailable
+from ipam_lib.netbox.zones import Trouble
 from ipam_lib.registry import Registry
 from ipam_lib.storage.base import Store
 from ipam_lib.telemetry.metrics import Metrics
@@ -39,6 +40,9 @@ class NetBoxConnection(Protocol):
     @property
     def away(self) -> bool: ...
 
+    @property
+    def refused_field(self) -> str | None: ...
+
     def set_token(self, token: str) -> None: ...
 
     async def open(self) -> None: ...
@@ -62,7 +66,10 @@ class ZoneKeeper(Protocol):
     def age_seconds(self) -> float | None: ...
 
     @property
-    def trouble(self) -> str | None: ...
+    def trouble(self) -> Trouble | None: ...
+
+    @property
+    def field_problems(self) -> Sequence[str]: ...
 
     async def start(self) -> None: ...
 

@@ -70,11 +70,11 @@ def _narrow(state: State, changelog: Changelog, name: str, values: list[str]) ->
     if name.endswith("_by_request"):
         return changelog.touched(name.removesuffix("_by_request"), values)
     stem, _, comparison = name.partition("__")
-    if stem in ("created", "last_updated") and comparison in _COMPARE:
+    if stem in ("created", "last_updated") and comparison in COMPARE:
         return _moment(stem, comparison, values[-1])
-    if stem == "id" and comparison in _COMPARE:
+    if stem == "id" and comparison in COMPARE:
         bounds = _numbers(values, "Enter a whole number.")
-        compare = _COMPARE[comparison]
+        compare = COMPARE[comparison]
         return lambda row: any(compare(row.id, bound) for bound in bounds)
     return None
 
@@ -206,7 +206,7 @@ def _tags(key: str, *, wanted: bool) -> Callable[[State, list[str]], Predicate]:
     return tagged
 
 
-_COMPARE: dict[str, Callable[[Any, Any], bool]] = {
+COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     "gte": lambda left, right: left >= right,
     "gt": lambda left, right: left > right,
     "lte": lambda left, right: left <= right,
@@ -220,7 +220,7 @@ def _moment(attribute: str, comparison: str, value: str) -> Predicate:
     except ValueError:
         raise _Invalid("Enter a valid date/time.") from None
     bound = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    compare = _COMPARE[comparison]
+    compare = COMPARE[comparison]
     return lambda row: compare(datetime.fromisoformat(getattr(row, attribute)), bound)
 
 

@@ -10,16 +10,16 @@ from netbox_simulator.state import State
 from netbox_simulator.wire import ApiError, Reply, Request, Row
 
 PAGE_SIZE = 50
-MAX_PAGE_SIZE = 1000
 
 
 def page(state: State, request: Request, ids: Sequence[int], render: Callable[[int], Row]) -> Reply:
     """One page of a list, by `limit` and `offset`, or by `start` (an id; then there is no count).
 
-    `limit=0` and anything above 1000 mean 1000; what is not a number counts as absent. `start` is new in NetBox 4.6.
+    `limit=0` and anything above MAX_PAGE_SIZE mean MAX_PAGE_SIZE; what is not a number counts as absent. `start` is
+    new in NetBox 4.6.
     """
     start = request.value("start")
-    limit = _limit(request)
+    limit = _limit(request, state.max_page_size)
     if start is not None and state.version.since("4.6"):
         return _page_from(request, ids, render, start, limit)
     offset = _number(request.value("offset")) or 0
@@ -50,11 +50,11 @@ def _number(text: str | None) -> int | None:
     return int(text) if text is not None and text.isascii() and text.isdigit() else None
 
 
-def _limit(request: Request) -> int:
+def _limit(request: Request, largest: int) -> int:
     given = _number(request.value("limit"))
     if given is None:
-        return PAGE_SIZE
-    return MAX_PAGE_SIZE if given == 0 else min(given, MAX_PAGE_SIZE)
+        return min(PAGE_SIZE, largest)
+    return largest if given == 0 else min(given, largest)
 
 
 def _link(request: Request, limit: int, offset: int) -> str:

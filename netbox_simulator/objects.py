@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from netbox_simulator.access import User, check_constraints, grant
+from netbox_simulator.filters import COMPARE
 from netbox_simulator.hosts import KINDS_OF_HOSTS, ends, passes
 from netbox_simulator.kinds import CHOICE_SET, CUSTOM_FIELD, TAG, TOKEN, USER, Field, Kind
 from netbox_simulator.listing import ordering, page, selected
@@ -90,6 +91,8 @@ class ObjectViews:
             return True
         if field not in row:
             return True
+        if field == "id" and lookup in COMPARE:
+            return any(COMPARE[lookup](row["id"], int(value)) for value in values)
         text = str(row[field])
         test = _LOOKUPS.get(lookup)
         return test is None or any(test(text, value) for value in values)

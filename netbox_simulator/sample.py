@@ -25,6 +25,7 @@ from netbox_simulator.kinds import CHOICE_SET, CUSTOM_FIELD, ROLE, TAG, TENANT, 
 from netbox_simulator.model import NetBoxModel
 from netbox_simulator.state import PREFIX, Prefix, stamp
 from netbox_simulator.validation import parse_network
+from netbox_simulator.versions import Version
 
 Zones = Mapping[str, Mapping[str, list[Any]]]
 
@@ -99,14 +100,20 @@ def sample_model(zones: Zones = SAMPLE_ZONES, **options: Any) -> NetBoxModel:
     return model
 
 
-def open_sample(path: Path, zones: Zones | None = SAMPLE_ZONES, **options: Any) -> tuple[NetBoxModel, FileJournal]:
-    """A model that keeps its state at `path`, with the sample data when there is none yet; without, for `zones` None.
+def open_sample(
+    path: Path, zones: Zones | None = SAMPLE_ZONES, *, version: Version | None = None, **options: Any
+) -> tuple[NetBoxModel, FileJournal]:
+    """A model that keeps its state at `path`. A new state gets the sample data, or nothing if `zones` is None.
 
-    `options` are those of `NetBoxModel`. The journal is to be closed at the end. Raises StateInUseError when another
-    process has it open, ValueError when the file is something else.
+    `version`: the NetBox version from now on; None for that of the state. `options` are those of `NetBoxModel`. Close
+    the journal at the end. Raises StateInUseError when another process has it open, ValueError when the file is
+    something else.
     """
     model = NetBoxModel(**options)
     journal = attach(model, path)
+    if version is not None:
+        model.state.version = version
+        journal.rewrite(model.state)
     if zones is not None and not model.state.rows(CHOICE_SET):
         populate(model, zones)
     return model, journal

@@ -20,6 +20,7 @@ from netbox_simulator.versions import NEWEST, VERSIONS, Version
 from netbox_simulator.wire import Row
 
 BITS = {4: 32, 6: 128}
+MAX_PAGE_SIZE = 1000
 Now = Callable[[], datetime]
 Change = tuple[str, int, Row | None]
 PREFIX = "prefix"
@@ -179,7 +180,7 @@ class State:
 
     `now` gives the time (aware, UTC), `rng` every random value; with both fixed the simulator is deterministic.
     `enforce_global_unique` is NetBox's setting ENFORCE_GLOBAL_UNIQUE: whether the global table refuses duplicates.
-    `version` is the NetBox version, which `dump` and `load` keep.
+    `version` is the NetBox version, which `dump` and `load` keep. `max_page_size` is its setting MAX_PAGE_SIZE.
     """
 
     def __init__(
@@ -191,6 +192,7 @@ class State:
         version: Version = NEWEST,
     ) -> None:
         self.version = version
+        self.max_page_size = MAX_PAGE_SIZE
         self._now: Now = now or (lambda: datetime.now(UTC))
         self._last = datetime.min.replace(tzinfo=UTC)
         self.rng = rng or random.Random()
@@ -263,11 +265,14 @@ class State:
         return {"version": self.version.name, "sequences": dict(self.sequences), "rows": rows}
 
     def load(self, dump: Mapping[str, Any]) -> None:
-        """Replace everything by what `dump` gave."""
+        """Replace everything by what `dump` gave. Raises ValueError for an unknown version."""
         self.prefixes = PrefixTable()
         self.kinds = {}
         self.sequences = {}
-        self.version = VERSIONS[dump.get("version", NEWEST.name)]
+        name = dump.get("version", NEWEST.name)
+        if name not in VERSIONS:
+            raise ValueError(f"it is of NetBox {name}, which is none of {', '.join(VERSIONS)}")
+        self.version = VERSIONS[name]
         self.apply((kind, row["id"], row) for kind, rows in dump["rows"].items() for row in rows)
         self.sequences.update(dump["sequences"])
         self.changes.clear()

@@ -14,6 +14,8 @@ _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
 COST_MODELS: Final = ("netbox-4.6",)
 """The values of `simulate-netbox --cost-model`; `netbox_simulator` has their durations."""
+NETBOX_VERSIONS: Final = ("3.7", "4.2", "4.4", "4.5", "4.6")
+"""The values of `--netbox-version`: the keys of `netbox_simulator.VERSIONS`."""
 
 
 def port(text: str) -> int:

@@ -58,6 +58,14 @@ FORMAT: Final = Argument(
     "--format", choices=("text", "json"), default="text", help="text for people (the default), or json for scripts"
 )
 """Every command that prints data has it."""
+NETBOX_VERSION: Final = Argument(
+    "--netbox-version",
+    choices=argtypes.NETBOX_VERSIONS,
+    metavar="VERSION",
+    help="NetBox version that the simulator answers as: "
+    + ", ".join(argtypes.NETBOX_VERSIONS)
+    + f" (default: that of the kept state, else {argtypes.NETBOX_VERSIONS[-1]})",
+)
 CONFIRM: Final = (
     Argument("--yes", action="store_true", help="do not ask"),
     Argument("--dry-run", action="store_true", help="only show what would be done"),
@@ -105,6 +113,7 @@ _TABLE = (
                 help="directory kept between runs (default: ipam-api/demo in the user's data directory)",
             ),
             Argument("--reset", action="store_true", help="delete the data of earlier runs first"),
+            NETBOX_VERSION,
         ),
     ),
     Command(
@@ -168,6 +177,7 @@ _TABLE = (
                 metavar="PATH",
                 help="file that keeps the prefixes between runs (default: memory only)",
             ),
+            NETBOX_VERSION,
         ),
     ),
     Command(

@@ -147,8 +147,10 @@ def banner(url: str, token: str, directory: Path) -> str:
     )
 
 
-async def _run(directory: Path, port: int, serve: Serve) -> None:
-    model, journal = netbox_simulator.open_sample(directory / STATE)
+async def _run(directory: Path, port: int, version: str | None, serve: Serve) -> None:
+    model, journal = netbox_simulator.open_sample(
+        directory / STATE, version=netbox_simulator.VERSIONS.get(version or "")
+    )
     try:
         token = (directory / "netbox.secret").read_text("utf-8").strip()
         async with _simulator(
@@ -206,7 +208,7 @@ def run(arguments: argparse.Namespace, serve: Serve) -> int:
             if arguments.reset:
                 reset(directory)
             prepare(directory)
-            asyncio.run(_run(directory, arguments.port, serve))
+            asyncio.run(_run(directory, arguments.port, arguments.netbox_version, serve))
         except (OSError, ValueError, netbox_simulator.StateInUseError) as error:
             raise CommandError(f"cannot use the data in {directory}: {error}; --reset starts anew") from None
     return DONE

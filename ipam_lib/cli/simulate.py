@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def build_model(arguments: argparse.Namespace, stack: ExitStack) -> netbox_simulator.NetBoxModel:
-    """The model with the chosen zones, and with its state file if there is one; `stack` closes that.
+    """The model with the chosen zones and version, and with its state file if there is one; `stack` closes that.
 
     Raises CommandError if a file cannot be used.
     """
@@ -45,10 +45,14 @@ def build_model(arguments: argparse.Namespace, stack: ExitStack) -> netbox_simul
             zones = netbox_simulator.read_zones(arguments.zones)
         except (OSError, ValueError) as error:
             raise CommandError(f"cannot use the zones in {arguments.zones}: {error}") from None
+    version = netbox_simulator.VERSIONS.get(arguments.netbox_version or "")
     if arguments.state is None:
-        return netbox_simulator.NetBoxModel() if zones is None else netbox_simulator.sample_model(zones)
+        version = version or netbox_simulator.NEWEST
+        if zones is None:
+            return netbox_simulator.NetBoxModel(version=version)
+        return netbox_simulator.sample_model(zones, version=version)
     try:
-        model, journal = netbox_simulator.open_sample(arguments.state, zones)
+        model, journal = netbox_simulator.open_sample(arguments.state, zones, version=version)
     except (OSError, ValueError, netbox_simulator.StateInUseError) as error:
         raise CommandError(f"cannot use the state in {arguments.state}: {error}") from None
     stack.callback(journal.close)

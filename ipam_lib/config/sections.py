@@ -179,13 +179,15 @@ class NetBoxSection:
     refresh_seconds: float = setting(
         Seconds(1, 86400), "Interval at which zones and containers are read from NetBox.", default=600.0
     )
-    custom_fields: Mapping[str, Any] = setting(
-        FieldValues(), 'Custom fields to set on every created prefix, such as `{"domain": "na"}`.', default={}
+    custom_fields: Mapping[str, Any] | None = setting(
+        FieldValues(),
+        'Custom fields to set on every created prefix, such as `{"domain": "na"}`; `{}` for none. Without this setting'
+        " and the next one, prefixes get the custom fields of the earlier service, if NetBox has them on prefixes:"
+        " `domain`, `env` and `purpose` with the value `na`, and `infra` of the container.",
     )
-    inherit_custom_fields: tuple[str, ...] = setting(
+    inherit_custom_fields: tuple[str, ...] | None = setting(
         FieldNames(),
-        'Custom fields to copy from the container to every created prefix, such as `["infra"]`.',
-        default=(),
+        'Custom fields to copy from the container to every created prefix, such as `["infra"]`; `[]` for none.',
     )
     warm_addresses: int | Mapping[str, int] = setting(
         PerZone(10_000),

@@ -277,7 +277,7 @@ class _Reader:
                 f"({netbox.timeout_seconds:g}) must be less than half of server.request_timeout_seconds "
                 f"({server.request_timeout_seconds:g}), so that a request has time for a second call",
             )
-        if both := sorted(set(netbox.custom_fields) & set(netbox.inherit_custom_fields)):
+        if both := sorted(set(netbox.custom_fields or ()) & set(netbox.inherit_custom_fields or ())):
             self._problem(
                 "netbox.inherit_custom_fields",
                 f"and netbox.custom_fields both name {', '.join(both)}: keep one of them",

@@ -25,7 +25,14 @@ from ipam_lib.netbox.definitions import TAGS
 from ipam_lib.netbox.paging import chunks, find_named, read_all, set_up_missing, unexpected_response
 from ipam_lib.netbox.payloads import UnexpectedResponse
 from ipam_lib.netbox.prefix_reader import PREFIXES, PrefixReader
-from ipam_lib.netbox.responses import REJECTED, NetBoxBroken, NetBoxResponse, is_duplicate
+from ipam_lib.netbox.responses import (
+    REJECTED,
+    NetBoxBroken,
+    NetBoxResponse,
+    is_duplicate,
+    refused_field,
+    shorten,
+)
 from ipam_lib.netbox.transport import Budget, Transport
 from ipam_lib.netbox.zone_reader import ZoneReader
 
@@ -49,6 +56,8 @@ class NetBoxClient(NetBox):
         self._transport = transport
         self._settings = transport.settings
         self._tag: int | None = None
+        self.refused_field: str | None = None
+        """NetBox's text about the custom field because of which it refused the latest prefix; None after a success."""
         self._coalescer = Coalescer(
             self.create_next_one, self.create_next_many, transport.clock, hopeless=self.breaker.record_failures
         )
@@ -127,7 +136,7 @@ class NetBoxClient(NetBox):
         if not answer.ok:
             if is_duplicate(answer.body):
                 raise DuplicatePrefix("NetBox has this prefix already", detail=answer.words)
-            _refuse("create_exact", answer)
+            self._refuse("create_exact", answer)
         return _created("create_exact", answer.body, container, uuid, host)
 
     async def _create_inside(
@@ -154,7 +163,7 @@ class NetBoxClient(NetBox):
         if answer.status == 404:
             raise ContainerGone("the container is gone from NetBox", detail=answer.words)
         if not answer.ok:
-            _refuse(operation, answer)
+            self._refuse(operation, answer)
         return answer
 
     async def _create(
@@ -175,7 +184,18 @@ class NetBoxClient(NetBox):
             if self._tag == remembered:
                 self._tag = None
             answer = await self._post(operation, path, payload(await self._constraint_tag(budget)), budget, expected)
+        if answer.ok:
+            self.refused_field = None
         return answer
+
+    def _refuse(self, operation: str, answer: NetBoxResponse) -> NoReturn:
+        detail = f"{operation}: HTTP {answer.status}: {answer.words}"
+        log.warning("NetBox refused: %s", detail, extra={"operation": operation})
+        self.refused_field = refused_field(answer.body)
+        if self.refused_field is None:
+            raise NetBoxRejected(REJECTED, detail=detail)
+        message = f"NetBox refuses new prefixes: {shorten(self.refused_field)} See netbox.custom_fields."
+        raise NetBoxRejected(message, detail=detail)
 
     async def _post(
         self, operation: str, path: str, body: Any, budget: Budget, expected: Sequence[int]
@@ -362,9 +382,3 @@ def _created(operation: str, body: Any, container: Container, uuid: str, address
 def _names_tags(body: Any) -> bool:
     items = body if isinstance(body, list) else [body]
     return any(isinstance(item, dict) and "tags" in item for item in items)
-
-
-def _refuse(operation: str, answer: NetBoxResponse) -> NoReturn:
-    detail = f"{operation}: HTTP {answer.status}: {answer.words}"
-    log.warning("NetBox refused: %s", detail, extra={"operation": operation})
-    raise NetBoxRejected(REJECTED, detail=detail)

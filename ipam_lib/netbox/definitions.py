@@ -29,7 +29,12 @@ def value_of(choice: Any) -> str:
 
 def on_prefixes(field: Mapping[str, Any]) -> bool:
     """Whether prefixes have this custom field."""
-    return PREFIX_TYPE in (field.get("object_types") or ())
+    return PREFIX_TYPE in _object_types(field)
+
+
+def _object_types(definition: Mapping[str, Any]) -> Any:
+    """The types of objects that it applies to; NetBox before 4.0 calls them content types."""
+    return definition.get("object_types") or definition.get("content_types") or ()
 
 
 def zone_field_problems(field: Mapping[str, Any]) -> list[str]:
@@ -62,14 +67,31 @@ def uuid_field_remarks(field: Mapping[str, Any]) -> list[str]:
     return [] if logic == "exact" else [f"its filter logic is {logic or 'unknown'}: with exact, NetBox finds it faster"]
 
 
+def required_on_prefixes(definitions: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The custom fields without which NetBox refuses a prefix."""
+    return [name for name, one in definitions.items() if one.get("required") and on_prefixes(one)]
+
+
+def missing_field(name: str) -> str:
+    """What to say about a configured custom field that prefixes do not have."""
+    return f"prefixes have no custom field {name}, which the configuration names"
+
+
+def unfilled_field(name: str) -> str:
+    """What to say about a required custom field that no setting fills."""
+    return f"NetBox requires the custom field {name} on prefixes, and no setting fills it: new addresses are refused"
+
+
 def _common(field: Mapping[str, Any]) -> list[str]:
     return [] if on_prefixes(field) else ["prefixes do not have it (object types)"]
 
 
+# NetBox before 4.0 requires the second key, later versions the first; each ignores the other one.
+_ON_PREFIXES: Final = {"object_types": [PREFIX_TYPE], "content_types": [PREFIX_TYPE]}
 ZONE_FIELD_WANTED: Final[Mapping[str, Any]] = {
     "name": ZONE_FIELD,
     "type": "select",
-    "object_types": [PREFIX_TYPE],
+    **_ON_PREFIXES,
     "filter_logic": "exact",
     "description": "Zone of Kubernetes services (IPAM-API)",
 }
@@ -77,7 +99,7 @@ ZONE_FIELD_WANTED: Final[Mapping[str, Any]] = {
 UUID_FIELD_WANTED: Final[Mapping[str, Any]] = {
     "name": UUID_FIELD,
     "type": "text",
-    "object_types": [PREFIX_TYPE],
+    **_ON_PREFIXES,
     "filter_logic": "exact",
     "description": "Registration that holds the prefix (IPAM-API)",
 }

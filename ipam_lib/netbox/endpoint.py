@@ -19,8 +19,8 @@ class NetBoxSettings:
 
     `url`: the address of NetBox, with its path if it has one. `constraint_tag`: the name of the tag of every prefix
     that the service creates; None for no tag. `timeout_seconds`: the longest time for one request, connection
-    included. `ca_file`: a PEM file of the authorities to trust instead of the system's. `connections`: the largest
-    number of requests at a time.
+    included. `ca_file`: a PEM file of the authorities to trust instead of the system's. `custom_fields` and
+    `inherit_custom_fields`: see `payloads.stamped_fields`. `connections`: the largest number of requests at a time.
     """
 
     url: str
@@ -28,8 +28,8 @@ class NetBoxSettings:
     constraint_tag: str | None = None
     timeout_seconds: float = 10.0
     ca_file: str | Path | None = None
-    custom_fields: Mapping[str, Any] = field(default_factory=dict)
-    inherit_custom_fields: Sequence[str] = ()
+    custom_fields: Mapping[str, Any] | None = None
+    inherit_custom_fields: Sequence[str] | None = None
     connections: int = 20
     user_agent: str = "ipam-api"
 

@@ -1,12 +1,12 @@
-"""NetBox's JSON and our own types: what is sent, what comes back, and whether the one fits the other. No I/O.
+"""Conversion between NetBox's JSON and this package's types, and checks of what NetBox answers. No I/O.
 
-https://netboxlabs.com/docs/netbox/integrations/rest-api/ describes the objects; how they really look was
-observed with 4.6.
+https://netboxlabs.com/docs/netbox/integrations/rest-api/ describes the objects. Their details were observed with NetBox
+3.7, 4.2, 4.4, 4.5 and 4.6.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,11 @@ from ipam_lib.netbox.base import Container, Prefix
 ZONE_FIELD = "k8s_zone"
 UUID_FIELD = "k8s_uuid"
 
+# What the earlier service wrote on every prefix, whatever its configuration said.
+EARLIER_CONSTANTS = ("domain", "env", "purpose")
+EARLIER_VALUE = "na"
+EARLIER_INHERITED = ("infra",)
+
 # What is read of a prefix: the rest of it would be most of the answer.
 PREFIX_FIELDS = "id,prefix,vrf,status,custom_fields"
 CONTAINER_FIELDS = PREFIX_FIELDS + ",tenant,role"
@@ -25,7 +30,7 @@ LONGEST_CHANGELOG_MESSAGE = 200
 
 
 class UnexpectedResponse(ValueError):
-    """An object does not look like NetBox's, or is not what was asked for. Its text is for the log."""
+    """An object is not one of NetBox's, or not the one that was asked for. Its text is for the log."""
 
 
 def creation(
@@ -33,21 +38,12 @@ def creation(
     *,
     uuid: str,
     tag_id: int | None,
-    constants: Mapping[str, Any],
-    inherited: Sequence[str],
+    constants: Mapping[str, Any] | None,
+    inherited: Sequence[str] | None,
 ) -> dict[str, Any]:
-    """What a new prefix in `container` carries, whichever way it is created: everything but its length or address.
-
-    `constants` are custom fields stamped on each; those named in `inherited` are copied from the container, where it
-    has a value, and win over a constant of that name. Nothing wins over `k8s_zone` and `k8s_uuid`.
-    """
-    fields = dict(constants)
-    for name in inherited:
-        value = container.custom_fields.get(name)
-        if value is not None:
-            fields[name] = _reference(value)
-    fields[ZONE_FIELD] = container.zone
-    fields[UUID_FIELD] = uuid
+    """The content of a new prefix in `container`: everything but its length or address. `constants` and `inherited`:
+    see `stamped_fields`; nothing replaces `k8s_zone` and `k8s_uuid`."""
+    fields = stamped_fields(container, constants, inherited) | {ZONE_FIELD: container.zone, UUID_FIELD: uuid}
     payload: dict[str, Any] = {
         "status": "active",
         "custom_fields": fields,
@@ -62,16 +58,55 @@ def creation(
     return payload
 
 
+def stamped_fields(
+    container: Container, constants: Mapping[str, Any] | None, inherited: Sequence[str] | None
+) -> dict[str, Any]:
+    """The custom fields that a new prefix in `container` gets from the configuration.
+
+    `constants` are set on every prefix. The fields named in `inherited` are copied from the container if it has a
+    value, which replaces a constant. If both are None, the prefix gets the fields of the earlier service that NetBox
+    has on prefixes: a container shows every custom field of prefixes, with null where it has no value.
+    """
+    if constants is None and inherited is None:
+        constants = {name: EARLIER_VALUE for name in EARLIER_CONSTANTS if name in container.custom_fields}
+        inherited = EARLIER_INHERITED
+    fields = dict(constants or {})
+    for name in inherited or ():
+        value = container.custom_fields.get(name)
+        if value is not None:
+            fields[name] = _reference(value)
+    return fields
+
+
+def earlier_fields(
+    containers: Sequence[Container], constants: Mapping[str, Any] | None, inherited: Sequence[str] | None
+) -> list[str]:
+    """The custom fields of the earlier service that new prefixes get without a setting that says so."""
+    if constants is not None or inherited is not None:
+        return []
+    known = {name for one in containers for name in one.custom_fields}
+    return [name for name in (*EARLIER_CONSTANTS, *EARLIER_INHERITED) if name in known]
+
+
+def unfilled_fields(
+    required: Iterable[str],
+    containers: Sequence[Container],
+    constants: Mapping[str, Any] | None,
+    inherited: Sequence[str] | None,
+) -> list[str]:
+    """The required custom fields that a new prefix in one of the containers would lack."""
+    stamped = [stamped_fields(one, constants, inherited) for one in containers]
+    own = (ZONE_FIELD, UUID_FIELD)
+    return [name for name in required if name not in own and any(each.get(name) in (None, "") for each in stamped)]
+
+
 def changelog(uuid: str, *, reserved: bool = False) -> str:
-    """What the object's changelog in NetBox is to say."""
+    """The message for the object's changelog in NetBox."""
     return f"{'reserved as' if reserved else 'registration'} {uuid}"[:LONGEST_CHANGELOG_MESSAGE]
 
 
 def prefix(item: Any) -> Prefix:
-    """The prefix that NetBox describes.
-
-    Raises UnexpectedResponse when it is no description of a prefix.
-    """
+    """The prefix that NetBox describes. Raises UnexpectedResponse when it is none."""
     fields = _custom_fields(item)
     return Prefix(
         id=id_of(item),
@@ -84,10 +119,7 @@ def prefix(item: Any) -> Prefix:
 
 
 def container(item: Any) -> Container:
-    """The container prefix that NetBox describes; it carries a zone.
-
-    Raises UnexpectedResponse when it is no description of one.
-    """
+    """The container prefix of a zone that NetBox describes. Raises UnexpectedResponse when it is none."""
     fields = _custom_fields(item)
     zone = _text(fields, ZONE_FIELD)
     if not zone:
@@ -101,12 +133,12 @@ def container(item: Any) -> Container:
         vrf_id=_id_of(item, "vrf"),
         tenant_id=_id_of(item, "tenant"),
         role_id=_id_of(item, "role"),
-        custom_fields={name: value for name, value in fields.items() if value is not None and name != ZONE_FIELD},
+        custom_fields={name: value for name, value in fields.items() if name != ZONE_FIELD},
     )
 
 
 def check_created(made: Prefix, wanted: Container, *, uuid: str, address: str | None = None) -> None:
-    """Whether a created prefix is what was asked for: a host prefix inside the container, in its VRF, with our marks.
+    """Check that a created prefix is a host prefix inside the container, in its VRF, with its zone and this uuid.
 
     Raises UnexpectedResponse with every difference.
     """
@@ -192,7 +224,7 @@ def from_document(document: Any) -> Container:
 
 
 def _reference(value: Any) -> Any:
-    """A custom field's value in the form in which NetBox takes it: objects by their ids."""
+    """A custom field's value as NetBox takes it in a payload: objects by their ids."""
     if isinstance(value, dict) and _is_id(value.get("id")):
         return value["id"]
     if isinstance(value, list):

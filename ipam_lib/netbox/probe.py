@@ -27,8 +27,8 @@ from ipam_lib.netbox.snapshot import Snapshot
 from ipam_lib.netbox.transport import Transport
 from ipam_lib.netbox.zone_reader import ZoneReader
 
-OLDEST: Final = (4, 6)
-NEWEST_MAJOR: Final = 4
+OLDEST: Final = (3, 7)
+NEWEST: Final = (4, 6)
 _NEVER: Final = f"{PREFIXES}0/"
 _RIGHTS: Final[tuple[tuple[str, str, str, Any], ...]] = (
     ("add", "POST", PREFIXES, {}),
@@ -76,6 +76,10 @@ class NetBoxProbe:
             if unwell:
                 return  # every request fails, not only this one
             yield probe_findings.failed("netbox.rights", "whether the token may view prefixes", problem)
+        if shown.status == 403 and not probe_findings.lacks_right(shown):
+            # NetBox 3.7 answers status/ without a token.
+            yield probe_findings.token(shown, self._settings.token)
+            return
         if shown.status:
             async for finding in self._rights(shown):
                 yield finding
@@ -83,10 +87,11 @@ class NetBoxProbe:
         async for finding, found in self._choice_set():
             zones = found
             yield finding
-        async for finding in self._custom_fields(shown):
+        containers = await self._load_containers()
+        async for finding in self._custom_fields(shown, containers if isinstance(containers, list) else []):
             yield finding
         yield await self._tag_there()
-        async for finding in self._containers(zones):
+        async for finding in self._containers(zones, containers):
             yield finding
 
     # -- connection ----------------------------------------------------------------------------------------------------
@@ -108,19 +113,21 @@ class NetBoxProbe:
         """Whether NetBox accepts the token, and its version. Raises NetBoxError when it does not answer."""
         answer = await self._ask("GET", "api/status/")
         if answer.status == 403:
-            return probe_findings.token(answer)
+            return probe_findings.token(answer, self._settings.token)
         version = answer.body.get("netbox-version") if isinstance(answer.body, dict) else None
         number = re.match(r"(\d+)\.(\d+)", version) if isinstance(version, str) else None
         if number is None:
             advice = "is netbox.url the address of NetBox itself?"
             return error("netbox.version", f"{self._transport.url} does not say which version of NetBox it is", advice)
-        if (int(number[1]), int(number[2])) < OLDEST:
+        release = (int(number[1]), int(number[2]))
+        if release < OLDEST:
             wanted = ".".join(map(str, OLDEST))
-            return error("netbox.version", f"NetBox {version} is too old", f"update NetBox to {wanted} or newer")
-        if int(number[1]) > NEWEST_MAJOR:
+            advice = f"update NetBox to {wanted} or newer"
+            return error("netbox.version", f"NetBox {version} is older than {wanted}, and cannot be used", advice)
+        if release > NEWEST:
             advice = "look into the changelog for a newer version of this program"
             return warning("netbox.version", f"NetBox {version} is newer than any that was tried", advice)
-        return ok("netbox.version", f"NetBox {version} at {self._transport.url} takes the token")
+        return ok("netbox.version", f"NetBox {version} at {self._transport.url}{probe_findings.limits_of(release)}")
 
     async def _ask(
         self, method: str, path: str, *, params: Sequence[tuple[str, str]] = (), body: Any = None
@@ -184,25 +191,31 @@ class NetBoxProbe:
             message = f"the configuration names zones that are none in NetBox: {', '.join(unknown)}"
             yield warning("netbox.choice_set", message, "correct netbox.warm_addresses, or add them to NetBox"), zones
 
-    async def _custom_fields(self, shown: NetBoxResponse) -> AsyncIterator[Finding]:
-        """`k8s_zone`, `k8s_uuid`, and the custom fields that the configuration sets or copies."""
-        check = "netbox.custom_fields"
-        others = sorted({*self._settings.custom_fields, *self._settings.inherit_custom_fields})
+    async def _custom_fields(self, shown: NetBoxResponse, containers: Sequence[Container]) -> AsyncIterator[Finding]:
+        """`k8s_zone`, `k8s_uuid`, the custom fields that the configuration sets or copies, and those that NetBox
+        requires."""
+        constants, inherited = self._settings.custom_fields, self._settings.inherit_custom_fields
+        others = sorted({*(constants or ()), *(inherited or ())})
+        earlier = payloads.earlier_fields(containers, constants, inherited)
+        if earlier:
+            yield probe_findings.earlier_fields(earlier)
         try:
-            answer = await self._ask("GET", definitions.CUSTOM_FIELDS, params=(("limit", "0"),))
-            if answer.status == 403:
-                async for finding in self._custom_fields_by_prefix(shown, others):
-                    yield finding
-                return
-            fields = {item["name"]: item for item in probe_findings.items(answer) if isinstance(item.get("name"), str)}
-        except (NetBoxError, UnexpectedResponse) as problem:
-            yield probe_findings.failed(check, "the custom fields", problem)
+            fields = await ZoneReader(self._transport).field_definitions(limit=self._settings.timeout_seconds)
+        except NetBoxError as problem:
+            yield probe_findings.failed("netbox.custom_fields", "the custom fields", problem)
+            return
+        if fields is None:
+            async for finding in self._custom_fields_by_prefix(shown, others):
+                yield finding
             return
         yield probe_findings.field(ZONE_FIELD, fields, definitions.zone_field_problems)
         yield probe_findings.field(UUID_FIELD, fields, definitions.uuid_field_problems, definitions.uuid_field_remarks)
         missing = [name for name in others if name not in fields or not definitions.on_prefixes(fields[name])]
         if others_found := probe_findings.other_fields(others, missing):
             yield others_found
+        required = definitions.required_on_prefixes(fields)
+        if unfilled := payloads.unfilled_fields(required, containers, constants, inherited):
+            yield probe_findings.unfilled_fields(unfilled, constants, earlier)
 
     async def _custom_fields_by_prefix(self, shown: NetBoxResponse, others: Sequence[str]) -> AsyncIterator[Finding]:
         """The same for a token that may not view definitions: by the names that a prefix shows."""
@@ -239,12 +252,18 @@ class NetBoxProbe:
 
     # -- containers ----------------------------------------------------------------------------------------------------
 
-    async def _containers(self, zones: Sequence[str] | None) -> AsyncIterator[Finding]:
-        check = "netbox.containers"
+    async def _load_containers(self) -> list[Container] | NetBoxError:
         try:
-            found = await ZoneReader(self._transport).containers(limit=self._settings.timeout_seconds)
+            return await ZoneReader(self._transport).containers(limit=self._settings.timeout_seconds)
         except NetBoxError as problem:
-            yield probe_findings.failed(check, "the containers", problem)
+            return problem
+
+    async def _containers(
+        self, zones: Sequence[str] | None, found: list[Container] | NetBoxError
+    ) -> AsyncIterator[Finding]:
+        check = "netbox.containers"
+        if isinstance(found, NetBoxError):
+            yield probe_findings.failed(check, "the containers", found)
             return
         known = zones if zones is not None else sorted({one.zone for one in found})
         snapshot = Snapshot(known, found, self._transport.clock.now())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -54,15 +55,53 @@ def other_fields(names: Sequence[str], missing: Sequence[str]) -> Finding | None
     return ok("netbox.custom_fields", f"prefixes have {', '.join(names)}") if names else None
 
 
-def token(answer: NetBoxResponse) -> Finding:
-    """What a refusal (403) of `status/` says about the token."""
+def earlier_fields(names: Sequence[str]) -> Finding:
+    """The custom fields of the earlier service that new prefixes get without a setting."""
+    message = (
+        f"new prefixes get the custom fields that the earlier service wrote: {', '.join(names)}"
+        " (netbox.custom_fields {} switches that off)"
+    )
+    return ok("netbox.custom_fields", message)
+
+
+def unfilled_fields(names: Sequence[str], constants: Mapping[str, Any] | None, earlier: Sequence[str]) -> Finding:
+    """The required custom fields that no setting fills, with the line to add to the configuration, which keeps what is
+    set already."""
+    kept = {name: payloads.EARLIER_VALUE for name in earlier if name in payloads.EARLIER_CONSTANTS}
+    line = f'"custom_fields": {json.dumps({**kept, **(constants or {}), **dict.fromkeys(names, "...")})}'
+    if inherited := [name for name in earlier if name in payloads.EARLIER_INHERITED and name not in names]:
+        line += f', "inherit_custom_fields": {json.dumps(inherited)}'
+    message = f"NetBox requires {', '.join(names)} on prefixes, and no setting fills it: it refuses every registration"
+    return error("netbox.custom_fields", message, f"add to the section netbox, with a value for ...: {line}")
+
+
+def limits_of(release: tuple[int, int]) -> str:
+    """What a NetBox of this version cannot do, as the end of a sentence."""
+    limits = []
+    if release < (4, 5):
+        limits.append("no tokens of version 2 (nbt_..., new in 4.5)")
+    if release < (4, 6):
+        limits.append("no ETag (new in 4.6), so two changes at the same moment are only noticed afterwards")
+    return f"; it has {', and '.join(limits)}" if limits else ""
+
+
+def lacks_right(answer: NetBoxResponse) -> bool:
+    """Whether NetBox accepts the token of a refused request (403), and only the right is missing."""
+    return next(texts(answer.body), "") == NO_RIGHT
+
+
+def token(answer: NetBoxResponse, value: str) -> Finding:
+    """What the refusal (403) of a request says about its token."""
     words = next(texts(answer.body), "")
     if words == NO_RIGHT:
         advice = "the token is valid; the version of NetBox is unknown"
         return warning("netbox.version", "the token may not ask NetBox for its status", advice)
-    return error(
-        "netbox.token", f"NetBox refuses the token: {words}", "put a valid one into the file of netbox.token_path"
-    )
+    advice = "put a valid one into the file of netbox.token_path"
+    if value.startswith("nbt_") and not words.startswith("Invalid v2"):
+        advice = (
+            "tokens of version 2 (nbt_...) need NetBox 4.5: put one of version 1 into the file of netbox.token_path"
+        )
+    return error("netbox.token", f"NetBox refuses the token: {words}", advice)
 
 
 def failed(check: str, what: str, problem: NetBoxError | UnexpectedResponse) -> Finding:

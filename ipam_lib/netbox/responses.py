@@ -1,8 +1,8 @@
-"""From an HTTP answer to what it means: JSON that can be worked with, or one of our errors. No I/O.
+"""The meaning of an HTTP answer: JSON, or one of this program's errors. No I/O.
 
-NetBox's error bodies, as observed with 4.6: `{"detail": text}`, `{field: [texts]}`, `[{field: text or [texts]}, ...]`,
-`{"error": text, "exception": name, ...}` (its 500), and HTML pages (404 for an unknown path, 500 without Redis,
-whatever a proxy in front of it says).
+NetBox's error bodies, as observed: `{"detail": text}`, `{field: [texts]}`, `[{field: text or [texts]}, ...]`, texts one
+level deeper (3.7), `{"error": text, "exception": name, ...}` (its 500), and HTML pages (404 for an unknown path, 500
+without Redis, any error of a proxy in front of it).
 """
 
 from __future__ import annotations
@@ -19,21 +19,26 @@ REJECTED = "NetBox refused the request; the service's log says why"
 UNREACHED = "NetBox is not where it is expected; the service's log says why"
 
 _LONGEST_DETAIL = 600
+_CUSTOM_FIELD = re.compile(r"custom field|unknown field name", re.IGNORECASE)
 _TITLE = re.compile(r"<title[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
 
 
 class NetBoxThrottled(NetBoxUnavailable):
-    """NetBox, or what stands in front of it, said when to come back: `retry_after`, in seconds."""
+    """NetBox, or a proxy in front of it, said when to try again: `retry_after`, in seconds."""
 
 
 class NetBoxBroken(NetBoxUnavailable):
-    """NetBox answered, with its own JSON, that the request made it fail (500)."""
+    """NetBox answered with its own JSON that the request made it fail (500)."""
+
+
+class UnexpectedAnswer(NetBoxUnavailable):
+    """NetBox answered, but the answer does not fit the request: what it did, if anything, is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class NetBoxResponse:
-    """An answer that was understood. `body` is its JSON, None when there is none (204); `etag` the version of the
-    object that it shows, where it is one."""
+    """An answer of NetBox. `body` is its JSON, None without one (204). `etag` is the version of the object in it, None
+    before NetBox 4.6."""
 
     status: int
     body: Any = None
@@ -41,12 +46,12 @@ class NetBoxResponse:
 
     @property
     def ok(self) -> bool:
-        """Whether NetBox did what was asked."""
+        """Whether NetBox carried out the request."""
         return 200 <= self.status < 300
 
     @property
     def words(self) -> str:
-        """NetBox's own words, on one line, cut to a sensible length."""
+        """NetBox's own text, on one line, cut to 600 characters."""
         return shorten(json.dumps(self.body, ensure_ascii=False)) if self.body is not None else ""
 
 
@@ -93,8 +98,13 @@ def texts(body: Any, key: str | None = None) -> Iterator[str]:
 
 
 def is_duplicate(body: Any) -> bool:
-    """Whether an error body (400) says that the prefix is there already, in a VRF or in the global table."""
-    return any(text.startswith("Duplicate prefix found in") for text in texts(body, "prefix"))
+    """Whether an error body (400) says that the prefix exists already, in a VRF or in the global table."""
+    return any("duplicate prefix" in text.lower() for text in texts(body, "prefix"))
+
+
+def refused_field(body: Any) -> str | None:
+    """The custom field because of which NetBox refused a prefix (400), with NetBox's text; None for another reason."""
+    return next((text for text in texts(body) if _CUSTOM_FIELD.search(text)), None)
 
 
 def shorten(text: str) -> str:

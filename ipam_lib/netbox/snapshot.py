@@ -20,9 +20,10 @@ from ipam_lib.netbox.payloads import UnexpectedResponse
 @dataclass(frozen=True, slots=True)
 class ZoneProblem:
     """Something about the zones that an operator should know. `no_containers`: the zone has none in any family;
-    `unknown_zone`: a container has a zone that is no choice; `overlap`: containers of two zones overlap."""
+    `unknown_zone`: a container has a zone that is no choice; `overlap`: containers of two zones overlap;
+    `custom_field`: NetBox will refuse new prefixes."""
 
-    kind: Literal["no_containers", "unknown_zone", "overlap"]
+    kind: Literal["no_containers", "unknown_zone", "overlap", "custom_field"]
     text: str
 
     @property

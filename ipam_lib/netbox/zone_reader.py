@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Final
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from ipam_lib.netbox import payloads
 from ipam_lib.netbox.base import Container
-from ipam_lib.netbox.definitions import CHOICE_SET, CHOICE_SETS
+from ipam_lib.netbox.definitions import (
+    CHOICE_SET,
+    CHOICE_SETS,
+    CUSTOM_FIELDS,
+    missing_field,
+    required_on_prefixes,
+    unfilled_field,
+)
 from ipam_lib.netbox.paging import find_named, pages, read_all, set_up_missing
 from ipam_lib.netbox.prefix_reader import PREFIXES
 from ipam_lib.netbox.transport import Transport
+
+log = logging.getLogger(__name__)
 
 CONTAINERS: Final = (("status", "container"), ("fields", payloads.CONTAINER_FIELDS))
 
@@ -17,11 +28,12 @@ CONTAINERS: Final = (("status", "container"), ("fields", payloads.CONTAINER_FIEL
 class ZoneReader:
     """Reads over one transport. `limit` is the longest time for a call, in seconds, repetitions included.
 
-    Both methods raise NetBoxUnavailable where NetBox does not answer properly in time, NetBoxRejected where it refuses.
+    The methods raise NetBoxUnavailable where NetBox does not answer properly in time, NetBoxRejected where it refuses.
     """
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
+        self._logged_earlier_fields = False
 
     @property
     def url(self) -> str:
@@ -46,6 +58,7 @@ class ZoneReader:
         """Every container prefix that carries a zone, in ascending order of id.
 
         Containers without a zone are dropped here: the filter `cf_k8s_zone__empty` finds nothing before NetBox 4.4.
+        Raises NetBoxRejected also where prefixes have no custom field `k8s_uuid`.
         """
         budget = self._transport.budget(limit)
         found: list[Container] = []
@@ -53,4 +66,44 @@ class ZoneReader:
             for item, one in zip(items, read_all("containers", items, payloads.prefix), strict=True):
                 if one.is_container and one.zone is not None:
                     found += read_all("containers", [item], payloads.container)
+        self._log_earlier_fields(found)
+        if found and all(payloads.UUID_FIELD not in one.custom_fields for one in found):
+            # NetBox 4.4 would create prefixes without it, and say nothing.
+            raise set_up_missing(f"prefixes have no custom field {payloads.UUID_FIELD}: netbox-setup creates it")
         return found
+
+    def _log_earlier_fields(self, containers: Sequence[Container]) -> None:
+        settings = self._transport.settings
+        fields = payloads.earlier_fields(containers, settings.custom_fields, settings.inherit_custom_fields)
+        if fields and not self._logged_earlier_fields:
+            self._logged_earlier_fields = True
+            log.info("new prefixes get the custom fields that the earlier service wrote: %s", ", ".join(fields))
+
+    async def field_definitions(self, *, limit: float) -> dict[str, Mapping[str, Any]] | None:
+        """The definitions of all custom fields, by name; None if the token may not view them."""
+        budget = self._transport.budget(limit)
+        allowed = await self._transport.call(
+            "custom_fields", "GET", CUSTOM_FIELDS, budget=budget, params=[("limit", "1")], repeat=True, expected=(403,)
+        )
+        if not allowed.ok:
+            return None
+        return {
+            str(one.get("name")): one
+            async for items in pages(self._transport, "custom_fields", CUSTOM_FIELDS, (), budget)
+            for one in items
+        }
+
+    async def field_problems(self, containers: Sequence[Container], *, limit: float) -> list[str]:
+        """Why NetBox will refuse prefixes in these containers, or create them without a configured custom field.
+
+        Without the right to view definitions, required custom fields only show when NetBox refuses a prefix.
+        """
+        settings = self._transport.settings
+        constants, inherited = settings.custom_fields, settings.inherit_custom_fields
+        known = {name for one in containers for name in one.custom_fields}
+        named = sorted({*(constants or ()), *(inherited or ())})
+        problems = [missing_field(name) for name in named if containers and name not in known]
+        definitions = await self.field_definitions(limit=limit)
+        required = required_on_prefixes(definitions or {})
+        unfilled = payloads.unfilled_fields(required, containers, constants, inherited)
+        return problems + [unfilled_field(name) for name in unfilled]

@@ -8,22 +8,31 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from ipam_lib.clock import Clock
 from ipam_lib.errors import NetBoxError, NetBoxRejected, NetBoxUnavailable, StorageUnavailable, UnknownZone
 from ipam_lib.models import IPFamily
 from ipam_lib.netbox.base import Container, Zones
 from ipam_lib.netbox.payloads import UnexpectedResponse
-from ipam_lib.netbox.snapshot import Snapshot
+from ipam_lib.netbox.responses import UnexpectedAnswer
+from ipam_lib.netbox.snapshot import Snapshot, ZoneProblem
 
 log = logging.getLogger(__name__)
 
 Load = Callable[[], Awaitable[dict[str, Any] | None]]
 Save = Callable[[dict[str, Any]], Awaitable[None]]
 
-# NetBox does not answer, refuses (a token or a right is gone), or its answer is not understood.
-Trouble = Literal["away", "refused", "odd"]
+# NetBox does not answer, refuses (a token, a right or a definition is gone), or its answer is not understood.
+TroubleKind = Literal["away", "refused", "unexpected"]
+
+
+class Trouble(NamedTuple):
+    """Why a load from NetBox failed; `detail` as in the log."""
+
+    kind: TroubleKind
+    detail: str
+
 
 MOST_PROBLEMS_LOGGED = 20
 
@@ -38,6 +47,8 @@ class ZoneSource(Protocol):
 
     async def containers(self, *, limit: float) -> list[Container]: ...
 
+    async def field_problems(self, containers: Sequence[Container], *, limit: float) -> list[str]: ...
+
 
 class ZoneCache(Zones):
     """Holds one immutable snapshot, which each load replaces as a whole.
@@ -51,6 +62,7 @@ class ZoneCache(Zones):
     a load, in seconds.
 
     `source` says where the snapshot is from. `trouble` says why the last load from NetBox failed, None if it did not.
+    `field_problems` says which custom fields make NetBox refuse new prefixes.
     """
 
     def __init__(
@@ -80,6 +92,7 @@ class ZoneCache(Zones):
         self._failed = True
         self.source: Literal["netbox", "storage"] | None = None
         self.trouble: Trouble | None = None
+        self.field_problems: Sequence[str] = ()
 
     @property
     def loaded(self) -> bool:
@@ -189,6 +202,10 @@ class ZoneCache(Zones):
         snapshot = Snapshot(choices, containers, self._clock.now())
         self._snapshot = snapshot
         self.source = "netbox"
+        try:
+            self.field_problems = await self._source.field_problems(containers, limit=limit)
+        except NetBoxError as error:
+            log.warning("the custom fields of prefixes could not be checked: %s", error.detail or error)
         self._log_problems(snapshot, before)
         try:
             await self._save(snapshot.document(self._source.url))
@@ -218,7 +235,7 @@ class ZoneCache(Zones):
             for family in families:
                 if before and before.containers(zone, family) and not snapshot.containers(zone, family):
                     log.warning("zone %r has lost all its container prefixes for %s", zone, family)
-        problems = snapshot.problems()
+        problems = [*(ZoneProblem("custom_field", text) for text in self.field_problems), *snapshot.problems()]
         fresh = sorted((one for one in problems if one.text not in self._logged), key=lambda one: -one.level)
         for one in fresh[:MOST_PROBLEMS_LOGGED]:
             log.log(one.level, "%s", one.text)
@@ -230,6 +247,9 @@ class ZoneCache(Zones):
 def _trouble(error: BaseException | None) -> Trouble | None:
     if error is None:
         return None
+    kind: TroubleKind = "unexpected"
     if isinstance(error, NetBoxRejected):
-        return "refused"
-    return "away" if isinstance(error, NetBoxUnavailable) else "odd"
+        kind = "refused"
+    elif isinstance(error, NetBoxUnavailable) and not isinstance(error, UnexpectedAnswer):
+        kind = "away"
+    return Trouble(kind, error.detail or str(error) if isinstance(error, NetBoxError) else "a bug; see the log")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -12,6 +12,7 @@ from aiohttp import web
 from marshmallow import Schema, fields
 
 from ipam_lib.errors import IPAMError
+from ipam_lib.netbox.zones import Trouble, TroubleKind
 from ipam_lib.web.middlewares import SERVICES
 
 log = logging.getLogger(__name__)
@@ -47,7 +48,12 @@ class ReadySchema(Schema):
         },
     )
     netbox = fields.String(
-        required=True, metadata={"description": "`ok`, or `away`: NetBox does not answer.", "example": "ok"}
+        required=True,
+        metadata={
+            "description": "`ok`; `away`: NetBox does not answer; `refused`: it refuses requests or lacks a "
+            "definition; `unexpected`: its answer does not fit the request.",
+            "example": "ok",
+        },
     )
     degraded = fields.List(
         fields.String(),
@@ -113,43 +119,58 @@ class HealthState:
 
     `storage`: its problem, None for none. `zones`: their source (`netbox` or `storage`), None without zones.
     `zones_age_seconds`: seconds since they were loaded from NetBox. `zones_trouble`: the reason why the last load
-    failed (see `netbox.zones.ZoneCache`), None if it succeeded. `netbox_away`: whether NetBox does not answer. `pool`:
-    whether there is a warm pool. `background`: whether all workers run.
+    failed (see `netbox.zones.Trouble`), None if it succeeded. `netbox_away`: whether NetBox does not answer.
+    `netbox_problems`: why NetBox refuses new prefixes. `pool`: whether there is a warm pool. `background`: whether all
+    workers run.
     """
 
     storage: str | None = None
     zones: str | None = "netbox"
     zones_age_seconds: float | None = 0.0
-    zones_trouble: str | None = None
+    zones_trouble: Trouble | None = None
     netbox_away: bool = False
+    netbox_problems: Sequence[str] = ()
     pool: bool = False
     background: bool = True
+
+    @property
+    def netbox(self) -> str:
+        """`ok`, or what is wrong with NetBox: see `TroubleKind`."""
+        if self.netbox_away:
+            return "away"
+        return "ok" if self.zones_trouble is None else self.zones_trouble.kind
 
     def missing(self) -> list[str]:
         """The reasons why the service cannot serve requests."""
         found = [f"storage: {self.storage}"] if self.storage else []
         if self.zones is None:
-            found.append(f"zones: not loaded from NetBox yet{_REASONS.get(self.zones_trouble or '', '')}")
+            found.append(f"zones: not loaded from NetBox yet{self._reason()}")
         return found
 
     def degraded(self) -> list[str]:
         """The problems of a service that can serve requests, and their effects."""
         found = []
-        if self.netbox_away:
+        if self.netbox == "away":
             new = "come out of the pool while it lasts" if self.pool else "are not given out until it is back"
             found.append(f"netbox: away; what is registered is served, new addresses {new}")
         if self.zones is not None and self.zones_trouble is not None:
             kept = "those kept in storage" if self.zones == "storage" else "as they were last loaded"
-            found.append(f"zones: {kept}, not refreshed{_REASONS[self.zones_trouble]}")
+            found.append(f"zones: {kept}, not refreshed{self._reason()}")
+        found += [f"netbox: {problem}" for problem in self.netbox_problems]
         if not self.background:
             found.append("background: a worker has died; nothing is cleaned up or recovered until the service restarts")
         return found
 
+    def _reason(self) -> str:
+        if self.zones_trouble is None:
+            return ""
+        return f": {_REASONS[self.zones_trouble.kind]} ({self.zones_trouble.detail})"
 
-_REASONS: Final = {
-    "away": ": NetBox does not answer",
-    "refused": ": NetBox refuses; is its token still good, and may it read choice sets and prefixes?",
-    "odd": ": NetBox answers something else than was expected; the log has more",
+
+_REASONS: Final[Mapping[TroubleKind, str]] = {
+    "away": "NetBox does not answer properly",
+    "refused": "NetBox refuses, or lacks something",
+    "unexpected": "NetBox's answer was not expected",
 }
 
 
@@ -167,9 +188,15 @@ async def health_state(app: web.Application) -> HealthState:
         zones_age_seconds=services.zones.age_seconds,
         zones_trouble=services.zones.trouble,
         netbox_away=services.netbox.away,
+        netbox_problems=netbox_problems(services.zones.field_problems, services.netbox.refused_field),
         pool=services.pools,
         background=services.alive(),
     )
+
+
+def netbox_problems(found: Sequence[str], refused: str | None) -> Sequence[str]:
+    """Why NetBox refuses new prefixes: found in its definitions, else by its latest refusal."""
+    return found or ([f"new prefixes are refused: {refused}"] if refused else [])
 
 
 def readiness(state: HealthState) -> tuple[int, dict[str, Any]]:
@@ -182,7 +209,7 @@ def readiness(state: HealthState) -> tuple[int, dict[str, Any]]:
         "storage": state.storage or "ok",
         "zones": state.zones or "not loaded",
         "zones_age_seconds": None if age is None else int(age),
-        "netbox": "away" if state.netbox_away else "ok",
+        "netbox": state.netbox,
         "degraded": state.degraded(),
     }
     if missing := state.missing():

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+import netbox_simulator
 from ipam_lib.cli import main as cli
+from ipam_lib.cli.argtypes import NETBOX_VERSIONS
 from ipam_lib.cli.commands import COMMANDS
 from ipam_lib.cli.exit_codes import CommandError
 from ipam_lib.cli.parser import build_parser
@@ -111,6 +113,7 @@ def test_help_names_every_subcommand(capsys: pytest.CaptureFixture[str]) -> None
         ["simulate-netbox", "--latency-ms", "nan"],
         ["simulate-netbox", "--latency-ms", "x"],
         ["simulate-netbox", "--cost-model", "netbox-1.0"],
+        ["simulate-netbox", "--netbox-version", "4.3"],
         ["simulate-netbox", "--time-scale", "0"],
         ["simulate-netbox", "--time-scale", "x"],
         ["--config"],
@@ -124,6 +127,10 @@ def test_wrong_usage_is_2_and_says_so_on_stderr(arguments: list[str], capsys: py
     assert said.out == ""
     assert "usage:" in said.err
     assert "error:" in said.err
+
+
+def test_the_netbox_versions_are_those_of_the_simulator() -> None:
+    assert tuple(netbox_simulator.VERSIONS) == NETBOX_VERSIONS
 
 
 @pytest.mark.parametrize(

@@ -247,7 +247,7 @@ def test_the_simulator_takes_zones_and_keeps_its_state(tmp_path: Path) -> None:
     zones = tmp_path / "zones.json"
     zones.write_text(json.dumps({"lab": {"ipv4": ["10.0.0.0/30"]}}))
     arguments = ("simulate-netbox", "--port", "0", "--zones", str(zones), "--state", "state", "--token", TOKEN)
-    with running(*arguments, cwd=tmp_path) as netbox:
+    with running(*arguments, "--netbox-version", "4.2", cwd=tmp_path) as netbox:
         config = write_config(tmp_path, netbox.url, {"storage": {"sqlite": "registrations.sqlite"}})
         status, _, err = run(*arguments, cwd=tmp_path)
         assert status == 1
@@ -261,6 +261,8 @@ def test_the_simulator_takes_zones_and_keeps_its_state(tmp_path: Path) -> None:
         netbox.stop(signal.SIGKILL)
     with running(*arguments, cwd=tmp_path) as netbox:
         assert [row["prefix"] for row in prefixes(netbox)] == ["10.0.0.0/32"]
+        headers = {"Authorization": f"Token {TOKEN}"}
+        assert call("GET", f"{netbox.url}/api/status/", headers=headers)[1]["netbox-version"] == "4.2.9"
         assert netbox.stop() == 0
     zones.write_text('{"lab": {"ipv4": ["garbage"]}}')
     status, _, err = run(*arguments, cwd=tmp_path)

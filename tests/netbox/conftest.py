@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from netbox_simulator import VERSIONS
 from tests.netbox.world import World, simulated_world
 from tests.support.wire import WireServer, wire_server
 
@@ -18,8 +19,8 @@ async def wire() -> AsyncIterator[WireServer]:
         assert not server.script, "not everything was asked for"
 
 
-@pytest.fixture
-async def world() -> AsyncIterator[World]:
-    """A simulated NetBox and a client of it."""
-    async with simulated_world() as made:
+@pytest.fixture(params=["3.7", "4.6"])
+async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
+    """A simulated NetBox, of the oldest version and of the newest, and a client of it."""
+    async with simulated_world(VERSIONS[request.param]) as made:
         yield made

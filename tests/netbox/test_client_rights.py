@@ -105,7 +105,7 @@ async def test_a_revoked_token(world: World) -> None:
     ):
         with pytest.raises(NetBoxRejected) as caught:
             await call
-        assert "Invalid v1 token" in caught.value.detail
+        assert "Invalid" in caught.value.detail
     assert world.client.available
     world.client.set_token(TOKEN)
     await world.client.create_next(inet, uuid=UUID, limit=LIMIT)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -35,6 +36,7 @@ class Source:
     limits: list[float] = field(default_factory=list)
     gate: asyncio.Event | None = None
     url: str = "http://netbox.example.com/"
+    problems: list[str] = field(default_factory=list)
 
     async def choices(self, *, limit: float) -> list[str]:
         self.calls += 1
@@ -45,11 +47,14 @@ class Source:
             raise self.error
         return list(self.zones)
 
-    async def containers(self, zone: str | None = None, *, limit: float) -> list[Container]:
-        assert zone is None
+    async def containers(self, *, limit: float) -> list[Container]:
         if self.error is not None:
             raise self.error
         return list(self.found)
+
+    async def field_problems(self, containers: Sequence[Container], *, limit: float) -> list[str]:
+        assert list(containers) == self.found
+        return list(self.problems)
 
 
 @dataclass
@@ -152,7 +157,8 @@ async def test_a_start_without_netbox_serves_what_is_stored_with_its_age(
     later = cache(source, document, clock)
     await later.start()
     assert (later.loaded, later.source, later.age_seconds) == (True, "storage", 3600.0)
-    assert later.trouble == "away"
+    assert later.trouble is not None
+    assert later.trouble.kind == "away"
     assert later.containers("inet", "ipv4") == (INET,)
     assert later.containers("inet", "ipv4")[0].custom_fields == {"infra": "prod"}
     await later.check("hnet")
@@ -211,11 +217,16 @@ async def test_a_failed_refresh_keeps_the_old_and_is_tried_again_sooner(
     began = clock.monotonic()
     running = asyncio.create_task(zones.run())
     await clock.run(1)
-    for error, trouble in ((NetBoxUnavailable(), "away"), (NetBoxRejected("no"), "refused"), (RuntimeError(), "odd")):
+    for error, trouble in (
+        (NetBoxUnavailable(), "away"),
+        (NetBoxRejected("no"), "refused"),
+        (RuntimeError(), "unexpected"),
+    ):
         source.error = error
         await clock.run(700)
         assert zones.containers("inet", "ipv4") == (INET,)
-        assert (zones.trouble, zones.source) == (trouble, "netbox")
+        assert zones.trouble is not None
+        assert (zones.trouble.kind, zones.source) == (trouble, "netbox")
         assert zones.age_seconds == clock.monotonic() - began
     assert all(30 <= seconds <= 33 for seconds in clock.slept[1:])
     assert not running.done()

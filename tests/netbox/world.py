@@ -8,7 +8,7 @@ from typing import Any
 
 from ipam_lib.netbox.base import Container
 from ipam_lib.netbox.client import NetBoxClient
-from netbox_simulator import SIMULATOR, Simulator, create_app, sample_model, serve
+from netbox_simulator import NEWEST, SIMULATOR, Simulator, Version, create_app, sample_model, serve
 from tests.netbox.clients import LIMIT, TOKEN, client_for
 from tests.support.netbox_faults import Faults, add_controls
 
@@ -51,9 +51,9 @@ def numbered(number: int) -> str:
 
 
 @asynccontextmanager
-async def simulated_world() -> AsyncIterator[World]:
+async def simulated_world(version: Version = NEWEST) -> AsyncIterator[World]:
     """One with the zones above, served while the context lasts."""
-    model = sample_model(ZONES)
+    model = sample_model(ZONES, version=version)
     faults = Faults()
     app = add_controls(create_app(model, tokens=[TOKEN]), faults)
     async with serve(app) as url, client_for(url, constraint_tag="vitistack") as client:

@@ -18,8 +18,9 @@ from ipam_lib.registry import Context, Registry, RegistrySettings
 from ipam_lib.storage.base import Store
 from ipam_lib.storage.documents import Document
 from ipam_lib.storage.pool_store import order
+from netbox_simulator import NEWEST, VERSIONS
 from tests.registry.watched import Watched
-from tests.storage.backends import Backend
+from tests.storage.backends import Backend, SQLiteBackend
 from tests.support.simulated_netbox import NetBoxServer
 from tests.support.virtual_loop import VirtualClock, VirtualLoop
 
@@ -229,9 +230,13 @@ async def _kept_nowhere(_document: dict[str, Any]) -> None:
 
 @asynccontextmanager
 async def world_on(backend: Backend, loop: VirtualLoop, *, reachable: bool = True) -> AsyncIterator[World]:
-    """A world over a store of this backend, its zones loaded if NetBox can be reached."""
+    """A world over a store of this backend, its zones loaded if NetBox can be reached.
+
+    The tests run over each backend: with SQLite over the oldest NetBox, with the others over the newest one.
+    """
     store = backend.store()
-    server = NetBoxServer(ZONES, VirtualClock(loop), reachable=reachable)
+    version = VERSIONS["3.7"] if isinstance(backend, SQLiteBackend) else NEWEST
+    server = NetBoxServer(ZONES, VirtualClock(loop), version=version, reachable=reachable)
     world = World(loop, backend, store, server)
     await world.store.open()
     await world.store.prepare()

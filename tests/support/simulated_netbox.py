@@ -27,7 +27,7 @@ from ipam_lib.netbox.endpoint import NetBoxSettings
 from ipam_lib.netbox.prefix_reader import PREFIXES
 from ipam_lib.netbox.responses import NetBoxResponse, understand
 from ipam_lib.netbox.transport import Params, Transport
-from netbox_simulator import Request, Response, Simulator, Zones, make_request, sample_model
+from netbox_simulator import NEWEST, Request, Response, Simulator, Version, Zones, make_request, sample_model
 from tests.support.netbox_faults import Fault, Faults, FaultySimulator
 
 TOKEN = "0123456789abcdef0123456789abcdef01234567"
@@ -57,13 +57,16 @@ class NetBoxServer:
     zones: Zones
     clock: Clock
     seed: int = 0
+    version: Version = NEWEST
     reachable: bool = True
     simulator: Simulator = field(init=False)
     faults: Faults = field(init=False)
     _under_way: set[asyncio.Task[Response]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        model = sample_model(self.zones, tokens=[TOKEN], now=self.clock.now, rng=random.Random(self.seed))
+        model = sample_model(
+            self.zones, tokens=[TOKEN], now=self.clock.now, rng=random.Random(self.seed), version=self.version
+        )
         self.simulator = Simulator(model)
         self.faults = Faults()
 

@@ -17,6 +17,7 @@ from ipam_lib.clock import Clock, SystemClock
 from ipam_lib.crypto import Secret
 from ipam_lib.lifecycle import Services
 from ipam_lib.models import ClusterExpired, Registered, Request
+from ipam_lib.netbox.zones import Trouble
 from ipam_lib.registry import PoolReport, RecoverReport, Registry, ReleaseReport, Statistics
 from ipam_lib.storage.base import DuplicateReport, Store
 from ipam_lib.web.connection import Limits
@@ -62,6 +63,7 @@ class FakeStore:
 class FakeNetBox:
     available: bool = True
     away: bool = False
+    refused_field: str | None = None
 
     async def open(self) -> None:
         return
@@ -74,7 +76,8 @@ class FakeNetBox:
 class FakeZones:
     names: Sequence[str] = ("inet", "hnet-public")
     source: str | None = "netbox"
-    trouble: str | None = None
+    trouble: Trouble | None = None
+    field_problems: Sequence[str] = ()
     age: float = 42.9
 
     @property

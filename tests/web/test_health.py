@@ -8,9 +8,11 @@ from typing import get_args
 import pytest
 
 from ipam_lib.errors import StorageUnavailable
-from ipam_lib.netbox.zones import Trouble
-from ipam_lib.web.health import PROBE, HealthState, StorageProbe, in_words, readiness
+from ipam_lib.netbox.zones import Trouble, TroubleKind
+from ipam_lib.web.health import PROBE, HealthState, StorageProbe, in_words, netbox_problems, readiness
 from tests.web.service import FakeStore, FakeZones, service
+
+REFUSED = Trouble("refused", "HTTP 403: Invalid token")
 
 
 async def test_ready() -> None:
@@ -29,7 +31,9 @@ async def test_ready() -> None:
 
 
 async def test_netbox_away_is_ready_and_says_so() -> None:
-    async with service(zones=FakeZones(source="storage", trouble="away", age=7200.0)) as running:
+    async with service(
+        zones=FakeZones(source="storage", trouble=Trouble("away", "no answer within 10 s"), age=7200.0)
+    ) as running:
         running.netbox.away = True
         status, content, answer = await running.call("GET", "/readyz")
         assert status == 200
@@ -42,7 +46,7 @@ async def test_netbox_away_is_ready_and_says_so() -> None:
             "netbox": "away",
             "degraded": [
                 "netbox: away; what is registered is served, new addresses are not given out until it is back",
-                "zones: those kept in storage, not refreshed: NetBox does not answer",
+                "zones: those kept in storage, not refreshed: NetBox does not answer properly (no answer within 10 s)",
             ],
         }
 
@@ -146,7 +150,11 @@ async def test_closing_ends_a_question_that_hangs() -> None:
 def test_readiness_names_everything_that_is_missing() -> None:
     status, report = readiness(
         HealthState(
-            storage="does not answer", zones=None, zones_age_seconds=None, zones_trouble="refused", netbox_away=True
+            storage="does not answer",
+            zones=None,
+            zones_age_seconds=None,
+            zones_trouble=Trouble("refused", "HTTP 403"),
+            netbox_away=True,
         )
     )
     assert status == 503
@@ -162,10 +170,11 @@ def test_readiness_names_everything_that_is_missing() -> None:
     [
         (HealthState(netbox_away=True), "netbox", "not given out until it is back"),
         (HealthState(netbox_away=True, pool=True), "netbox", "out of the pool while it lasts"),
-        (HealthState(zones_trouble="away"), "zones", "as they were last loaded"),
-        (HealthState(zones="storage", zones_trouble="away"), "zones", "kept in storage"),
-        (HealthState(zones_trouble="refused"), "zones", "is its token still good"),
-        (HealthState(zones_trouble="odd"), "zones", "the log has more"),
+        (HealthState(zones_trouble=REFUSED), "zones", "as they were last loaded"),
+        (HealthState(zones="storage", zones_trouble=REFUSED), "zones", "kept in storage"),
+        (HealthState(zones_trouble=REFUSED), "zones", "NetBox refuses, or lacks something (HTTP 403: Invalid token)"),
+        (HealthState(zones_trouble=Trouble("unexpected", "a page of 3 rows")), "zones", "(a page of 3 rows)"),
+        (HealthState(netbox_problems=["the field env is required"]), "netbox", "the field env is required"),
         (HealthState(background=False), "background", "until the service restarts"),
     ],
 )
@@ -186,6 +195,17 @@ def test_in_words_all_is_well_or_what_is_missing() -> None:
     assert in_words(report) == f"not ready: storage: is being prepared; {report['degraded'][0]}"
 
 
-def test_every_trouble_of_the_zones_has_its_words() -> None:
-    told = {readiness(HealthState(zones_trouble=trouble))[1]["degraded"][0] for trouble in get_args(Trouble)}
-    assert len(told) == len(get_args(Trouble)) == 3
+@pytest.mark.parametrize("zones", ["netbox", None])
+@pytest.mark.parametrize("kind", get_args(TroubleKind))
+def test_netbox_is_not_ok_beside_a_trouble_of_the_zones(kind: TroubleKind, zones: str | None) -> None:
+    report = readiness(HealthState(zones=zones, zones_trouble=Trouble(kind, "the reason in the log")))[1]
+    assert report["netbox"] == kind
+    assert "(the reason in the log)" in in_words(report)
+
+
+def test_what_netbox_refuses_is_told_by_its_definitions_or_its_words() -> None:
+    assert netbox_problems(["found"], "Missing required custom field 'env'.") == ["found"]
+    assert netbox_problems([], "Missing required custom field 'env'.") == [
+        "new prefixes are refused: Missing required custom field 'env'."
+    ]
+    assert netbox_problems([], None) == []

@@ -8,8 +8,8 @@
 _shtab_ipam_pyz_subparsers=(serve demo simulate-netbox check-config netbox-setup show-services show-secret replace-secret delete-service delete-cluster list-addresses history reconcile rotate-key mongo-backup mongo-restore completion version help)
 
 _shtab_ipam_pyz_serve_option_strings=(-h --help --config --host --port --log-dir)
-_shtab_ipam_pyz_demo_option_strings=(-h --help --config --port --data --reset)
-_shtab_ipam_pyz_simulate_netbox_option_strings=(-h --help --config --host --port --token --zones --empty --latency-ms --cost-model --time-scale --state)
+_shtab_ipam_pyz_demo_option_strings=(-h --help --config --port --data --reset --netbox-version)
+_shtab_ipam_pyz_simulate_netbox_option_strings=(-h --help --config --host --port --token --zones --empty --latency-ms --cost-model --time-scale --state --netbox-version)
 _shtab_ipam_pyz_check_config_option_strings=(-h --help --config --format)
 _shtab_ipam_pyz_netbox_setup_option_strings=(-h --help --config --zone --token-file --yes --dry-run --format)
 _shtab_ipam_pyz_show_services_option_strings=(-h --help --config --zone --address --format)
@@ -57,7 +57,9 @@ _shtab_ipam_pyz_version___config_COMPGEN=_shtab_compgen_files
 _shtab_ipam_pyz_help___config_COMPGEN=_shtab_compgen_files
 _shtab_ipam_pyz___config_COMPGEN=_shtab_compgen_files
 
+_shtab_ipam_pyz_demo___netbox_version_choices=(3.7 4.2 4.4 4.5 4.6)
 _shtab_ipam_pyz_simulate_netbox___cost_model_choices=(netbox-4.6)
+_shtab_ipam_pyz_simulate_netbox___netbox_version_choices=(3.7 4.2 4.4 4.5 4.6)
 _shtab_ipam_pyz_check_config___format_choices=(text json)
 _shtab_ipam_pyz_netbox_setup___format_choices=(text json)
 _shtab_ipam_pyz_show_services___format_choices=(text json)

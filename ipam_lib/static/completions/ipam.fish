@@ -51,7 +51,7 @@ function _shtab_ipam_pyz_using
 end
 
 set -g _shtab_ipam_pyz_commands serve demo simulate-netbox check-config netbox-setup show-services show-secret replace-secret delete-service delete-cluster list-addresses history reconcile rotate-key mongo-backup mongo-restore completion version help
-set -g _shtab_ipam_pyz_opts_with_value --address --at --cluster --cluster-id --config --cost-model --data --format --from --host --in --ip-family --latency-ms --log-dir --namespace-id --new --new-secrets --out --port --rounds --secret --service-name --state --time-scale --token --token-file --zone --zones
+set -g _shtab_ipam_pyz_opts_with_value --address --at --cluster --cluster-id --config --cost-model --data --format --from --host --in --ip-family --latency-ms --log-dir --namespace-id --netbox-version --new --new-secrets --out --port --rounds --secret --service-name --state --time-scale --token --token-file --zone --zones
 
 complete -c ipam.pyz -e
 complete -c ipam.pyz -f
@@ -71,6 +71,7 @@ complete -c ipam.pyz -n '_shtab_ipam_pyz_using demo' -l config -xka "(__fish_com
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using demo' -l port -x -d 'port to listen on (default: 3000)'
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using demo' -l data -xka "(__fish_complete_directories)" -d 'directory kept between runs (default: ipam-api/demo in the user'"'"'s data directory)'
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using demo' -l reset -d 'delete the data of earlier runs first'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using demo' -l netbox-version -xka "3.7 4.2 4.4 4.5 4.6" -d 'NetBox version that the simulator answers as: 3.7, 4.2, 4.4, 4.5, 4.6 (default: that of the kept state, else 4.6)'
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using; and test $_shtab_ipam_pyz_npos -eq 0' -a simulate-netbox -d 'Run only the NetBox simulator, to try a configuration against it.'
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using simulate-netbox' -s h -l help -d 'show this help message and exit'
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using simulate-netbox' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'configuration file (default: $IPAM_CONFIG, ./config.json, /etc/ipam-api/config.json)'
@@ -83,6 +84,7 @@ complete -c ipam.pyz -n '_shtab_ipam_pyz_using simulate-netbox' -l latency-ms -x
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using simulate-netbox' -l cost-model -xka "netbox-4.6" -d 'take as long as a measured NetBox, by operation and number of children: netbox-4.6'
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using simulate-netbox' -l time-scale -x -d 'factor for the durations of the cost model (default: 1)'
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using simulate-netbox' -l state -xka "(__fish_complete_path (commandline -ct))" -d 'file that keeps the prefixes between runs (default: memory only)'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using simulate-netbox' -l netbox-version -xka "3.7 4.2 4.4 4.5 4.6" -d 'NetBox version that the simulator answers as: 3.7, 4.2, 4.4, 4.5, 4.6 (default: that of the kept state, else 4.6)'
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using; and test $_shtab_ipam_pyz_npos -eq 0' -a check-config -d 'Check the configuration, the secret files, the storage, NetBox and Splunk, and say what is wrong.'
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using check-config' -s h -l help -d 'show this help message and exit'
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using check-config' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'configuration file (default: $IPAM_CONFIG, ./config.json, /etc/ipam-api/config.json)'

@@ -95,6 +95,7 @@ _shtab_ipam_pyz_demo_options=(
   "--port[port to listen on (default\: 3000)]:PORT:"
   "--data[directory kept between runs (default\: ipam-api\/demo in the user\'s data directory)]:PATH:_files -/"
   "--reset[delete the data of earlier runs first]"
+  "--netbox-version[NetBox version that the simulator answers as\: 3.7, 4.2, 4.4, 4.5, 4.6 (default\: that of the kept state, else 4.6)]:VERSION:(3.7 4.2 4.4 4.5 4.6)"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -254,6 +255,7 @@ _shtab_ipam_pyz_simulate_netbox_options=(
   "--cost-model[take as long as a measured NetBox, by operation and number of children\: netbox-4.6]:NAME:(netbox-4.6)"
   "--time-scale[factor for the durations of the cost model (default\: 1)]:FACTOR:"
   "--state[file that keeps the prefixes between runs (default\: memory only)]:PATH:_files"
+  "--netbox-version[NetBox version that the simulator answers as\: 3.7, 4.2, 4.4, 4.5, 4.6 (default\: that of the kept state, else 4.6)]:VERSION:(3.7 4.2 4.4 4.5 4.6)"
 )
 
 # guard to ensure default positional specs are added only once per session
