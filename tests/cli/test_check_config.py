@@ -477,7 +477,8 @@ def test_a_netbox_that_is_away(installation: Installation) -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "status"), [("4.5.9", "error"), ("4.6.8-Docker-3.2", "ok"), ("5.0.0", "warning"), ("none", "error")]
+    ("version", "status"),
+    [("3.6.9", "error"), ("4.6.8-Docker-3.2", "ok"), ("4.7.0", "warning"), ("5.0.0", "warning"), ("none", "error")],
 )
 async def test_versions(version: str, status: str) -> None:
     async with wire_server() as wire:
