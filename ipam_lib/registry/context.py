@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,10 +11,12 @@ from typing import TypeVar
 
 from ipam_lib.clock import Clock
 from ipam_lib.crypto import Cipher
-from ipam_lib.errors import Unavailable
+from ipam_lib.errors import NetBoxError, Unavailable
 from ipam_lib.models import PoolEntry, Registration
 from ipam_lib.netbox.base import NetBox, Zones
 from ipam_lib.storage.base import Store
+
+log = logging.getLogger(__name__)
 
 TOO_SLOW = "the request took too long; try again"
 
@@ -68,6 +71,14 @@ class Context:
     def lease(self) -> datetime:
         """The end of a lease taken now."""
         return self.clock.now() + timedelta(seconds=self.settings.longest_request)
+
+    async def refresh_zones(self) -> None:
+        """Load the zones from NetBox once more (rate-limited) before a request is refused. If that fails, the cache
+        stays as it is."""
+        try:
+            await self.zones.refresh()
+        except NetBoxError as error:
+            log.warning("zones could not be refreshed: %s", error.detail or error)
 
     def deadline(self, at: float | None = None) -> Deadline:
         """The deadline at a value of the clock's `monotonic()`, in seconds. Default: one longest request from now."""

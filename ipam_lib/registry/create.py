@@ -74,24 +74,34 @@ class Creation:
 
     async def next_free(self, containers: Sequence[Container]) -> Registered | StepResult:
         """Register the lowest ready address of the pool, or the next free address of the first container that has one.
-        If NetBox has no free address, use the pool, also if this instance has none.
+        If all are full, NetBox is asked for new containers. If it has none, use the pool, also if this instance has
+        none.
 
         Raises ZoneFull, Unavailable.
         """
         if self.context.settings.pools and (taken := await self._from_pool()) is not StepResult.NEXT_CANDIDATE:
             return taken
-        backoff = Backoff(self.deadline)
-        for container in containers:
-            while (prefix := await self._create(container, None)) is not None:
-                result = await self._go_live(prefix)
-                if result is not StepResult.NEXT_CANDIDATE:
-                    return result
-                await backoff.pause()
+        backoff, tried = Backoff(self.deadline), list(containers)
+        while containers:
+            for container in containers:
+                while (prefix := await self._create(container, None)) is not None:
+                    result = await self._go_live(prefix)
+                    if result is not StepResult.NEXT_CANDIDATE:
+                        return result
+                    await backoff.pause()
+            containers = await self._new_containers(tried)
+            tried += containers
         await self._delete(self.made.values())
         if (taken := await self._from_pool()) is not StepResult.NEXT_CANDIDATE:
             return taken
         cooling = await self.context.store.pool_cooling(zone=self.own.zone, ip_family=self.own.ip_family)
         raise ZoneFull(self.own.zone, self.own.ip_family, cooling=cooling.number, until=cooling.until)
+
+    async def _new_containers(self, tried: Sequence[Container]) -> Sequence[Container]:
+        """The containers of the zone that are not among those tried, after NetBox was asked again (rate-limited)."""
+        await self.context.refresh_zones()
+        known = {one.id for one in tried}
+        return [one for one in self.context.zones.containers(self.own.zone, self.own.ip_family) if one.id not in known]
 
     async def _from_pool(self) -> Registered | StepResult:
         """Register the lowest ready address of the pool, without a call to NetBox. NEXT_CANDIDATE if there is none."""

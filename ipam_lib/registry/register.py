@@ -11,7 +11,6 @@ from dataclasses import replace
 
 from ipam_lib.errors import (
     AddressOutsideZone,
-    NetBoxError,
     NetBoxUnavailable,
     NoContainers,
     StillInFlight,
@@ -185,7 +184,8 @@ async def _containers(context: Context, request: Request) -> Sequence[Container]
     """
     await context.zones.check(request.zone)
     found = _cached_containers(context, request)
-    if not found and await _refreshed(context):
+    if not found:
+        await context.refresh_zones()
         found = _cached_containers(context, request)
     if found:
         return found
@@ -199,12 +199,3 @@ def _cached_containers(context: Context, request: Request) -> Sequence[Container
         return context.zones.containers(request.zone, request.ip_family)
     holding = context.zones.container_of(request.zone, request.address)
     return [holding] if holding else []
-
-
-async def _refreshed(context: Context) -> bool:
-    """Whether the zone cache has just been loaded again. If NetBox is down, the answer comes from the cache as it
-    is."""
-    try:
-        return await context.zones.refresh()
-    except NetBoxError:
-        return False

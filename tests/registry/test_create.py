@@ -454,3 +454,27 @@ async def test_a_caller_that_hangs_up_leaves_it_to_recovery(world: World) -> Non
     await asyncio.sleep(60)
     assert (await world.registry.recover()).aborted == 1
     await world.nothing()
+
+
+async def test_a_container_added_to_a_full_zone_is_used_at_once(world: World) -> None:
+    for name in "ab":
+        await world.register(name, zone="tiny")
+    await asyncio.sleep(60)  # a refresh is not asked for twice in a row
+    fields = {"k8s_zone": "tiny"}
+    body = {"prefix": "203.0.113.8/31", "vrf": 1, "status": "container", "custom_fields": fields}
+    world.server.admin("POST", "/api/ipam/prefixes/", body)
+    answers = await asyncio.gather(*(world.register(name, zone="tiny") for name in "cdef"), return_exceptions=True)
+    assert sorted(str(one) for one in answers if isinstance(one, str)) == ["203.0.113.8/32", "203.0.113.9/32"]
+    assert [type(one) for one in answers if not isinstance(one, str)] == [ZoneFull] * 2
+    await world.settled()
+
+
+async def test_a_full_zone_asks_netbox_for_new_containers_rarely(world: World) -> None:
+    for name in "ab":
+        await world.register(name, zone="tiny")
+    await asyncio.sleep(60)
+    before = world.server.calls["custom-field-choice-sets.list"]
+    for name in "cde":
+        with pytest.raises(ZoneFull):
+            await world.register(name, zone="tiny")
+    assert world.server.calls["custom-field-choice-sets.list"] == before + 1
