@@ -151,7 +151,7 @@ def test_defaults(home: Path) -> None:
     assert (server.host, server.port, server.reuse_port, server.request_timeout_seconds) == ("0.0.0.0", 3000, False, 25)
     assert (server.tls_cert, server.tls_key) == (None, None)
     assert (loaded.netbox.timeout_seconds, loaded.netbox.refresh_seconds) == (10, 600)
-    assert (loaded.netbox.custom_fields, loaded.netbox.inherit_custom_fields) == ({}, ())
+    assert (loaded.netbox.custom_fields, loaded.netbox.inherit_custom_fields) == (None, None)
     assert loaded.cleanup.interval_seconds == 30
     assert loaded.history.retention_days == 365
     assert (loaded.logging.directory, loaded.logging.level) == (Path("logs"), "info")
