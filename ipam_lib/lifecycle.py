@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Final, Protocol
 
 from ipam_lib.clock import Clock
-from ipam_lib.errors import StorageUnavailable
+from ipam_lib.errors import ConfigError, StorageUnavailable
 from ipam_lib.netbox.zones import Trouble
 from ipam_lib.registry import Registry
 from ipam_lib.storage.base import Store
@@ -84,8 +84,10 @@ class ZoneKeeper(Protocol):
 class Services:
     """The services of the application.
 
-    `pools`: whether this instance has a pool. `prepared`: whether the storage has its indexes; before that, nothing may
-    be registered. `alive`: whether all background workers run.
+    - `pools`: whether this instance has a pool.
+    - `prepared`: whether the storage has its indexes. Before that, nothing may be registered.
+    - `preparation`: the state of the storage until then, for `/readyz`.
+    - `alive`: whether all background workers run.
     """
 
     store: Store
@@ -97,6 +99,7 @@ class Services:
     pools: bool = False
     metrics: Metrics = field(default_factory=Metrics)
     prepared: bool = field(default=False, init=False)
+    preparation: str = field(default="is being prepared", init=False)
     alive: Callable[[], bool] = field(default=lambda: True, init=False)
 
     def check_prepared(self) -> None:
@@ -120,7 +123,15 @@ async def run_services(services: Services, grace: float = SECONDS_OF_GRACE) -> A
     counting = Worker("count for the metrics", SECONDS_BETWEEN_COUNTS, lambda: count())
 
     async def prepare() -> bool:
-        for duplicate in await services.store.prepare():
+        try:
+            duplicates = await services.store.prepare()
+        except StorageUnavailable as error:
+            services.preparation = f"cannot be prepared: it {error.condition}"
+            raise
+        except ConfigError as error:
+            services.preparation = f"cannot be prepared: {'; '.join(error.problems)}"
+            raise
+        for duplicate in duplicates:
             log.warning(
                 "zone %s holds %s more than once in the storage; the first stays in force",
                 duplicate.zone,

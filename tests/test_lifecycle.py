@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 
 from ipam_lib.clock import SystemClock
-from ipam_lib.errors import NetBoxUnavailable, StorageUnavailable
+from ipam_lib.errors import ConfigError, NetBoxUnavailable, StorageUnavailable
 from ipam_lib.lifecycle import Services, run_services
 from ipam_lib.registry import PoolReport, RecoverReport, Registry, ReleaseReport, Statistics
 from ipam_lib.storage.base import DuplicateReport, Store
@@ -104,6 +104,23 @@ async def test_storage_that_is_away_is_tried_until_it_is_there(caplog: pytest.Lo
         store.trouble = None
         await until(lambda: services.prepared and bool(registry.rounds))
     assert "prepare the storage: works again" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("trouble", "told"),
+    [
+        (
+            StorageUnavailable("no", condition="refuses the user a right that is needed (prepare)"),
+            "cannot be prepared: it refuses the user a right that is needed (prepare)",
+        ),
+        (ConfigError(["mongodb: one", "mongodb: two"]), "cannot be prepared: mongodb: one; mongodb: two"),
+    ],
+)
+async def test_why_the_storage_is_not_prepared_is_kept(trouble: Exception, told: str) -> None:
+    services = make(FakeStore(trouble=trouble))
+    assert services.preparation == "is being prepared"
+    async with run_services(services, grace=0):
+        await until(lambda: services.preparation == told)
 
 
 async def test_duplicates_are_told(caplog: pytest.LogCaptureFixture) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from aiohttp import web
 from marshmallow import Schema, fields
 
-from ipam_lib.errors import IPAMError
+from ipam_lib.errors import IPAMError, StorageUnavailable
 from ipam_lib.netbox.zones import Trouble, TroubleKind
 from ipam_lib.web.middlewares import SERVICES
 
@@ -75,22 +75,25 @@ class NotReadySchema(ReadySchema):
     )
 
 
+NO_ANSWER: Final = "does not answer"
+
+
 @dataclass(slots=True)
 class StorageProbe:
     """Pings the storage. Concurrent callers share one ping, because a ping that hangs may hold a thread."""
 
     ping: Callable[[], Awaitable[None]]
     seconds: float = SECONDS_FOR_STORAGE
-    _pinging: asyncio.Task[bool] | None = field(default=None, init=False)
+    _pinging: asyncio.Task[str | None] | None = field(default=None, init=False)
 
-    async def answers(self) -> bool:
-        """Whether the storage answers within `seconds`."""
+    async def problem(self) -> str | None:
+        """The problem of the storage; None if it answers within `seconds`."""
         pinging = self._pinging
         if pinging is None or pinging.done():
             pinging = self._pinging = asyncio.create_task(self._ping())
         # Another caller may replace the attribute during the wait, so only the local variable is read after it.
         done, _ = await asyncio.wait((pinging,), timeout=self.seconds)
-        return bool(done) and not pinging.cancelled() and pinging.result()
+        return pinging.result() if done and not pinging.cancelled() else NO_ANSWER
 
     async def close(self) -> None:
         """Cancel a ping in progress."""
@@ -98,16 +101,16 @@ class StorageProbe:
             self._pinging.cancel()
             await asyncio.wait((self._pinging,))
 
-    async def _ping(self) -> bool:
+    async def _ping(self) -> str | None:
         try:
             await self.ping()
         except IPAMError as error:
             log.debug("the storage does not answer: %s", error.message)
-            return False
+            return error.condition if isinstance(error, StorageUnavailable) else NO_ANSWER
         except Exception:
             log.exception("a bug: the ping of the storage failed with an unexpected error")
-            return False
-        return True
+            return NO_ANSWER
+        return None
 
 
 PROBE: Final = web.AppKey("probe", StorageProbe)
@@ -177,11 +180,9 @@ _REASONS: Final[Mapping[TroubleKind, str]] = {
 async def health_state(app: web.Application) -> HealthState:
     """The state of the parts of the service now."""
     services = app[SERVICES]
-    storage = None
-    if not await app[PROBE].answers():
-        storage = "does not answer"
-    elif not services.prepared:
-        storage = "is being prepared"
+    storage = await app[PROBE].problem()
+    if storage is None and not services.prepared:
+        storage = services.preparation
     return HealthState(
         storage=storage,
         zones=(services.zones.source or "storage") if services.zones.loaded else None,

@@ -68,7 +68,8 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     except Exception as error:
         if isinstance(error, IPAMError) and error.status != 500:
             if error.status > 500:
-                log.warning("%s", error.message)
+                detail = error.detail if isinstance(error, Unavailable) else ""
+                log.warning("%s", error.message, extra={"storage": detail} if detail else None)
             return failure_response(error)
         log.exception("a bug: the request failed with an unexpected error")
         return bug_response(request)

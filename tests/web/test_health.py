@@ -73,12 +73,19 @@ async def test_storage_that_answers_but_is_not_prepared_is_not_ready() -> None:
         assert (status, content["storage"]) == (503, "is being prepared")
 
 
+async def test_what_the_storage_refuses_is_named() -> None:
+    store = FakeStore(trouble=StorageUnavailable("no", condition="refuses the user or the password"))
+    async with service(store=store, zones=FakeZones(names=(), source=None)) as running:
+        status, content, _ = await running.call("GET", "/readyz")
+        assert (status, content["storage"]) == (503, "refuses the user or the password")
+
+
 @pytest.mark.parametrize("trouble", [StorageUnavailable(), ValueError("odd")])
 async def test_a_probe_that_fails_means_no(trouble: Exception) -> None:
     store = FakeStore(trouble=trouble)
-    assert not await StorageProbe(store.ping).answers()
+    assert await StorageProbe(store.ping).problem() == "does not answer"
     store.trouble = None
-    assert await StorageProbe(store.ping).answers()
+    assert await StorageProbe(store.ping).problem() is None
 
 
 async def test_however_many_ask_the_storage_is_asked_once() -> None:
@@ -91,14 +98,14 @@ async def test_however_many_ask_the_storage_is_asked_once() -> None:
         await go.wait()
 
     probe = StorageProbe(ping, seconds=0.01)
-    assert await asyncio.gather(*(probe.answers() for _ in range(5))) == [False] * 5
-    assert not await probe.answers()
+    assert await asyncio.gather(*(probe.problem() for _ in range(5))) == ["does not answer"] * 5
+    assert await probe.problem() == "does not answer"
     assert asked == 1
     go.set()
     probe.seconds = 10
-    assert await probe.answers()
+    assert await probe.problem() is None
     assert asked == 1
-    assert await probe.answers()
+    assert await probe.problem() is None
     assert asked == 2
     await probe.close()
 
@@ -122,7 +129,7 @@ async def test_concurrent_callers_get_the_answer_of_their_own_ping(trouble: Exce
 
         async def caller(start: int, probe: StorageProbe = probe) -> bool:
             await turns(start)
-            return await probe.answers()
+            return await probe.problem() is None
 
         assert await asyncio.gather(*(caller(start % 17) for start in range(200))) == [trouble is None] * 200
 
@@ -142,7 +149,7 @@ async def test_many_concurrent_requests_are_200_or_503(store: FakeStore) -> None
 
 async def test_closing_ends_a_question_that_hangs() -> None:
     probe = StorageProbe(FakeStore(hang=True).ping, seconds=0)
-    assert not await probe.answers()
+    assert await probe.problem() == "does not answer"
     await probe.close()
     await StorageProbe(FakeStore().ping).close()
 
