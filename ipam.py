@@ -69,7 +69,7 @@ from ipam_lib.web.operation import BEARER, CHANGE, READ, SERVICE, Answer, Bearer
 from ipam_lib.web.reload import Reloader
 from ipam_lib.web.request_body import LARGEST_BODY
 from ipam_lib.web.responses import json_response, list_response
-from ipam_lib.web.secret_throttle import SECRET_THROTTLE, THROTTLED, SecretThrottle, throttled
+from ipam_lib.web.secret_throttle import SECRET_THROTTLE, SecretThrottle, throttled
 from ipam_lib.web.spec import SPECIFICATION, add_operations
 from ipam_lib.web.tls import Certificate
 
@@ -91,12 +91,11 @@ log = logging.getLogger(__name__)
     takes=RegisterSchema,
     answers=AddressSchema,
     done="`Address registered successfully` for a new address, `Address updated successfully` for an existing one",
-    errors={
-        403: "The address is registered here under another secret",
-        409: "The address is taken in NetBox by something else, the zone is full, `new_secret` cannot be set, or an "
-        "identical request is still in flight",
-        429: THROTTLED,
-    },
+    errors=(
+        *("unknown_zone", "address_outside_zone", "no_containers", "wrong_secret", "address_taken", "zone_full"),
+        *("address_cooling_down", "secret_shared", "in_flight", "too_many_attempts"),
+        *("netbox_unavailable", "netbox_refused"),
+    ),
 )
 async def register(call: Call[Request]) -> Answer:
     """Register or update an address."""
@@ -122,11 +121,7 @@ async def register(call: Call[Request]) -> Answer:
     takes=ExpireSchema,
     answers=AddressSchema,
     done="`Service expiration set successfully`",
-    errors={
-        404: "There is no such registration, or no such service on it",
-        409: "Other requests kept changing the registration",
-        429: THROTTLED,
-    },
+    errors=("not_registered", "too_many_attempts"),
 )
 async def expire(call: Call[Request]) -> Answer:
     """Set the expiration of a service."""
@@ -145,7 +140,7 @@ async def expire(call: Call[Request]) -> Answer:
     takes=ClusterSchema,
     answers=ClusterExpiredSchema,
     done="`Cluster expiration set successfully`",
-    errors={404: "The cluster has no services", 409: "Other requests kept changing a registration of the cluster"},
+    errors=("not_registered",),
     bearer=True,
 )
 async def expire_cluster(call: Call[str]) -> Answer:
@@ -159,7 +154,6 @@ async def expire_cluster(call: Call[str]) -> Answer:
     }
 
 
-_UNAVAILABLE: Final = {503: "The storage is unavailable or too slow"}
 # The mask may follow a slash, percent-encoded or not.
 _ADDRESS_PATH: Final = "/v2/addresses/{address:[^/]+(?:/[^/]+)?}"
 _ADDRESS: Final = {
@@ -189,7 +183,7 @@ _ZONE: Final = {
     "services must match the same service. New registrations between two pages do not repeat one.",
     tag=READ,
     answers=AddressesSchema,
-    errors=_UNAVAILABLE | {400: "A parameter is wrong; `errors` says which"},
+    errors=("invalid_request",),
     parameters=listing_parameters(),
     bearer=True,
 )
@@ -209,7 +203,7 @@ async def addresses(call: Call[None]) -> Answer:
     "ended more than `history.retention_days` ago are deleted.",
     tag=READ,
     answers=HistorySchema,
-    errors=_UNAVAILABLE | {400: "It is not an address, or a parameter is wrong; `errors` says which"},
+    errors=("invalid_request",),
     parameters=(_ADDRESS, *history_parameters()),
     bearer=True,
 )
@@ -229,7 +223,7 @@ async def history(call: Call[None]) -> Answer:
     description="With or without its mask. One registration for each zone that has the address.",
     tag=READ,
     answers=AddressesFoundSchema,
-    errors=_UNAVAILABLE | {400: "It is not an address", 404: "It is not registered"},
+    errors=("invalid_request", "not_registered"),
     parameters=(_ADDRESS, _ZONE),
     bearer=True,
 )
@@ -251,7 +245,6 @@ async def address(call: Call[None]) -> Answer:
     description="Sizes and numbers of addresses, by zone and family, and their container prefixes.",
     tag=READ,
     answers=ZonesSchema,
-    errors=_UNAVAILABLE,
     bearer=True,
 )
 async def zones(call: Call[None]) -> Answer:
@@ -284,7 +277,7 @@ async def healthz(call: Call[None]) -> Answer:
     "it serves all existing registrations; `degraded` says so.",
     tag=SERVICE,
     answers=ReadySchema,
-    errors={503: "Not ready; the message names what is missing"},
+    errors=("not_ready",),
     unready=NotReadySchema,
     storage=False,
 )

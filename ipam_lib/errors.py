@@ -1,29 +1,31 @@
-"""The exceptions of the service, as one tree. A class has the HTTP status of its answer; its text is the message.
+"""The errors of the program as one tree, and the table of codes that clients tell them apart by.
 
-IPAMError                        500
-├── BadRequest                   400
-│   ├── UnknownZone
-│   ├── AddressOutsideZone
-│   └── NoContainers
-├── Unauthorized                 401
-├── WrongSecret                  403
-├── NotFound                     404
+IPAMError                        internal_error
+├── BadRequest                   invalid_request
+│   ├── InvalidJSON              invalid_json
+│   ├── UnknownZone              unknown_zone
+│   ├── AddressOutsideZone       address_outside_zone
+│   └── NoContainers             no_containers
+├── Unauthorized                 unauthorized
+├── WrongSecret                  wrong_secret
+├── NotFound                     not_registered
 │   └── AnotherSecret
-├── Conflict                     409
-│   ├── AddressTaken
-│   ├── AddressHeld
-│   ├── SecretShared
-│   ├── ZoneFull
-│   └── StillInFlight
-├── RequestTooSlow               408
-├── PayloadTooLarge              413
-├── UnsupportedEncoding          415
-├── TooManyAttempts              429
-└── Unavailable                  503
-    ├── StorageUnavailable
-    └── NetBoxError
+├── Conflict
+│   ├── AddressTaken             address_taken
+│   ├── AddressHeld              address_cooling_down
+│   ├── SecretShared             secret_shared
+│   ├── ZoneFull                 zone_full
+│   └── StillInFlight            in_flight
+├── RequestTooSlow               request_timeout
+├── PayloadTooLarge              body_too_large
+├── UnsupportedEncoding          compressed_body
+├── TooManyAttempts              too_many_attempts
+└── Unavailable                  try_again
+    ├── TimeLimitReached         time_limit
+    ├── StorageUnavailable       storage_unavailable
+    └── NetBoxError              netbox_unavailable
         ├── NetBoxUnavailable
-        ├── NetBoxRejected
+        ├── NetBoxRejected       netbox_refused
         │   └── DuplicatePrefix
         ├── ContainerFull
         └── ContainerGone
@@ -37,12 +39,59 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Final, NamedTuple
+
+
+class ErrorCode(NamedTuple):
+    """A row of the table: the HTTP status of a code, and what it means."""
+
+    status: int
+    meaning: str
+
+
+CODES: Final[Mapping[str, ErrorCode]] = {
+    "invalid_http": ErrorCode(400, "The request is not valid HTTP"),
+    "invalid_json": ErrorCode(400, "The body is not one JSON object in UTF-8"),
+    "invalid_request": ErrorCode(400, "A field or parameter is missing or wrong; `errors` has the details by name"),
+    "unknown_zone": ErrorCode(400, "The zone does not exist; `message` lists the zones"),
+    "address_outside_zone": ErrorCode(400, "The address is in no container prefix of the zone"),
+    "no_containers": ErrorCode(400, "The zone has no container prefixes of this family"),
+    "unauthorized": ErrorCode(401, "The bearer token is missing or wrong"),
+    "wrong_secret": ErrorCode(403, "The address is registered with another secret"),
+    "not_registered": ErrorCode(404, "The registration, the service or the cluster does not exist"),
+    "unknown_path": ErrorCode(404, "The path does not exist"),
+    "method_not_allowed": ErrorCode(405, "The path does not support this method; `Allow` lists the methods"),
+    "request_timeout": ErrorCode(408, "The request did not arrive in time"),
+    "address_taken": ErrorCode(409, "Something else in NetBox uses the address"),
+    "address_cooling_down": ErrorCode(409, "The address was released a short while ago and is in its cooldown"),
+    "secret_shared": ErrorCode(409, "Other services share the address, so `new_secret` cannot replace its secret"),
+    "zone_full": ErrorCode(409, "The zone has no free address of this family"),
+    "in_flight": ErrorCode(409, "An identical request is still running"),
+    "body_too_large": ErrorCode(413, "The body is larger than 64 KiB"),
+    "compressed_body": ErrorCode(415, "The body is compressed"),
+    "expectation_failed": ErrorCode(417, "The `Expect` header is not `100-continue`"),
+    "too_many_attempts": ErrorCode(429, "Too many wrong secrets came from this source; this one was not checked"),
+    "internal_error": ErrorCode(500, "A bug; the body repeats the request ID of the log"),
+    "not_ready": ErrorCode(503, "The instance cannot serve requests; `message` says what is missing"),
+    "storage_unavailable": ErrorCode(503, "The storage is down, too slow or not prepared"),
+    "netbox_unavailable": ErrorCode(503, "NetBox is down or too slow"),
+    "netbox_refused": ErrorCode(503, "NetBox refused the call: wrong token, missing permission or missing set-up"),
+    "time_limit": ErrorCode(503, "The request reached its time limit"),
+    "too_many_connections": ErrorCode(503, "The instance has too many connections"),
+    "try_again": ErrorCode(503, "Something changed during the request, or is not available"),
+}
+"""Every error answer has one of these codes. They are stable: codes may be added, never renamed."""
 
 
 class IPAMError(Exception):
-    """The root of the tree. `message`: the text for the client; it never contains a secret."""
+    """The root of the tree. `message`: the text for the client; it never contains a secret. `status`: of the code."""
 
-    status = 500
+    code = "internal_error"
+
+    @property
+    def status(self) -> int:
+        """The HTTP status of the code."""
+        return CODES[self.code].status
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -52,15 +101,23 @@ class IPAMError(Exception):
 class BadRequest(IPAMError):
     """The request is not valid, or cannot be fulfilled as it is. `errors`: the problems of each field, by name."""
 
-    status = 400
+    code = "invalid_request"
 
     def __init__(self, message: str, errors: Mapping[str, Sequence[str]] | None = None) -> None:
         super().__init__(message)
         self.errors = errors
 
 
+class InvalidJSON(BadRequest):
+    """The body is not one JSON object in UTF-8."""
+
+    code = "invalid_json"
+
+
 class UnknownZone(BadRequest):
     """The zone is not in NetBox's choice set."""
+
+    code = "unknown_zone"
 
     def __init__(self, zone: str, known: Sequence[str]) -> None:
         choices = ", ".join(f"'{name}'" for name in known)
@@ -71,6 +128,8 @@ class UnknownZone(BadRequest):
 class AddressOutsideZone(BadRequest):
     """No container prefix of the zone contains the address."""
 
+    code = "address_outside_zone"
+
     def __init__(self, address: str, zone: str) -> None:
         text = f"the requested address {address} is not inside any container prefix of zone '{zone}'"
         super().__init__(text, {"address": [text]})
@@ -78,6 +137,8 @@ class AddressOutsideZone(BadRequest):
 
 class NoContainers(BadRequest):
     """The zone has no container prefix of this family."""
+
+    code = "no_containers"
 
     def __init__(self, zone: str, ip_family: str) -> None:
         text = f"zone '{zone}' has no container prefixes for {ip_family}"
@@ -87,13 +148,13 @@ class NoContainers(BadRequest):
 class Unauthorized(IPAMError):
     """The bearer token is missing or wrong."""
 
-    status = 401
+    code = "unauthorized"
 
 
 class WrongSecret(IPAMError):
     """The address is registered under another secret."""
 
-    status = 403
+    code = "wrong_secret"
 
     def __init__(self) -> None:
         super().__init__("no matching address found with the provided secret, zone and address")
@@ -102,7 +163,7 @@ class WrongSecret(IPAMError):
 class NotFound(IPAMError):
     """There is no such registration or service."""
 
-    status = 404
+    code = "not_registered"
 
 
 class AnotherSecret(NotFound):
@@ -116,11 +177,11 @@ class AnotherSecret(NotFound):
 class Conflict(IPAMError):
     """The request conflicts with the current state."""
 
-    status = 409
-
 
 class AddressTaken(Conflict):
     """A prefix in NetBox that is not registered here covers the address."""
+
+    code = "address_taken"
 
     def __init__(self, address: str, by: str) -> None:
         super().__init__(f"address {address} is already taken in NetBox by {by}, which is not registered here")
@@ -129,12 +190,16 @@ class AddressTaken(Conflict):
 class AddressHeld(Conflict):
     """The address was released a short time ago and is in its cooldown."""
 
+    code = "address_cooling_down"
+
     def __init__(self, address: str, until: datetime) -> None:
         super().__init__(f"address {address} was released a short while ago and is cooling down until {_moment(until)}")
 
 
 class SecretShared(Conflict):
     """The secret can be replaced only while the requesting service is the only one on the address."""
+
+    code = "secret_shared"
 
     def __init__(self, address: str) -> None:
         super().__init__(
@@ -145,6 +210,8 @@ class SecretShared(Conflict):
 class ZoneFull(Conflict):
     """Every container of the zone is full. `cooling`: the number of addresses in their cooldown. `until`: the end of
     the first of these cooldowns."""
+
+    code = "zone_full"
 
     def __init__(self, zone: str, ip_family: str, *, cooling: int = 0, until: datetime | None = None) -> None:
         message = f"no free {ip_family} address left in zone '{zone}'"
@@ -157,6 +224,8 @@ class ZoneFull(Conflict):
 class StillInFlight(Conflict):
     """An identical request was still running at the deadline of this one."""
 
+    code = "in_flight"
+
     def __init__(self) -> None:
         super().__init__("an identical request is still in flight; try again")
 
@@ -164,25 +233,25 @@ class StillInFlight(Conflict):
 class RequestTooSlow(IPAMError):
     """The body did not arrive in time."""
 
-    status = 408
+    code = "request_timeout"
 
 
 class UnsupportedEncoding(IPAMError):
     """The body is compressed. The service does not accept that: a few bytes could expand to gigabytes."""
 
-    status = 415
+    code = "compressed_body"
 
 
 class PayloadTooLarge(IPAMError):
     """The body is larger than the limit."""
 
-    status = 413
+    code = "body_too_large"
 
 
 class TooManyAttempts(IPAMError):
     """This source has sent too many wrong secrets; this one was not checked. `retry_after`: in seconds."""
 
-    status = 429
+    code = "too_many_attempts"
 
     def __init__(self, *, retry_after: int) -> None:
         super().__init__(f"too many wrong secrets; try again in {retry_after} s")
@@ -196,12 +265,21 @@ class Unavailable(IPAMError):
     - `retry_after`: in seconds.
     """
 
-    status = 503
+    code = "try_again"
 
     def __init__(self, message: str, *, detail: str = "", retry_after: int = 5) -> None:
         super().__init__(message)
         self.detail = detail
         self.retry_after = retry_after
+
+
+class TimeLimitReached(Unavailable):
+    """The request reached its time limit."""
+
+    code = "time_limit"
+
+    def __init__(self) -> None:
+        super().__init__("the request took too long; try again")
 
 
 class StorageUnavailable(Unavailable):
@@ -210,6 +288,8 @@ class StorageUnavailable(Unavailable):
     - `applied`: False only if the write certainly did not happen.
     - `condition`: what is wrong with the storage, for `/readyz`; the subject is the storage.
     """
+
+    code = "storage_unavailable"
 
     def __init__(
         self,
@@ -226,6 +306,8 @@ class StorageUnavailable(Unavailable):
 
 class NetBoxError(Unavailable):
     """NetBox did not carry out a request."""
+
+    code = "netbox_unavailable"
 
 
 class NetBoxUnavailable(NetBoxError):
@@ -252,6 +334,8 @@ class NetBoxUnavailable(NetBoxError):
 
 class NetBoxRejected(NetBoxError):
     """NetBox refused the request (400 or 403): wrong token, missing permission, or missing setup."""
+
+    code = "netbox_refused"
 
 
 class DuplicatePrefix(NetBoxRejected):

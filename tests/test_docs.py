@@ -1,6 +1,6 @@
 """The pages in docs/ are held to the program: settings, paths, statuses, examples, and the links between all pages.
 
-python -m tests.test_docs    writes the table of settings anew
+python -m tests.test_docs    writes the tables of settings and of error codes anew
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ipam_lib.config import settings_table
+from ipam_lib.errors import CODES
 from tests.support.documents import anchors, examples, links, pages, run_examples
 from tests.support.processes import REPOSITORY
 from tests.web.service import service
@@ -25,19 +26,30 @@ FILES = [
     for directory in _DIRECTORIES
     for path in [REPOSITORY / directory, *(REPOSITORY / directory).rglob("*")]
 ] + [f"/{path.name}" for path in REPOSITORY.glob("*.py")]
-START, END = "<!-- settings: generated, see tests/test_docs.py -->\n", "<!-- end of settings -->\n"
 
 
-def with_settings(text: str) -> str:
-    """The page with its table of settings as it should be."""
-    assert text.count(START) == text.count(END) == 1
-    before, _, rest = text.partition(START)
-    return before + START + settings_table() + END + rest.partition(END)[2]
+def codes_table() -> str:
+    """The table of error codes in Markdown."""
+    rows = [f"| `{code}` | {row.status} | {row.meaning} |" for code, row in CODES.items()]
+    return "\n".join(["| Code | Status | Meaning |", "|---|---|---|", *rows]) + "\n"
 
 
-def test_the_table_of_settings_is_current() -> None:
-    text = CONFIGURATION.read_text("utf-8")
-    assert with_settings(text) == text, "run: ./scripts/generate"
+GENERATED = {"settings": (CONFIGURATION, settings_table), "codes": (HTTP, codes_table)}
+
+
+def generated(name: str) -> str:
+    """The page with this table, with the table as it should be."""
+    path, table = GENERATED[name]
+    start, end = f"<!-- {name}: generated, see tests/test_docs.py -->\n", f"<!-- end of {name} -->\n"
+    text = path.read_text("utf-8")
+    assert text.count(start) == text.count(end) == 1
+    before, _, rest = text.partition(start)
+    return before + start + table() + end + rest.partition(end)[2]
+
+
+@pytest.mark.parametrize("name", GENERATED)
+def test_the_generated_tables_are_current(name: str) -> None:
+    assert generated(name) == GENERATED[name][0].read_text("utf-8"), "run: ./scripts/generate"
 
 
 def test_every_path_is_documented() -> None:
@@ -56,7 +68,8 @@ async def test_every_status_and_field_of_the_specification_is_documented() -> No
     statuses = {status for one in operations for status in one["responses"]}
     assert len(statuses) > 10
     # 405 is of no operation: it is the answer to a method that there is none for.
-    assert set(re.findall(r"^\| (\d{3}) \|", text, re.MULTILINE)) == statuses | {"405"}
+    documented = set(re.findall(r"^\| (\d{3}) \|", text, re.MULTILINE))
+    assert documented | {str(row.status) for row in CODES.values()} == statuses | {"405"}
     definitions = specification["definitions"]
     fields = {*definitions["Register"]["properties"], *definitions["Expire"]["properties"]} - {"service"}
     fields |= {f"service.{name}" for name in definitions["Service"]["properties"]}
@@ -106,4 +119,5 @@ def test_every_picture_is_shown() -> None:
 
 
 if __name__ == "__main__":
-    CONFIGURATION.write_text(with_settings(CONFIGURATION.read_text("utf-8")), "utf-8")
+    for table in GENERATED:
+        GENERATED[table][0].write_text(generated(table), "utf-8")

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ipam_lib import schemas
-from ipam_lib.errors import BadRequest
+from ipam_lib.errors import BadRequest, InvalidJSON
 from ipam_lib.models import Request, ServiceKey
 from ipam_lib.schemas import (
     CLUSTER_EXAMPLE,
@@ -404,11 +404,57 @@ def test_bad_json(raw: bytes, message: str) -> None:
     assert caught.value.errors is None
 
 
-@pytest.mark.parametrize("raw", [b'{"a": 1,}', b'{"a": [1,]}', b'{"a": {"b": 1,}}'])
-def test_trailing_comma_has_a_position(raw: bytes) -> None:
+@pytest.mark.parametrize(
+    ("raw", "value"),
+    [
+        (b'{"a": 1,}', {"a": 1}),
+        (b'{"a": [1, "x" ,\n]}', {"a": [1, "x"]}),
+        (b'{"a": {"b": false\n},\n}', {"a": {"b": False}}),
+        (b'{"a": ",}", "b": "\\\\\\",]",}', {"a": ",}", "b": '\\",]'}),
+    ],
+)
+def test_a_trailing_comma_is_accepted(raw: bytes, value: object) -> None:
+    assert parse_json(raw) == value
+
+
+@pytest.mark.parametrize(
+    ("raw", "column"),
+    [
+        (b"[,]", 2),
+        (b"{,}", 2),
+        (b'{"a": 1,,}', 9),
+        (b'{"a":,}', 6),
+        (b'{"a": 1},', 9),
+        (b'["a,]', 2),
+        (b'{"a": [1,], x}', 13),
+        (b'{"a" 1,}', 6),
+    ],
+)
+def test_any_other_comma_is_an_error_with_its_position(raw: bytes, column: int) -> None:
     # The words differ between versions of Python.
-    with pytest.raises(BadRequest, match=r"^the body is not valid JSON: .* at line 1, column \d+$"):
+    with pytest.raises(InvalidJSON, match=rf"^the body is not valid JSON: .* at line 1, column {column}$"):
         parse_json(raw)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(),
+        lambda one: st.lists(one) | st.dictionaries(st.text(), one),
+        max_leaves=20,
+    )
+)
+def test_commas_after_every_last_element_change_nothing(value: object) -> None:
+    class Encoder(json.JSONEncoder):
+        """Writes each object and array with a trailing comma."""
+
+        def encode(self, o: object) -> str:
+            if isinstance(o, dict) and o:
+                return "{" + "".join(f"{json.dumps(key)}: {self.encode(inner)} ,\n" for key, inner in o.items()) + "}"
+            if isinstance(o, list) and o:
+                return "[" + "".join(f"{self.encode(inner)}, " for inner in o) + "]"
+            return json.dumps(o)
+
+    assert parse_json(Encoder().encode(value).encode()) == value
 
 
 def nested(depth: int) -> bytes:
@@ -634,7 +680,7 @@ def test_answers_fit_their_schemas() -> None:
     for schema, answer in (
         (AddressSchema, {"message": "Address registered successfully", "address": "10.0.0.1/32"}),
         (ClusterExpiredSchema, {"message": "x", "cluster_id": "x", "expired": 1, "denied": 0}),
-        (ErrorSchema, {"message": "x"}),
-        (ErrorSchema, {"message": "x", "errors": refused(parse_register, {}).errors, "request_id": "x"}),
+        (ErrorSchema, {"code": "x", "message": "x"}),
+        (ErrorSchema, {"code": "x", "message": "x", "errors": refused(parse_register, {}).errors, "request_id": "x"}),
     ):
         assert schema().validate(answer) == {}

@@ -11,14 +11,12 @@ from typing import TypeVar
 
 from ipam_lib.clock import Clock
 from ipam_lib.crypto import Cipher
-from ipam_lib.errors import NetBoxError, Unavailable
+from ipam_lib.errors import NetBoxError, TimeLimitReached
 from ipam_lib.models import PoolEntry, Registration
 from ipam_lib.netbox.base import NetBox, Zones
 from ipam_lib.storage.base import Store
 
 log = logging.getLogger(__name__)
-
-TOO_SLOW = "the request took too long; try again"
 
 Document = TypeVar("Document", Registration, PoolEntry)
 
@@ -100,11 +98,11 @@ class Deadline:
         """The time limit of a call to NetBox that needs no lease, in seconds: the time that is left, but not more than
         `netbox_call`.
 
-        Raises Unavailable if the deadline has passed.
+        Raises TimeLimitReached if the deadline has passed.
         """
         left = self.left()
         if left <= 0:
-            raise Unavailable(TOO_SLOW)
+            raise TimeLimitReached
         return min(left, self.context.settings.netbox_call)
 
     def leased_call_limit(self, registration: Registration) -> float:
@@ -115,7 +113,7 @@ class Deadline:
         deadline must have the same time left, by the monotonic clock, which cannot be set. So a holder that was
         suspended, or whose wall clock jumped, stops here. It writes nothing that the next holder does not know of.
 
-        Raises Unavailable if the lease or the deadline has less time left.
+        Raises TimeLimitReached if the lease or the deadline has less time left.
         """
         return self.limit_until(registration.lease_until)
 
@@ -124,7 +122,7 @@ class Deadline:
         limit = self.context.settings.netbox_call
         now = self.context.clock.now()
         if self.left() < limit or (lease_until is not None and lease_until - now < timedelta(seconds=limit)):
-            raise Unavailable(TOO_SLOW)
+            raise TimeLimitReached
         return limit
 
 
@@ -139,12 +137,12 @@ class Backoff:
     async def pause(self) -> None:
         """Wait before the next attempt.
 
-        Raises Unavailable if the deadline leaves no time for another attempt.
+        Raises TimeLimitReached if the deadline leaves no time for another attempt.
         """
         context = self.deadline.context
         seconds = min(0.01 * 1.6 ** min(self.attempt, 8), 0.25) * (0.5 + context.random.random())
         if self.deadline.left() < seconds + 0.25:
-            raise Unavailable(TOO_SLOW)
+            raise TimeLimitReached
         self.attempt += 1
         await context.clock.sleep(seconds)
 

@@ -3,8 +3,8 @@
 Each write is one compare-and-set, or an insert under a new id. So it is safe to send it again: if the first one arrives
 late, the storage refuses the second one, and the document that is read back is the wanted one.
 
-Every function raises Unavailable if the deadline has passed (nothing is written then), and StorageUnavailable if it
-cannot find out whether the write happened.
+Every function raises TimeLimitReached if the deadline has passed (nothing is written then), and StorageUnavailable if
+it cannot find out whether the write happened.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
-from ipam_lib.errors import StorageUnavailable, StoreConflict, Unavailable
+from ipam_lib.errors import StorageUnavailable, StoreConflict, TimeLimitReached
 from ipam_lib.models import PoolEntry, Registration, Tenure
-from ipam_lib.registry.context import TOO_SLOW, Context, Deadline, Document
+from ipam_lib.registry.context import Context, Deadline, Document
 
 ATTEMPTS = 3
 
@@ -122,7 +122,7 @@ async def _write(
     # A process that was suspended past the deadline must not write: its client has gone, and may have asked for the
     # opposite since.
     if deadline.left() <= 0:
-        raise Unavailable(TOO_SLOW)
+        raise TimeLimitReached
     sent = 0
     while True:
         sent += 1

@@ -7,7 +7,7 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, post_load
 
-from ipam_lib.errors import BadRequest
+from ipam_lib.errors import BadRequest, InvalidJSON
 from ipam_lib.models import SECRET_LENGTHS, Request, ServiceKey
 from ipam_lib.schemas.fields import Days, Family, Flag, HostAddress, Name, StrictSchema, Text, UUIDText
 from ipam_lib.text import json_type
@@ -159,7 +159,7 @@ def parse_cluster(body: object) -> str:
 
 def _load(schema: Schema, body: object) -> Any:
     if not isinstance(body, dict):
-        raise BadRequest(f"the body must be one JSON object, not {json_type(body)}")
+        raise InvalidJSON(f"the body must be one JSON object, not {json_type(body)}")
     try:
         return schema.load(body)
     except ValidationError as error:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from marshmallow import Schema, fields
 
+from ipam_lib.errors import CODES
+
 
 class AddressSchema(Schema):
     """The answer to a registration and to an expiration."""
@@ -40,6 +42,10 @@ class ClusterExpiredSchema(Schema):
 class ErrorSchema(Schema):
     """The answer to a failed request."""
 
+    code = fields.String(
+        required=True,
+        metadata={"description": "The reason, for programs.", "enum": list(CODES), "example": "invalid_request"},
+    )
     message = fields.String(
         required=True,
         metadata={"description": "What went wrong.", "example": "invalid request: zone is missing"},

@@ -6,15 +6,17 @@ import asyncio
 import json
 import logging
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any, Final
 
 from aiohttp import web
 
+from ipam_lib.errors import CODES
 from ipam_lib.web.access import AccessLogger
 from ipam_lib.web.aiohttp_internals import answer_in_spoken_version, waits_for_head
 from ipam_lib.web.client_address import client_address
 from ipam_lib.web.inflight import InFlight
-from ipam_lib.web.responses import add_common_headers, bug_response, error_response, plain_http_response
+from ipam_lib.web.responses import add_common_headers, bug_response, http_error_response, plain_http_response
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +77,7 @@ class Connection(web.RequestHandler):
         super().connection_made(transport)
         if self._limits.open > self._limits.connections and not self._make_room():
             log.warning("too many connections: refused one", extra={"limit": self._limits.connections})
-            self._refuse(503, "too many connections; try again", "Retry-After: 5\r\n")
+            self._refuse("too_many_connections", "too many connections; try again", "Retry-After: 5\r\n")
         else:
             self._await_head()
 
@@ -154,15 +156,15 @@ class Connection(web.RequestHandler):
     def _head_too_slow(self) -> None:
         self._head_timer = None
         if waits_for_head(self):
-            self._refuse(408, "the request did not arrive in time")
+            self._refuse("request_timeout", "the request did not arrive in time")
 
-    def _refuse(self, status: int, message: str, headers: str = "") -> None:
+    def _refuse(self, code: str, message: str, headers: str = "") -> None:
         transport = self.transport
         if isinstance(transport, asyncio.Transport) and not transport.is_closing():
-            body = json.dumps({"message": message}).encode()
-            reason = {408: "Request Timeout", 503: "Service Unavailable"}[status]
+            body = json.dumps({"code": code, "message": message}).encode()
+            status = HTTPStatus(CODES[code].status)
             transport.write(
-                f"HTTP/1.1 {status} {reason}\r\nContent-Type: application/json; charset=utf-8\r\n{headers}"
+                f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: application/json; charset=utf-8\r\n{headers}"
                 f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode()
                 + body
             )
@@ -178,7 +180,7 @@ class Connection(web.RequestHandler):
             log.error("a bug: a request failed outside of all handlers", exc_info=exc)
             return bug_response(request, close=True)
         log.info("refused invalid HTTP", extra={"ip": client_address(request), "reason": type(exc).__name__})
-        return error_response(status, close=True)
+        return http_error_response(status, close=True)
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None

@@ -69,6 +69,7 @@ class ReadySchema(Schema):
 class NotReadySchema(ReadySchema):
     """The answer of a service that is not ready."""
 
+    code = fields.String(required=True, metadata={"description": "`not_ready`.", "example": "not_ready"})
     message = fields.String(
         required=True,
         metadata={"description": "What is missing.", "example": "not ready: zones: not loaded from NetBox yet"},
@@ -214,7 +215,8 @@ def readiness(state: HealthState) -> tuple[int, dict[str, Any]]:
         "degraded": state.degraded(),
     }
     if missing := state.missing():
-        return 503, {"message": "not ready: " + "; ".join(missing), "status": "not ready", **report}
+        message = "not ready: " + "; ".join(missing)
+        return 503, {"code": "not_ready", "message": message, "status": "not ready", **report}
     return 200, {"status": "ready", **report}
 
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from aiohttp import web
 
-from ipam_lib.errors import IPAMError, NetBoxError, Unavailable
+from ipam_lib.errors import IPAMError, NetBoxError, TimeLimitReached, Unavailable
 from ipam_lib.lifecycle import Services
 from ipam_lib.telemetry import logs, redaction
 from ipam_lib.web.inflight import InFlight
@@ -49,7 +49,7 @@ async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         response = await request.app[INFLIGHT].limit(seconds, _answer(request, handler), _log_late)
     except TimeoutError:
         log.warning("the request reached its time limit")
-        response = failure_response(Unavailable("the request took too long; try again"))
+        response = failure_response(TimeLimitReached())
     add_common_headers(request, response)
     resource = request.match_info.route.resource
     route = resource.canonical if resource is not None else "none"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
 from aiohttp import hdrs, web
@@ -71,8 +71,8 @@ class Operation:
     """A use case with its routes and its description for the specification.
 
     `function`: returns the JSON object of the answer, or a whole response. `takes`: the schema of the body. `answers`:
-    the schema of the answer; None for a page. `done`: the description of status 200. `errors`: descriptions of error
-    statuses, beside those common to all operations. `unready`: the schema of a 503 that differs from the common one.
+    the schema of the answer; None for a page. `done`: the description of status 200. `errors`: its error codes, beside
+    those common to all operations. `unready`: the schema of a 503 that differs from the common one.
     `bearer`: whether it needs the bearer token. `storage`: whether it needs the prepared storage.
     """
 
@@ -86,7 +86,7 @@ class Operation:
     takes: type[Schema] | None = None
     answers: type[Schema] | None = None
     done: str = "Done"
-    errors: Mapping[int, str] = field(default_factory=dict)
+    errors: Sequence[str] = ()
     unready: type[Schema] | None = None
     parameters: Sequence[Mapping[str, Any]] = ()
     bearer: bool = False

@@ -7,7 +7,7 @@ from typing import Final
 
 from aiohttp import hdrs, web
 
-from ipam_lib.errors import BadRequest, PayloadTooLarge, RequestTooSlow, UnsupportedEncoding
+from ipam_lib.errors import InvalidJSON, PayloadTooLarge, RequestTooSlow, UnsupportedEncoding
 from ipam_lib.web.responses import BODY
 
 LARGEST_BODY: Final = 64 * 1024
@@ -34,7 +34,7 @@ async def read_body(request: web.Request, *, seconds: float) -> bytes:
     """The body of the request, also kept on the request for the log.
 
     Raises UnsupportedEncoding for a compressed body, PayloadTooLarge for more than 64 KiB (the rest is not read),
-    RequestTooSlow after `seconds`, BadRequest for invalid framing or when the client hangs up.
+    RequestTooSlow after `seconds`, InvalidJSON for invalid framing or when the client hangs up.
     """
     known: bytes | None = request.get(BODY)
     if known is not None:
@@ -69,4 +69,4 @@ async def _receive(request: web.Request, seconds: float) -> bytes:
     except web.HTTPRequestEntityTooLarge:
         raise PayloadTooLarge("the body is larger than 64 KiB") from None
     except (web.RequestPayloadError, ConnectionError):
-        raise BadRequest("the body broke off, or its framing is not valid HTTP") from None
+        raise InvalidJSON("the body broke off, or its framing is not valid HTTP") from None

@@ -1,4 +1,4 @@
-"""The common format of answers: every error is one JSON object, every answer has the request id in a header."""
+"""The common format of answers: an error is a JSON object with a code, every answer has the request id in a header."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ import json
 import re
 import secrets
 from collections.abc import Iterable, Mapping
-from http import HTTPStatus
 from typing import Any, Final
 
 from aiohttp import hdrs, web
 
-from ipam_lib.errors import BadRequest, IPAMError, TooManyAttempts, Unauthorized, Unavailable
+from ipam_lib.errors import CODES, BadRequest, IPAMError, TooManyAttempts, Unauthorized, Unavailable
 from ipam_lib.telemetry.redaction import redact
 
 REQUEST_ID_HEADER: Final = "X-Request-ID"
@@ -30,13 +29,14 @@ _ENCODER = json.JSONEncoder(ensure_ascii=False)
 # The part of an answer that is made in one turn of the event loop: about a millisecond.
 _CHARACTERS_A_TURN: Final = 64 * 1024
 
-_MESSAGES = {
-    400: "the request is not valid HTTP",
-    404: "there is nothing at this path",
-    405: "this path does not take this method",
-    408: "the request did not arrive in time",
-    413: "the body is larger than 64 KiB",
-    417: "only `Expect: 100-continue` can be met",
+# The codes and messages of errors that aiohttp answers.
+_HTTP_ERRORS: Final = {
+    400: ("invalid_http", "the request is not valid HTTP"),
+    404: ("unknown_path", "there is nothing at this path"),
+    405: ("method_not_allowed", "this path does not take this method"),
+    408: ("request_timeout", "the request did not arrive in time"),
+    413: ("body_too_large", "the body is larger than 64 KiB"),
+    417: ("expectation_failed", "only `Expect: 100-continue` can be met"),
 }
 
 
@@ -85,17 +85,10 @@ def _json(text: str, *, status: int = 200, headers: Mapping[str, str] | None = N
 
 
 def error_response(
-    status: int,
-    message: str | None = None,
-    *,
-    headers: Mapping[str, str] | None = None,
-    close: bool = False,
-    **more: Any,
+    code: str, message: str, *, headers: Mapping[str, str] | None = None, close: bool = False, **more: Any
 ) -> web.Response:
-    """An error: `{"message": ...}` and the members `more`. `close`: whether to close the connection."""
-    if message is None:
-        message = _MESSAGES.get(status) or HTTPStatus(status).phrase.lower()
-    answer = json_response({"message": message, **more}, status=status, headers=headers)
+    """An error: `{"code": ..., "message": ...}` and the members `more`. `close`: whether to close the connection."""
+    answer = json_response({"code": code, "message": message, **more}, status=CODES[code].status, headers=headers)
     answer[REASON] = message
     if close:
         answer.force_close()
@@ -115,22 +108,28 @@ def failure_response(error: IPAMError) -> web.Response:
         headers[hdrs.RETRY_AFTER] = str(error.retry_after)
     # The rest of an unread body cannot be told from the next request.
     close = error.status in {408, 413, 415}
-    return error_response(error.status, redact(error.message), headers=headers, close=close, **more)
+    return error_response(error.code, redact(error.message), headers=headers, close=close, **more)
 
 
 def bug_response(request: web.BaseRequest, *, close: bool = False) -> web.Response:
     """The answer to a request that failed by a bug: only the request id of the log."""
     request_id = request_id_of(request)
     text = f"internal error; the log has more under request id {request_id}"
-    return error_response(500, text, close=close, request_id=request_id)
+    return error_response("internal_error", text, close=close, request_id=request_id)
 
 
 def plain_http_response(error: web.HTTPException) -> web.Response:
     """An error of aiohttp in the common format."""
     allow = error.headers.get(hdrs.ALLOW)
-    return error_response(
+    return http_error_response(
         error.status, headers={hdrs.ALLOW: allow} if allow else None, close=error.status in {413, 417}
     )
+
+
+def http_error_response(status: int, *, headers: Mapping[str, str] | None = None, close: bool = False) -> web.Response:
+    """An error that HTTP itself defines, in the common format."""
+    code, message = _HTTP_ERRORS.get(status, _HTTP_ERRORS[400])
+    return error_response(code, message, headers=headers, close=close)
 
 
 def add_common_headers(request: web.BaseRequest, answer: web.StreamResponse) -> None:

@@ -204,8 +204,6 @@ class SecretThrottle:
         return hmac.digest(self._key, text.encode("utf-8", "surrogatepass"), "sha256")[:16]
 
 
-THROTTLED: Final = "Too many wrong secrets came from this source; this one was not checked"
-
 SECRET_THROTTLE: Final = web.AppKey("secret_throttle", SecretThrottle)
 
 

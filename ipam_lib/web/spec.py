@@ -11,6 +11,7 @@ from aiohttp.web_exceptions import NotAppKeyWarning
 from aiohttp_apispec import docs, request_schema, setup_aiohttp_apispec
 
 from ipam_lib import schemas
+from ipam_lib.errors import CODES
 from ipam_lib.version import __version__
 from ipam_lib.web.operation import CHANGE, READ, SERVICE, Operation
 from ipam_lib.web.request_body import leave_expectation
@@ -46,17 +47,11 @@ _MORE_HEADERS: Final = {
     503: _RETRY_HEADER,
 }
 
-_ERRORS: Final = {
-    400: "The body is not JSON, or a field is missing or wrong; `errors` has the fields",
-    401: "The bearer token is missing or wrong",
-    408: "The body did not arrive in time",
-    413: "The body is larger than 64 KiB",
-    415: "The body is compressed",
-    417: "An expectation other than `100-continue`",
-    500: "A bug; the body repeats the request id of the log",
-    503: "NetBox or the storage is unavailable or too slow; nothing is half done",
-}
-_ERRORS_WITH_BODY: Final = (400, 408, 413, 415, 417, 500, 503)
+_ERRORS_WITH_BODY: Final = (
+    *("invalid_json", "invalid_request", "request_timeout", "body_too_large", "compressed_body"),
+    "expectation_failed",
+)
+_ERRORS_WITH_STORAGE: Final = ("storage_unavailable", "time_limit", "try_again")
 
 
 def add_operations(app: web.Application, operations: Iterable[Operation]) -> None:
@@ -123,18 +118,18 @@ def _notes(operation: Operation, path: str) -> dict[str, Any]:
             "304": {"description": "The copy of the browser is current"},
         }
         return notes
-    statuses = _ERRORS_WITH_BODY if operation.takes else (500,)
-    errors = {status: _ERRORS[status] for status in statuses} | dict(operation.errors)
-    if operation.bearer:
-        errors[401] = _ERRORS[401]
+    codes = {*operation.errors, "internal_error"}
+    codes |= set(_ERRORS_WITH_BODY if operation.takes else ()) | set(_ERRORS_WITH_STORAGE if operation.storage else ())
+    codes |= {"unauthorized"} if operation.bearer else set()
     responses: dict[str, Any] = {
         "200": {"schema": operation.answers, "description": operation.done, "headers": dict(_ID_HEADER)}
     }
-    for status in sorted(errors):
+    for status in sorted({CODES[code].status for code in codes}):
+        rows = {code: row for code, row in CODES.items() if code in codes and row.status == status}
         unready = operation.unready if status == 503 else None
         responses[str(status)] = {
             "schema": unready or schemas.ErrorSchema,
-            "description": errors[status],
+            "description": " ".join(f"`{code}`: {row.meaning}." for code, row in rows.items()),
             "headers": _ID_HEADER | _MORE_HEADERS.get(status, {}),
         }
     return notes | {"responses": responses}

@@ -15,6 +15,7 @@ from aiohttp import web
 import ipam
 from ipam_lib.clock import Clock, SystemClock
 from ipam_lib.crypto import Secret
+from ipam_lib.errors import CODES
 from ipam_lib.lifecycle import Services
 from ipam_lib.models import ClusterExpired, Registered, Request
 from ipam_lib.netbox.zones import Trouble
@@ -181,7 +182,7 @@ class Service:
         async with self.client.request(method, self.url + path, data=data, **options) as answer:
             raw = await answer.read()
             content = json.loads(raw) if raw and answer.content_type == "application/json" else {}
-            return answer.status, content, answer
+            return answer.status, _without_code(answer.status, content), answer
 
     async def raw(self, sent: bytes, *, end: bool = False) -> bytes:
         """Everything that comes back for these bytes until the server closes the connection."""
@@ -240,5 +241,11 @@ def status_of(raw: bytes) -> int:
 
 def json_of(raw: bytes) -> dict[str, Any]:
     """The JSON body of the one answer in what came over the wire."""
-    content: dict[str, Any] = json.loads(raw.partition(b"\r\n\r\n")[2])
+    return _without_code(status_of(raw), json.loads(raw.partition(b"\r\n\r\n")[2]))
+
+
+def _without_code(status: int, content: dict[str, Any]) -> dict[str, Any]:
+    """The body of an answer, for tests of its message and other members. Every error must have a code of its status."""
+    if status >= 400 and content:
+        assert CODES[content.pop("code")].status == status, content
     return content

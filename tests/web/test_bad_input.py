@@ -105,7 +105,8 @@ BODIES: list[bytes] = [
     b"NaN",
     f"[{GOOD}]".encode(),
     GOOD[:-1].encode(),
-    (GOOD[:-1] + ",}").encode(),
+    (GOOD + ",").encode(),
+    (GOOD[:-1] + ",,}").encode(),
     (GOOD + GOOD).encode(),
     (GOOD + "\0").encode(),
     GOOD.replace('"', "'").encode(),
@@ -134,6 +135,18 @@ async def test_a_bad_field_is_named(running: Service, method: str, path: str, fi
     assert list(content["errors"]) == [field]
     assert content["message"].startswith(f"invalid request: {field} ")
     assert not running.registry.asked
+
+
+@pytest.mark.parametrize(("method", "path"), PLACES)
+async def test_the_example_of_the_earlier_documentation_is_accepted_as_printed(
+    running: Service, method: str, path: str
+) -> None:
+    """It ends in two trailing commas; the log masks its secret too."""
+    body = json.dumps(BODY | {"service": SERVICE | {"deny_external_cleanup": False}}, indent=2)
+    body = body.replace("false\n  }\n}", "false\n},\n}")
+    assert body.endswith("},\n}")
+    status, _, _ = await running.call(method, path, body.encode())
+    assert status == 200
 
 
 @pytest.mark.parametrize(("method", "path"), PLACES)
@@ -209,12 +222,12 @@ async def test_an_identity_encoding_is_none(running: Service) -> None:
 
 
 @pytest.mark.parametrize("field", ["zone", "address", "ip_family"])
-async def test_a_secret_in_another_field_is_masked_in_the_log(field: str) -> None:
+async def test_a_secret_in_another_field_is_masked_in_the_log(field: str, caplog: pytest.LogCaptureFixture) -> None:
     """The handler and the access log are different tasks of the request."""
+    caplog.set_level(logging.INFO, "ipam_lib")
     stream = io.StringIO()
     handler = logs.TextHandler(stream)
     logger = logging.getLogger("ipam_lib")
-    level, logger.level = logger.level, logging.INFO
     logger.addHandler(handler)
     try:
         async with service() as running:
@@ -222,7 +235,6 @@ async def test_a_secret_in_another_field_is_masked_in_the_log(field: str) -> Non
             await running.call("GET", f"/{BODY['secret']}")
     finally:
         logger.removeHandler(handler)
-        logger.level = level
     with_secret, next_request = [line for line in stream.getvalue().splitlines() if "ipam_lib.http" in line]
     assert "POST / " in with_secret
     assert BODY["secret"] not in with_secret
