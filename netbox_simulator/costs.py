@@ -153,7 +153,7 @@ def _listed(request: Request) -> float:
         return BY_UUID
     if request.value("prefix") or request.value("contains"):
         return BY_PREFIX
-    if request.value("start") is not None:
+    if request.value("start") is not None or request.value("id__gte") is not None:
         return LISTED_FROM_ID
     offset = request.value("offset") or ""
     return interpolate(LISTED, int(offset) if offset.isascii() and offset.isdecimal() else 0)

@@ -233,6 +233,8 @@ class NetBoxProbe:
                 yield error(check, f"prefixes have no custom field {name}", SETUP)
         if others_found := probe_findings.other_fields(others, [name for name in others if name not in names]):
             yield others_found
+        message = "which custom fields NetBox requires is not shown to this token; a refusal would name them"
+        yield ok(check, message)
 
     async def _tag_there(self) -> Finding:
         check, name = "netbox.tag", self._settings.constraint_tag

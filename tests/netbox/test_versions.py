@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
+from aiohttp import web
 
 from ipam_lib.findings import Finding
 from ipam_lib.netbox.base import PrefixChange
@@ -14,7 +16,8 @@ from ipam_lib.netbox.endpoint import NetBoxSettings
 from ipam_lib.netbox.probe import NetBoxProbe
 from ipam_lib.netbox.setup import NetBoxSetup
 from ipam_lib.netbox.transport import Transport
-from netbox_simulator import VERSIONS, NetBoxModel, create_app, serve
+from netbox_simulator import VERSIONS, NetBoxModel, create_app, sample_model, serve
+from netbox_simulator.app import request_of, web_response
 from tests.netbox.clients import LIMIT, TOKEN
 from tests.netbox.world import numbered
 
@@ -74,6 +77,30 @@ async def test_an_empty_netbox_is_set_up_checked_and_used(name: str) -> None:
         assert await client.update_many(changes, limit=LIMIT) == {one.id for one in made}
         await client.delete_many([one.id for one in made], limit=LIMIT)
         assert len(await client.list_prefixes(container, after=0, limit=LIMIT)) == 1
+
+
+@pytest.mark.parametrize("name", ["3.7", "4.6"])
+async def test_a_netbox_behind_a_path_whose_links_name_another_host(name: str) -> None:
+    """As behind a proxy that ends TLS: NetBox believes itself to be elsewhere. Only this server is ever asked."""
+    model = sample_model({"inet": {"ipv4": ["10.0.0.0/24"]}}, tokens=[TOKEN], version=VERSIONS[name])
+    model.state.max_page_size = 20
+    asked = []
+
+    async def behind(request: web.Request) -> web.Response:
+        asked.append(request.path)
+        plain = replace(await request_of(request), base="https://inside.invalid:8443")
+        return web_response(model.stage(replace(plain, path=plain.path.removeprefix("/netbox"))).commit())
+
+    app = web.Application()
+    app.router.add_route("*", "/netbox/{path:.*}", behind)
+    async with serve(app) as url, Transport(NetBoxSettings(f"{url}/netbox", TOKEN)) as transport:
+        client = NetBoxClient(transport)
+        [container] = await client.zone_reader.containers(limit=LIMIT)
+        made = await client.create_next_many(container, [numbered(number) for number in range(45)], limit=LIMIT)
+        found = await client.get_many([one.id for one in made], limit=LIMIT)
+        assert sorted(one.id for one in found) == sorted(one.id for one in made)
+        assert [one for one in await findings_of(transport) if one.status == "error"] == []
+    assert all(path.startswith("/netbox/api/") for path in asked)
 
 
 @pytest.mark.parametrize("name", VERSIONS)

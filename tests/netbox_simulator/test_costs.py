@@ -54,6 +54,7 @@ def free(model: NetBoxModel) -> str:
         ("GET", f"{PREFIXES}?cf_k8s_uuid=656000000000000000000001", None, 47),
         ("GET", f"{PREFIXES}7/", None, 42),
         ("GET", f"{PREFIXES}?start=30001&limit=1000", None, 112),
+        ("GET", f"{PREFIXES}?id__gte=30001&ordering=id&limit=1000", None, 112),
         ("GET", f"{PREFIXES}?offset=40000&limit=1000", None, 772),
         ("PATCH", f"{PREFIXES}7/", {"status": "active"}, 65),
         ("PUT", f"{PREFIXES}7/", {"status": "active"}, 86),

@@ -11,6 +11,7 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
+from ipam_lib.cli.argtypes import NETBOX_VERSIONS
 from tests.storm.proxy import FaultProxy
 from tests.storm.site import SHORT, MongoStorage, Site, SQLiteStorage, Storage, Timing, standing
 from tests.storm.storm import Storm
@@ -33,6 +34,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--cooldown", type=int, default=0, metavar="MINUTES", help="how long released addresses cool down"
+    )
+    parser.add_argument(
+        "--netbox-version", choices=NETBOX_VERSIONS, default=NETBOX_VERSIONS[-1], help="what the simulator answers as"
     )
     parser.add_argument("--services", type=int, default=2, metavar="N", help="how many services")
     parser.add_argument(
@@ -79,8 +83,17 @@ async def run(arguments: argparse.Namespace, storage: Storage, directory: Path) 
         kill=arguments.kill,
         database=arguments.database,
     )
-    pool = {"warm": arguments.warm, "cooldown_minutes": arguments.cooldown}
-    async with standing(Site(directory, storage, timing, proxy=proxy, count=arguments.services, **pool)) as site:
+    wanted = Site(
+        directory,
+        storage,
+        timing,
+        proxy=proxy,
+        count=arguments.services,
+        warm=arguments.warm,
+        cooldown_minutes=arguments.cooldown,
+        netbox_version=arguments.netbox_version,
+    )
+    async with standing(wanted) as site:
         ledger = await storm.run(site)
     if arguments.keep_logs is not None:
         arguments.keep_logs.mkdir(parents=True, exist_ok=True)

@@ -17,6 +17,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Final
 
+from ipam_lib.cli.argtypes import NETBOX_VERSIONS
 from ipam_lib.lifecycle import SECONDS_BETWEEN_RECOVERIES
 from ipam_lib.storage import sqlite_json
 from tests.storm.proxy import FaultProxy
@@ -208,6 +209,7 @@ class Site:
     token: str = TOKEN
     warm: int = 0
     cooldown_minutes: int = 0
+    netbox_version: str = NETBOX_VERSIONS[-1]
     netbox: Server = field(init=False)
 
     def __post_init__(self) -> None:
@@ -216,7 +218,7 @@ class Site:
         self.netbox = Server(
             "netbox",
             *("simulate-netbox", "--token", TOKEN, "--zones", str(zones), "--latency-ms", str(self.latency_ms)),
-            *("--state", str(self.directory / "netbox.state")),
+            *("--state", str(self.directory / "netbox.state"), "--netbox-version", self.netbox_version),
             cwd=self.directory,
         )
         for number in range(self.count):
