@@ -38,12 +38,15 @@ class Command(NamedTuple):
     - `help`: what the command does, without a capital letter and a full stop.
     - `target`: `module:function`, as in an entry point. The function takes the parsed arguments (`argparse.Namespace`)
       and returns the exit status. Its module is imported only when the command runs.
+    - `unasked`: whether the command changes data without a question if it is called as `ipam-cli` and there is no
+      terminal. The earlier `ipam-cli` never asked, and scripts and timers call it.
     """
 
     name: str
     help: str
     target: str
     arguments: tuple[Argument, ...] = ()
+    unasked: bool = False
 
 
 # SUPPRESS: the parser of the subcommand must not overwrite a `--config` before the subcommand.
@@ -231,6 +234,7 @@ _TABLE = (
             *CONFIRM,
             FORMAT,
         ),
+        unasked=True,
     ),
     Command(
         "delete-service",
@@ -252,6 +256,7 @@ _TABLE = (
             *CONFIRM,
             FORMAT,
         ),
+        unasked=True,
     ),
     Command(
         "delete-cluster",
@@ -269,6 +274,7 @@ _TABLE = (
             *CONFIRM,
             FORMAT,
         ),
+        unasked=True,
     ),
     Command(
         "list-addresses",

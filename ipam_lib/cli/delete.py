@@ -58,7 +58,7 @@ def delete_service(arguments: argparse.Namespace) -> int:
                 **audit.place(registration),
                 **service_key_json(service.key),
             )
-    return _deleted(registration, service, dry_run=arguments.dry_run, as_json=arguments.format == "json")
+    return _deleted(registration, service, arguments)
 
 
 async def _expire(settings: Settings, registration: Registration, key: ServiceKey, secret: str) -> None:
@@ -74,22 +74,22 @@ async def _expire(settings: Settings, registration: Registration, key: ServiceKe
         await registry.expire(request)
 
 
-def _deleted(registration: Registration, service: Service, *, dry_run: bool, as_json: bool) -> int:
+def _deleted(registration: Registration, service: Service, arguments: argparse.Namespace) -> int:
     others = len(registration.services) - 1
-    if as_json:
+    if arguments.format == "json":
         terminal.print_json(
             {
-                "dry_run": dry_run,
+                "dry_run": arguments.dry_run,
                 "zone": registration.zone,
                 "address": registration.address,
                 "service": service_key_json(service.key),
                 "other_services": others,
             }
         )
-        return DONE
-    what = "would expire now" if dry_run else "expires now"
+    what = "would expire now" if arguments.dry_run else "expires now"
     left = f"{plural(others, 'service')} left on it" if others else "the address is given back by the next cleanup"
-    print(f"{output.service_line(service)} on {printable(registration.address)} {what}; {left}")
+    text = f"{output.service_line(service)} on {printable(registration.address)} {what}; {left}"
+    terminal.print_result(text, arguments)
     return DONE
 
 
@@ -182,14 +182,16 @@ def _cluster_deleted(found: Sequence[Holding], outcome: ClusterExpired, argument
                 "services": [_holding_json(*one) for one in found],
             }
         )
-        return DONE
+    as_text = arguments.format == "text"
     if arguments.dry_run:
-        terminal.print_table(HEADINGS, _rows(found, ("would expire", "denied: would stay")))
-        print(f"{plural(outcome.expired, 'service')} would expire now, {outcome.denied} denied that and would stay")
+        if as_text:
+            terminal.print_table(HEADINGS, _rows(found, ("would expire", "denied: would stay")))
+        text = f"{plural(outcome.expired, 'service')} would expire now, {outcome.denied} denied that and would stay"
+        terminal.print_result(text, arguments)
         return DONE
-    cluster = f"of cluster {arguments.cluster_id}"
-    print(f"{plural(outcome.expired, 'service')} {cluster} set to expire now; {outcome.denied} denied that, and stay")
-    if denied := [one for one in found if one[1].deny_external_cleanup]:
+    number = f"{plural(outcome.expired, 'service')} of cluster {arguments.cluster_id}"
+    terminal.print_result(f"{number} set to expire now; {outcome.denied} denied that, and stay", arguments)
+    if as_text and (denied := [one for one in found if one[1].deny_external_cleanup]):
         terminal.print_table(HEADINGS, _rows(denied, ("expires", "denied: stays")))
     return DONE
 

@@ -21,6 +21,9 @@ from ipam_lib.version import __version__
 
 Target = Callable[[argparse.Namespace], int]
 
+EARLIER_NAME = "ipam-cli"
+"""The name of the earlier service's program for administrators."""
+
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
@@ -75,8 +78,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace, prog: str) -> int:
+    command = COMMANDS[arguments.subcommand]
+    arguments.unasked = command.unasked and prog == EARLIER_NAME and not _has_terminal()
+    if arguments.unasked:
+        arguments.yes = True
     try:
-        return load(COMMANDS[arguments.subcommand].target)(arguments)
+        return load(command.target)(arguments)
     except ConfigError as error:
         for problem in error.problems:
             print(f"{prog}: {problem}", file=sys.stderr)
@@ -95,6 +102,12 @@ def _run(arguments: argparse.Namespace, prog: str) -> int:
     except KeyboardInterrupt:
         print(file=sys.stderr)
     return FAILED
+
+
+def _has_terminal() -> bool:
+    from ipam_lib.cli.terminal import can_ask  # imported here because the other modules must start at once
+
+    return can_ask()
 
 
 def _written(status: int, prog: str) -> int:

@@ -111,10 +111,10 @@ def _replaced(live: Registration, found: Sequence[Registration], arguments: argp
             terminal.warn(f"{other.address} is registered more than once; the secret of {other.id} was left as it is")
     if arguments.format == "json":
         terminal.print_json({"dry_run": arguments.dry_run, "registration": registration_json(live)})
-        return DONE
     what = "would be replaced" if arguments.dry_run else "was replaced"
     place = f"{printable(live.address)} in zone {printable(live.zone)}"
-    print(f"the secret of {place} {what}, for {plural(len(live.services), 'service')}")
+    text = f"the secret of {place} {what}, for {plural(len(live.services), 'service')}"
+    terminal.print_result(text, arguments)
     return DONE
 
 

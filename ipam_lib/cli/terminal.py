@@ -6,6 +6,7 @@ printable first, because a terminal obeys control characters.
 
 from __future__ import annotations
 
+import argparse
 import getpass
 import io
 import json
@@ -167,6 +168,15 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], stream: 
 def print_json(value: Any) -> None:
     """Print a value as JSON, indented, on standard output."""
     print(json.dumps(value, indent=2))
+
+
+def print_result(text: str, arguments: argparse.Namespace) -> None:
+    """Print the result of a change as text, unless the command prints JSON. If the command did not ask (see
+    `commands.Command.unasked`), say on standard error too what it did."""
+    if arguments.format == "text":
+        print(text)
+    if arguments.unasked and not arguments.dry_run:
+        say(f"{text} (done without a question, because there is no terminal)")
 
 
 # -- questions -----------------------------------------------------------------------------------------------------
