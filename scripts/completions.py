@@ -16,7 +16,7 @@ from ipam_lib.cli.parser import build_parser
 
 # What the program may be called: as it is built, as the earlier service's command was, and as the man page is.
 NAME, OTHER_NAMES = "ipam.pyz", ("ipam-cli", "ipam")
-DIRECTORIES = {"--log-dir", "--data"}
+DIRECTORIES = {"--log-dir", "--data", "--prefix", "--root"}
 
 
 def hint(action: argparse.Action) -> None:

@@ -79,6 +79,7 @@ EXIT_STATUS = {
 
 EXAMPLES = {
     "Run a demo that needs no configuration:": "ipam demo",
+    "Install it on a machine with systemd, or upgrade it:": "sudo ./ipam.pyz install",
     "Check the configuration and everything that it names:": "ipam check-config --config /etc/ipam-api/config.json",
     "Create what NetBox lacks, with an administrator's token:": "ipam netbox-setup --zone inet --zone hnet "
     "--token-file admin.secret",

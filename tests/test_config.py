@@ -761,6 +761,17 @@ def test_unknown_names(home: Path, name: str, warning: str) -> None:
     assert warnings == [f"{home / 'config.json'}: {warning}"]
 
 
+def test_comments_are_ignored(home: Path) -> None:
+    """A setting that is commented out is like one that is not there, however often."""
+    text = (
+        json.dumps(SMALLEST)[:-1] + ', "//": "why", "server": {"//port": 1, "port": 3, "//": []}, "//": {"server": 7}}'
+    )
+    path = home / "config.json"
+    path.write_text(text)
+    loaded, warnings = Settings.load(path, environ={})
+    assert (loaded.server.port, warnings) == (3, [])
+
+
 def test_names_that_stand_twice(home: Path) -> None:
     text = json.dumps(SMALLEST)[:-1] + ', "server": {"port": 1, "port": 2}, "server": {"port": 3, "host": "::"}}'
     path = home / "config.json"

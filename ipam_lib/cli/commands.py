@@ -74,6 +74,23 @@ CONFIRM: Final = (
     Argument("--dry-run", action="store_true", help="only show what would be done"),
 )
 """Every command that shows what it will change, and asks, has these."""
+TARGET: Final = (
+    Argument(
+        "--prefix",
+        type=Path,
+        metavar="PATH",
+        help="directory of the program, in its bin (default: where it is installed, or /usr/local)",
+    ),
+    Argument(
+        "--root",
+        type=Path,
+        default=Path("/"),
+        metavar="PATH",
+        help="root of the system to install on, such as an image that is being built (default: /)",
+    ),
+    Argument("--no-systemd", action="store_true", help="leave the units of systemd out"),
+)
+"""What to install, and where."""
 ADDRESS: Final = Argument(
     "--address",
     type=argtypes.address,
@@ -181,6 +198,25 @@ _TABLE = (
                 help="file that keeps the prefixes between runs (default: memory only)",
             ),
             NETBOX_VERSION,
+        ),
+    ),
+    Command(
+        "install",
+        "install this file on the machine: program, systemd units, man page, completions, a first configuration",
+        "ipam_lib.cli.install:install",
+        (
+            *TARGET,
+            *CONFIRM,
+        ),
+    ),
+    Command(
+        "uninstall",
+        "remove what install has installed; configuration and data are kept",
+        "ipam_lib.cli.install:uninstall",
+        (
+            *TARGET,
+            Argument("--purge", action="store_true", help="remove configuration, keys and data too"),
+            *CONFIRM,
         ),
     ),
     Command(

@@ -16,6 +16,7 @@ from ipam_lib.errors import ConfigError
 from ipam_lib.text import json_problem
 
 SYSTEM_CONFIG = Path("/etc/ipam-api/config.json")
+COMMENT = "//"
 _LARGEST_SECRET = 64 * 1024
 
 
@@ -118,7 +119,8 @@ def find_config(given: Path | None, environ: Mapping[str, str], directory: Path,
 
 
 def read_config(path: Path) -> tuple[dict[str, Any], list[str]]:
-    """The JSON object in a configuration file, and warnings about it. A byte order mark is allowed.
+    """The JSON object in a configuration file, and warnings about it. A byte order mark is allowed. Members whose names
+    begin with `//` are comments: they are left out, in every object.
 
     Raises ConfigError, with line and column of the problem.
     """
@@ -126,6 +128,7 @@ def read_config(path: Path) -> tuple[dict[str, Any], list[str]]:
     warnings: list[str] = []
 
     def take(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        pairs = [pair for pair in pairs if not pair[0].startswith(COMMENT)]
         content = dict(pairs)
         if len(content) != len(pairs):
             twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]

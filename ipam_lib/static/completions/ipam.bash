@@ -5,11 +5,13 @@
 #    source ~/.local/share/bash_completion/ipam.pyz
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_ipam_pyz_subparsers=(serve demo simulate-netbox check-config netbox-setup show-services show-secret replace-secret delete-service delete-cluster list-addresses history reconcile rotate-key mongo-backup mongo-restore completion version help)
+_shtab_ipam_pyz_subparsers=(serve demo simulate-netbox install uninstall check-config netbox-setup show-services show-secret replace-secret delete-service delete-cluster list-addresses history reconcile rotate-key mongo-backup mongo-restore completion version help)
 
 _shtab_ipam_pyz_serve_option_strings=(-h --help --config --host --port --log-dir)
 _shtab_ipam_pyz_demo_option_strings=(-h --help --config --port --data --reset --netbox-version)
 _shtab_ipam_pyz_simulate_netbox_option_strings=(-h --help --config --host --port --token --zones --empty --latency-ms --cost-model --time-scale --state --netbox-version)
+_shtab_ipam_pyz_install_option_strings=(-h --help --config --prefix --root --no-systemd --yes --dry-run)
+_shtab_ipam_pyz_uninstall_option_strings=(-h --help --config --prefix --root --no-systemd --purge --yes --dry-run)
 _shtab_ipam_pyz_check_config_option_strings=(-h --help --config --format)
 _shtab_ipam_pyz_netbox_setup_option_strings=(-h --help --config --zone --token-file --yes --dry-run --format)
 _shtab_ipam_pyz_show_services_option_strings=(-h --help --config --zone --address --format)
@@ -35,6 +37,12 @@ _shtab_ipam_pyz_demo___data_COMPGEN=_shtab_compgen_dirs
 _shtab_ipam_pyz_simulate_netbox___config_COMPGEN=_shtab_compgen_files
 _shtab_ipam_pyz_simulate_netbox___zones_COMPGEN=_shtab_compgen_files
 _shtab_ipam_pyz_simulate_netbox___state_COMPGEN=_shtab_compgen_files
+_shtab_ipam_pyz_install___config_COMPGEN=_shtab_compgen_files
+_shtab_ipam_pyz_install___prefix_COMPGEN=_shtab_compgen_dirs
+_shtab_ipam_pyz_install___root_COMPGEN=_shtab_compgen_dirs
+_shtab_ipam_pyz_uninstall___config_COMPGEN=_shtab_compgen_files
+_shtab_ipam_pyz_uninstall___prefix_COMPGEN=_shtab_compgen_dirs
+_shtab_ipam_pyz_uninstall___root_COMPGEN=_shtab_compgen_dirs
 _shtab_ipam_pyz_check_config___config_COMPGEN=_shtab_compgen_files
 _shtab_ipam_pyz_netbox_setup___config_COMPGEN=_shtab_compgen_files
 _shtab_ipam_pyz_netbox_setup___token_file_COMPGEN=_shtab_compgen_files
@@ -75,8 +83,8 @@ _shtab_ipam_pyz_rotate_key___format_choices=(text json)
 _shtab_ipam_pyz_mongo_backup___format_choices=(text json)
 _shtab_ipam_pyz_mongo_restore___format_choices=(text json)
 _shtab_ipam_pyz_completion_pos_0_choices=(bash zsh fish)
-_shtab_ipam_pyz_help_pos_0_choices=(serve demo simulate-netbox check-config netbox-setup show-services show-secret replace-secret delete-service delete-cluster list-addresses history reconcile rotate-key mongo-backup mongo-restore completion version help)
-_shtab_ipam_pyz_pos_0_choices=(serve demo simulate-netbox check-config netbox-setup show-services show-secret replace-secret delete-service delete-cluster list-addresses history reconcile rotate-key mongo-backup mongo-restore completion version help)
+_shtab_ipam_pyz_help_pos_0_choices=(serve demo simulate-netbox install uninstall check-config netbox-setup show-services show-secret replace-secret delete-service delete-cluster list-addresses history reconcile rotate-key mongo-backup mongo-restore completion version help)
+_shtab_ipam_pyz_pos_0_choices=(serve demo simulate-netbox install uninstall check-config netbox-setup show-services show-secret replace-secret delete-service delete-cluster list-addresses history reconcile rotate-key mongo-backup mongo-restore completion version help)
 
 _shtab_ipam_pyz_serve__h_nargs=0
 _shtab_ipam_pyz_serve___help_nargs=0
@@ -86,6 +94,17 @@ _shtab_ipam_pyz_demo___reset_nargs=0
 _shtab_ipam_pyz_simulate_netbox__h_nargs=0
 _shtab_ipam_pyz_simulate_netbox___help_nargs=0
 _shtab_ipam_pyz_simulate_netbox___empty_nargs=0
+_shtab_ipam_pyz_install__h_nargs=0
+_shtab_ipam_pyz_install___help_nargs=0
+_shtab_ipam_pyz_install___no_systemd_nargs=0
+_shtab_ipam_pyz_install___yes_nargs=0
+_shtab_ipam_pyz_install___dry_run_nargs=0
+_shtab_ipam_pyz_uninstall__h_nargs=0
+_shtab_ipam_pyz_uninstall___help_nargs=0
+_shtab_ipam_pyz_uninstall___no_systemd_nargs=0
+_shtab_ipam_pyz_uninstall___purge_nargs=0
+_shtab_ipam_pyz_uninstall___yes_nargs=0
+_shtab_ipam_pyz_uninstall___dry_run_nargs=0
 _shtab_ipam_pyz_check_config__h_nargs=0
 _shtab_ipam_pyz_check_config___help_nargs=0
 _shtab_ipam_pyz_netbox_setup__h_nargs=0

@@ -50,8 +50,8 @@ function _shtab_ipam_pyz_using
   test "$_shtab_ipam_pyz_cmdpath" = "$argv"
 end
 
-set -g _shtab_ipam_pyz_commands serve demo simulate-netbox check-config netbox-setup show-services show-secret replace-secret delete-service delete-cluster list-addresses history reconcile rotate-key mongo-backup mongo-restore completion version help
-set -g _shtab_ipam_pyz_opts_with_value --address --at --cluster --cluster-id --config --cost-model --data --format --from --host --in --ip-family --latency-ms --log-dir --namespace-id --netbox-version --new --new-secrets --out --port --rounds --secret --service-name --state --time-scale --token --token-file --zone --zones
+set -g _shtab_ipam_pyz_commands serve demo simulate-netbox install uninstall check-config netbox-setup show-services show-secret replace-secret delete-service delete-cluster list-addresses history reconcile rotate-key mongo-backup mongo-restore completion version help
+set -g _shtab_ipam_pyz_opts_with_value --address --at --cluster --cluster-id --config --cost-model --data --format --from --host --in --ip-family --latency-ms --log-dir --namespace-id --netbox-version --new --new-secrets --out --port --prefix --root --rounds --secret --service-name --state --time-scale --token --token-file --zone --zones
 
 complete -c ipam.pyz -e
 complete -c ipam.pyz -f
@@ -85,6 +85,23 @@ complete -c ipam.pyz -n '_shtab_ipam_pyz_using simulate-netbox' -l cost-model -x
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using simulate-netbox' -l time-scale -x -d 'factor for the durations of the cost model (default: 1)'
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using simulate-netbox' -l state -xka "(__fish_complete_path (commandline -ct))" -d 'file that keeps the prefixes between runs (default: memory only)'
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using simulate-netbox' -l netbox-version -xka "3.7 4.2 4.4 4.5 4.6" -d 'NetBox version that the simulator answers as: 3.7, 4.2, 4.4, 4.5, 4.6 (default: that of the kept state, else 4.6)'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using; and test $_shtab_ipam_pyz_npos -eq 0' -a install -d 'Install this file on the machine: program, systemd units, man page, completions, a first configuration.'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using install' -s h -l help -d 'show this help message and exit'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using install' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'configuration file (default: $IPAM_CONFIG, ./config.json, /etc/ipam-api/config.json)'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using install' -l prefix -xka "(__fish_complete_directories)" -d 'directory of the program, in its bin (default: where it is installed, or /usr/local)'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using install' -l root -xka "(__fish_complete_directories)" -d 'root of the system to install on, such as an image that is being built (default: /)'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using install' -l no-systemd -d 'leave the units of systemd out'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using install' -l yes -d 'do not ask'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using install' -l dry-run -d 'only show what would be done'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using; and test $_shtab_ipam_pyz_npos -eq 0' -a uninstall -d 'Remove what install has installed; configuration and data are kept.'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using uninstall' -s h -l help -d 'show this help message and exit'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using uninstall' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'configuration file (default: $IPAM_CONFIG, ./config.json, /etc/ipam-api/config.json)'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using uninstall' -l prefix -xka "(__fish_complete_directories)" -d 'directory of the program, in its bin (default: where it is installed, or /usr/local)'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using uninstall' -l root -xka "(__fish_complete_directories)" -d 'root of the system to install on, such as an image that is being built (default: /)'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using uninstall' -l no-systemd -d 'leave the units of systemd out'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using uninstall' -l purge -d 'remove configuration, keys and data too'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using uninstall' -l yes -d 'do not ask'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using uninstall' -l dry-run -d 'only show what would be done'
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using; and test $_shtab_ipam_pyz_npos -eq 0' -a check-config -d 'Check the configuration, the secret files, the storage, NetBox and Splunk, and say what is wrong.'
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using check-config' -s h -l help -d 'show this help message and exit'
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using check-config' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'configuration file (default: $IPAM_CONFIG, ./config.json, /etc/ipam-api/config.json)'
@@ -190,6 +207,6 @@ complete -c ipam.pyz -n '_shtab_ipam_pyz_using; and test $_shtab_ipam_pyz_npos -
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using help' -s h -l help -d 'show this help message and exit'
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using help' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'configuration file (default: $IPAM_CONFIG, ./config.json, /etc/ipam-api/config.json)'
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using help' -l man -d 'print the man page instead, as man(1) reads it'
-complete -c ipam.pyz -n '_shtab_ipam_pyz_using help; and test $_shtab_ipam_pyz_npos -eq 0' -ka "serve demo simulate-netbox check-config netbox-setup show-services show-secret replace-secret delete-service delete-cluster list-addresses history reconcile rotate-key mongo-backup mongo-restore completion version help" -d 'the subcommand to explain'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using help; and test $_shtab_ipam_pyz_npos -eq 0' -ka "serve demo simulate-netbox install uninstall check-config netbox-setup show-services show-secret replace-secret delete-service delete-cluster list-addresses history reconcile rotate-key mongo-backup mongo-restore completion version help" -d 'the subcommand to explain'
 complete -c ipam-cli -w ipam.pyz
 complete -c ipam -w ipam.pyz

@@ -17,6 +17,7 @@ _shtab_ipam_pyz_commands() {
     demo:'Run the service on an embedded database and a built-in NetBox simulator: no configuration, no network.'
     help:'Explain a subcommand.'
     history:'Show which services had an address, and when.'
+    install:'Install this file on the machine: program, systemd units, man page, completions, a first configuration.'
     list-addresses:'List the registrations.'
     mongo-backup:'Write all stored data into an archive in the format of mongodump --archive --gzip.'
     mongo-restore:'Restore such an archive, or one of mongodump, into MongoDB or the embedded database.'
@@ -28,6 +29,7 @@ _shtab_ipam_pyz_commands() {
     show-secret:'Show the secret of an address (the log records it).'
     show-services:'Show the services on an address.'
     simulate-netbox:'Run only the NetBox simulator, to try a configuration against it.'
+    uninstall:'Remove what install has installed; configuration and data are kept.'
     version:'Print the version.'
   )
   _describe 'ipam.pyz commands' _commands
@@ -105,7 +107,7 @@ _shtab_ipam_pyz_help_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--config[configuration file (default\: \$IPAM_CONFIG, .\/config.json, \/etc\/ipam-api\/config.json)]:PATH:_files"
   "--man[print the man page instead, as man(1) reads it]"
-  ":the subcommand to explain:(serve demo simulate-netbox check-config netbox-setup show-services show-secret replace-secret delete-service delete-cluster list-addresses history reconcile rotate-key mongo-backup mongo-restore completion version help)"
+  ":the subcommand to explain:(serve demo simulate-netbox install uninstall check-config netbox-setup show-services show-secret replace-secret delete-service delete-cluster list-addresses history reconcile rotate-key mongo-backup mongo-restore completion version help)"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -122,6 +124,19 @@ _shtab_ipam_pyz_history_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_ipam_pyz_history_defaults_added=0
+
+_shtab_ipam_pyz_install_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--config[configuration file (default\: \$IPAM_CONFIG, .\/config.json, \/etc\/ipam-api\/config.json)]:PATH:_files"
+  "--prefix[directory of the program, in its bin (default\: where it is installed, or \/usr\/local)]:PATH:_files -/"
+  "--root[root of the system to install on, such as an image that is being built (default\: \/)]:PATH:_files -/"
+  "--no-systemd[leave the units of systemd out]"
+  "--yes[do not ask]"
+  "--dry-run[only show what would be done]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_ipam_pyz_install_defaults_added=0
 
 _shtab_ipam_pyz_list_addresses_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -261,6 +276,20 @@ _shtab_ipam_pyz_simulate_netbox_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_ipam_pyz_simulate_netbox_defaults_added=0
 
+_shtab_ipam_pyz_uninstall_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--config[configuration file (default\: \$IPAM_CONFIG, .\/config.json, \/etc\/ipam-api\/config.json)]:PATH:_files"
+  "--prefix[directory of the program, in its bin (default\: where it is installed, or \/usr\/local)]:PATH:_files -/"
+  "--root[root of the system to install on, such as an image that is being built (default\: \/)]:PATH:_files -/"
+  "--no-systemd[leave the units of systemd out]"
+  "--purge[remove configuration, keys and data too]"
+  "--yes[do not ask]"
+  "--dry-run[only show what would be done]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_ipam_pyz_uninstall_defaults_added=0
+
 _shtab_ipam_pyz_version_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--config[configuration file (default\: \$IPAM_CONFIG, .\/config.json, \/etc\/ipam-api\/config.json)]:PATH:_files"
@@ -295,6 +324,7 @@ _shtab_ipam_pyz() {
         demo) _arguments -C -s $_shtab_ipam_pyz_demo_options ;;
         help) _arguments -C -s $_shtab_ipam_pyz_help_options ;;
         history) _arguments -C -s $_shtab_ipam_pyz_history_options ;;
+        install) _arguments -C -s $_shtab_ipam_pyz_install_options ;;
         list-addresses) _arguments -C -s $_shtab_ipam_pyz_list_addresses_options ;;
         mongo-backup) _arguments -C -s $_shtab_ipam_pyz_mongo_backup_options ;;
         mongo-restore) _arguments -C -s $_shtab_ipam_pyz_mongo_restore_options ;;
@@ -306,6 +336,7 @@ _shtab_ipam_pyz() {
         show-secret) _arguments -C -s $_shtab_ipam_pyz_show_secret_options ;;
         show-services) _arguments -C -s $_shtab_ipam_pyz_show_services_options ;;
         simulate-netbox) _arguments -C -s $_shtab_ipam_pyz_simulate_netbox_options ;;
+        uninstall) _arguments -C -s $_shtab_ipam_pyz_uninstall_options ;;
         version) _arguments -C -s $_shtab_ipam_pyz_version_options ;;
       esac
   esac
