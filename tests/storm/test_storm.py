@@ -65,7 +65,7 @@ async def test_killed_in_turn(tmp_path: Path, mongodb: MongoStorage, record_amou
 async def test_killed_in_turn_over_one_sqlite_file(
     tmp_path: Path, sqlite: SQLiteStorage, record_amount: RecordAmount
 ) -> None:
-    async with standing(Site(tmp_path, sqlite, TIMING)) as site:
+    async with standing(Site(tmp_path, sqlite, TIMING, netbox_version="3.7")) as site:
         storm = Storm(kill=True, seconds=SECONDS, seed=4)
         ledger = await storm.run(site)
     check(storm, site, ledger, record_amount)
@@ -88,7 +88,8 @@ async def test_out_of_a_warm_pool_through_a_proxy_and_into_a_cooldown(
     tmp_path: Path, sqlite: SQLiteStorage, record_amount: RecordAmount
 ) -> None:
     proxy = FaultProxy("", seed=7)
-    async with standing(Site(tmp_path, sqlite, TIMING, proxy=proxy, warm=6, cooldown_minutes=10)) as site:
+    wanted = Site(tmp_path, sqlite, TIMING, proxy=proxy, warm=6, cooldown_minutes=10, netbox_version="4.2")
+    async with standing(wanted) as site:
         storm = Storm(faults=True, seconds=SECONDS, seed=7)
         ledger = await storm.run(site)
         assert {entry["state"] for entry in sqlite.entries()} == {"ready", "cooling"}
