@@ -60,7 +60,8 @@ BODIES: dict[str, bytes] = {
 
 @pytest.fixture
 async def running(tmp_path: Path) -> AsyncIterator[Service]:
-    store, clock = SQLiteStore(tmp_path / "ipam.db"), FakeClock(NOW, auto=False)
+    # The profiler makes everything slow; how slow must not matter.
+    store, clock = SQLiteStore(tmp_path / "ipam.db", timeout_seconds=300), FakeClock(NOW, auto=False)
     await store.open()
     await store.prepare()
     zones = PlainZones([Container(1, "10.0.0.0/8", "ipv4", "inet", 7)])
