@@ -52,6 +52,8 @@ def netbox_settings(netbox: NetBoxSection) -> NetBoxSettings:
         ca_file=netbox.ca_file,
         custom_fields=netbox.custom_fields,
         inherit_custom_fields=netbox.inherit_custom_fields,
+        ip_addresses=netbox.ip_addresses,
+        refresh_seconds=netbox.refresh_seconds,
         user_agent=f"ipam-api/{__version__}",
     )
 
@@ -73,6 +75,7 @@ def make_context(settings: Settings, store: Store, netbox: NetBox, zones: Zones,
         settings=RegistrySettings(
             longest_request=settings.server.request_timeout_seconds,
             netbox_call=settings.netbox.timeout_seconds,
+            ip_addresses=settings.netbox.ip_addresses,
             warm=settings.netbox.warm_addresses,
             cooldown=timedelta(minutes=settings.cleanup.cooldown_minutes),
             history=timedelta(days=settings.history.retention_days),
@@ -111,6 +114,7 @@ def assemble(settings: Settings, clock: Clock | None = None) -> Services:
     return Services(
         store=store,
         netbox=netbox,
+        space=netbox.space,
         zones=zones,
         registry=Registry(context),
         clock=clock,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Final, Protocol
 
 from ipam_lib.clock import Clock
 from ipam_lib.errors import ConfigError, StorageUnavailable
+from ipam_lib.netbox.base import Container
 from ipam_lib.netbox.zones import Trouble
 from ipam_lib.registry import Registry
 from ipam_lib.storage.base import Store
@@ -26,6 +27,9 @@ SECONDS_BETWEEN_PREPARATIONS: Final = 10.0
 # A round with nothing to do is one small read.
 SECONDS_BETWEEN_POOL_ROUNDS: Final = 1.0
 SECONDS_BETWEEN_IDLE_POOL_ROUNDS: Final = 30.0
+
+# A round in which no picture is due reads nothing.
+SECONDS_BETWEEN_SPACE_ROUNDS: Final = 1.0
 
 SECONDS_BETWEEN_COUNTS: Final = 60.0
 SHARE_OF_COUNTING: Final = 50.0
@@ -50,6 +54,15 @@ class NetBoxConnection(Protocol):
     async def close(self) -> None: ...
 
 
+class SpaceKeeper(Protocol):
+    """The pictures of what is taken in the containers, as far as their life goes (see `netbox.space.AddressSpace`)."""
+
+    @property
+    def refused(self) -> Mapping[str, str]: ...
+
+    async def load_due(self, containers: Sequence[Container]) -> None: ...
+
+
 class ZoneKeeper(Protocol):
     """The part of the zone cache that the lifecycle and /readyz use (see `netbox.zones.ZoneCache`)."""
 
@@ -58,6 +71,8 @@ class ZoneKeeper(Protocol):
 
     @property
     def names(self) -> Sequence[str]: ...
+
+    def all_containers(self) -> Sequence[Container]: ...
 
     @property
     def source(self) -> str | None: ...
@@ -97,6 +112,7 @@ class Services:
     clock: Clock
     cleanup_seconds: float = 30.0
     pools: bool = False
+    space: SpaceKeeper | None = None
     metrics: Metrics = field(default_factory=Metrics)
     prepared: bool = field(default=False, init=False)
     preparation: str = field(default="is being prepared", init=False)
@@ -184,6 +200,11 @@ async def run_services(services: Services, grace: float = SECONDS_OF_GRACE) -> A
             raise report.error
         return False
 
+    async def load_space() -> bool:
+        if services.space is not None:
+            await services.space.load_due(services.zones.all_containers())
+        return False
+
     async def keep_zones() -> None:
         # The zones in the storage can be read when it is prepared. If the storage is down, NetBox has them.
         await asyncio.wait((preparing,), timeout=grace / 2)
@@ -198,6 +219,7 @@ async def run_services(services: Services, grace: float = SECONDS_OF_GRACE) -> A
         await services.store.open()
         preparing = workers.start(Worker("prepare the storage", SECONDS_BETWEEN_PREPARATIONS, prepare))
         keeper = asyncio.create_task(keep_zones(), name="keep the zones")
+        workers.start(Worker("space", SECONDS_BETWEEN_SPACE_ROUNDS, load_space))
         zones_started = asyncio.create_task(started.wait())
         await asyncio.wait((preparing, zones_started), timeout=grace)
         zones_started.cancel()

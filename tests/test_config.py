@@ -173,6 +173,7 @@ def test_everything_given(home: Path) -> None:
             "netbox.custom_fields": {"domain": "na", "owner": {"id": 3}, "none": None},
             "netbox.inherit_custom_fields": ["infra", "env"],
             "netbox.warm_addresses": 0,
+            "netbox.ip_addresses": "refuse",
             "encryption_secrets.scheme": "legacy-ctr",
             "encryption_secrets.previous_path": "previous.json",
             "cleanup.interval_seconds": 5,

@@ -37,6 +37,7 @@ from ipam_lib.config.setting_types import (
     check_host,
 )
 from ipam_lib.crypto import Cipher, KeySet, Scheme, Secret
+from ipam_lib.models import IPAddressPolicy
 
 Reload = Literal["no", "replace", "yes"]
 
@@ -177,7 +178,16 @@ class NetBoxSection:
         ExistingFile(), "Certificates (PEM) to trust for NetBox, instead of the system's certificates."
     )
     refresh_seconds: float = setting(
-        Seconds(1, 86400), "Interval at which zones and containers are read from NetBox.", default=600.0
+        Seconds(1, 86400),
+        "Interval at which zones and containers, and what is taken inside the containers, are read from NetBox.",
+        default=600.0,
+    )
+    ip_addresses: IPAddressPolicy = setting(
+        OneOf("avoid", "refuse", "ignore"),
+        "What IP addresses and IP ranges in NetBox count for, except deprecated ones. `avoid`: never the next free"
+        " address; a request that names one gets it, with a warning in the log. `refuse`: that request gets a 409."
+        " `ignore`: as the earlier service. The token needs the right to view `ipam.ipaddress` and `ipam.iprange`.",
+        default="avoid",
     )
     custom_fields: Mapping[str, Any] | None = setting(
         FieldValues(),

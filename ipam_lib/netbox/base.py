@@ -8,8 +8,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import datetime
+from typing import Any, Literal
 
+from ipam_lib.addresses import network
 from ipam_lib.models import IPFamily
 
 
@@ -58,6 +60,45 @@ class PrefixChange:
         return "reserved" if self.reserved else "active"
 
 
+OccupantKind = Literal["prefix", "IP address", "IP range"]
+
+
+@dataclass(frozen=True, slots=True)
+class Occupant:
+    """An object in NetBox that takes addresses from `first` to `last`, both inclusive, as integers.
+
+    `text`: how NetBox writes it (`83.118.168.1/24`). `updated`: when it was last changed, by NetBox's clock.
+    """
+
+    netbox_id: int
+    first: int
+    last: int
+    kind: OccupantKind = "prefix"
+    text: str = ""
+    updated: datetime | None = None
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.text} (NetBox id {self.netbox_id})"
+
+    def covers(self, address: str) -> bool:
+        """Whether it takes this address."""
+        return self.first <= int(network(address).network_address) <= self.last
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceUse:
+    """How a container's addresses are used, in numbers of addresses. `prefixes`: inside child prefixes, ours included;
+    `ip_addresses`: outside of those, but an IP address or in an IP range; `free`: the rest."""
+
+    size: int
+    prefixes: int
+    ip_addresses: int
+
+    @property
+    def free(self) -> int:
+        return self.size - self.prefixes - self.ip_addresses
+
+
 class NetBox(ABC):
     """The calls on prefixes. `limit` is the longest time for a call, in seconds, repetitions included.
 
@@ -101,6 +142,12 @@ class NetBox(ABC):
         """
 
     @abstractmethod
+    async def conflict(self, container: Container, prefix: Prefix, *, limit: float) -> Occupant | None:
+        """What else takes the address of a prefix that was created, or is adopted, inside the container; None when
+        nothing does. What was entered in NetBox before the creation is seen: a registration goes live only after
+        this."""
+
+    @abstractmethod
     async def covering(self, container: Container, address: str, *, limit: float) -> list[Prefix]:
         """Every prefix in the container's VRF that contains the address or equals it, containers included."""
 
@@ -113,7 +160,7 @@ class NetBox(ABC):
         """Those of these prefixes that exist."""
 
     @abstractmethod
-    async def delete_many(self, prefix_ids: Sequence[int], *, limit: float) -> None:
+    async def delete_many(self, prefixes: Sequence[Prefix], *, limit: float) -> None:
         """Delete these prefixes, in bulk. A prefix that is gone already counts as deleted."""
 
     @abstractmethod

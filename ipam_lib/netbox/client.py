@@ -19,7 +19,7 @@ from ipam_lib.errors import (
     NetBoxUnavailable,
 )
 from ipam_lib.netbox import payloads
-from ipam_lib.netbox.base import Container, NetBox, Prefix, PrefixChange
+from ipam_lib.netbox.base import Container, NetBox, Occupant, Prefix, PrefixChange
 from ipam_lib.netbox.coalesce import Coalescer
 from ipam_lib.netbox.definitions import TAGS
 from ipam_lib.netbox.paging import chunks, find_named, read_all, set_up_missing, unexpected_response
@@ -33,6 +33,9 @@ from ipam_lib.netbox.responses import (
     refused_field,
     shorten,
 )
+from ipam_lib.netbox.space import AddressSpace
+from ipam_lib.netbox.space_create import SpaceCreator
+from ipam_lib.netbox.space_reader import SpaceReader
 from ipam_lib.netbox.transport import Budget, Transport
 from ipam_lib.netbox.zone_reader import ZoneReader
 
@@ -58,6 +61,14 @@ class NetBoxClient(NetBox):
         self._tag: int | None = None
         self.refused_field: str | None = None
         """NetBox's text about the custom field because of which it refused the latest prefix; None after a success."""
+        self.space = AddressSpace(
+            SpaceReader(transport),
+            clock=transport.clock,
+            policy=transport.settings.ip_addresses,
+            refresh_seconds=transport.settings.refresh_seconds,
+            limit=transport.settings.timeout_seconds,
+        )
+        self._creator = SpaceCreator(self.space, self, transport.clock)
         self._coalescer = Coalescer(
             self.create_next_one, self.create_next_many, transport.clock, hopeless=self.breaker.record_failures
         )
@@ -82,6 +93,7 @@ class NetBoxClient(NetBox):
     async def close(self) -> None:
         """Close the connections. Closing twice is harmless."""
         await self._coalescer.close()
+        await self.space.close()
         await self._transport.close()
 
     async def __aenter__(self) -> Self:
@@ -110,52 +122,53 @@ class NetBoxClient(NetBox):
 
     async def create_next_one(self, container: Container, *, uuid: str, limit: float) -> Prefix:
         """As `create_next`, in a call of its own and without waiting for others."""
-        answer = await self._create_inside("create_next", container, [uuid], limit, as_list=False)
-        return _created("create_next", answer.body, container, uuid)
+        return (await self._creator.create_next(container, [uuid], limit=limit))[0]
 
     async def create_next_many(
         self, container: Container, uuids: Sequence[str], *, limit: float, reserved: bool = False
     ) -> list[Prefix]:
-        if not uuids:
-            return []
-        status = "reserved" if reserved else "active"
-        answer = await self._create_inside("create_next_many", container, uuids, limit, as_list=True, status=status)
-        if not isinstance(answer.body, list) or len(answer.body) != len(uuids):
-            raise unexpected_response("create_next_many", UnexpectedResponse(f"not a list of {len(uuids)} prefixes"))
-        made = read_all("create_next_many", answer.body, payloads.prefix)
-        by_uuid = {one.uuid: item for one, item in zip(made, answer.body, strict=True)}
-        return [_created("create_next_many", by_uuid.get(uuid), container, uuid) for uuid in uuids]
+        return await self._creator.create_next(container, uuids, limit=limit, reserved=reserved) if uuids else []
 
     async def create_exact(self, container: Container, address: str, *, uuid: str, limit: float) -> Prefix:
-        host = str(network(address))
+        return await self._creator.create_exact(container, str(network(address)), uuid=uuid, limit=limit)
 
-        def payload(tag_id: int | None) -> dict[str, Any]:
-            return {**self._creation(container, uuid, tag_id), "prefix": host, "vrf": container.vrf_id}
+    async def conflict(self, container: Container, prefix: Prefix, *, limit: float) -> Occupant | None:
+        return await self.space.conflict(container, prefix, limit=limit)
 
-        answer = await self._create("create_exact", PREFIXES, payload, limit, expected=(400,))
+    async def create_given(
+        self, container: Container, addresses: Sequence[str], uuids: Sequence[str], *, limit: float, reserved: bool
+    ) -> list[Prefix]:
+        """Create host prefixes at given addresses (see `space_create.PrefixCreator`)."""
+        status = "reserved" if reserved else "active"
+
+        def payload(tag_id: int | None) -> Any:
+            items = [
+                {**self._creation(container, uuid, tag_id), "prefix": one, "vrf": container.vrf_id, "status": status}
+                for one, uuid in zip(addresses, uuids, strict=True)
+            ]
+            return items if len(items) > 1 else items[0]
+
+        operation = "create_exact" if len(uuids) == 1 else "create_exact_many"
+        answer = await self._create(operation, PREFIXES, payload, limit, expected=(400,))
         if not answer.ok:
             if is_duplicate(answer.body):
                 raise DuplicatePrefix("NetBox has this prefix already", detail=answer.words)
-            self._refuse("create_exact", answer)
-        return _created("create_exact", answer.body, container, uuid, host)
+            self._refuse(operation, answer)
+        return _all_created(operation, answer.body, container, uuids, addresses)
 
-    async def _create_inside(
-        self,
-        operation: str,
-        container: Container,
-        uuids: Sequence[str],
-        limit: float,
-        *,
-        as_list: bool,
-        status: str = "active",
-    ) -> NetBoxResponse:
-        """Let NetBox choose the addresses. NetBox answers an object with an object, and a list with a list."""
+    async def create_free(
+        self, container: Container, uuids: Sequence[str], *, limit: float, reserved: bool
+    ) -> list[Prefix]:
+        """Let NetBox choose the addresses (see `space_create.PrefixCreator`). NetBox answers an object with an object,
+        and a list with a list."""
+        status = "reserved" if reserved else "active"
 
         def payload(tag_id: int | None) -> Any:
             asked = {"prefix_length": HOST_LENGTH[container.ip_family]}
             items = [{**self._creation(container, uuid, tag_id), **asked, "status": status} for uuid in uuids]
-            return items if as_list else items[0]
+            return items if len(items) > 1 else items[0]
 
+        operation = "create_next" if len(uuids) == 1 else "create_next_many"
         path = f"{PREFIXES}{container.id}/available-prefixes/"
         answer = await self._create(operation, path, payload, limit, expected=(400, 404, 409))
         if answer.status == 409:
@@ -164,7 +177,7 @@ class NetBoxClient(NetBox):
             raise ContainerGone("the container is gone from NetBox", detail=answer.words)
         if not answer.ok:
             self._refuse(operation, answer)
-        return answer
+        return _all_created(operation, answer.body, container, uuids)
 
     async def _create(
         self,
@@ -229,18 +242,22 @@ class NetBoxClient(NetBox):
             )
         return self._tag
 
-    async def delete_many(self, prefix_ids: Sequence[int], *, limit: float) -> None:
+    async def delete_many(self, prefixes: Sequence[Prefix], *, limit: float) -> None:
         """As the contract says. If NetBox refuses a bulk deletion, its prefixes are deleted one by one, and the first
         error is raised at the end. If none of them could be deleted, the right is missing, and the rest is not tried.
         """
         budget = self._transport.budget(limit)
         failures = _Failures()
+        by_id = {prefix.id: prefix for prefix in prefixes}
         # Ascending, so that two instances that delete the same prefixes do not lock them in opposite order.
-        for chunk in chunks(sorted(set(prefix_ids)), AT_ONCE):
+        for chunk in chunks(sorted(by_id), AT_ONCE):
             before = len(failures.errors)
-            for prefix_id in chunk if len(chunk) == 1 else await self._delete_at_once(chunk, budget):
+            left = chunk if len(chunk) == 1 else await self._delete_at_once(chunk, budget)
+            self.space.released(by_id[one] for one in chunk if one not in left)
+            for prefix_id in left:
                 with failures.collected():
                     await self._delete(prefix_id, budget)
+                    self.space.released([by_id[prefix_id]])
             if len(failures.errors) - before == len(chunk) > 1:
                 break
         failures.raise_first()
@@ -365,6 +382,20 @@ class _Failures:
         """Raise the first error, if there is one."""
         if self.errors:
             raise self.errors[0]
+
+
+def _all_created(
+    operation: str, body: Any, container: Container, uuids: Sequence[str], addresses: Sequence[str] | None = None
+) -> list[Prefix]:
+    """What was created, checked, in the order of `uuids`; NetBox answers a single creation with an object."""
+    items = body if len(uuids) > 1 else [body]
+    if not isinstance(items, list) or len(items) != len(uuids):
+        raise unexpected_response(operation, UnexpectedResponse(f"not a list of {len(uuids)} prefixes"))
+    by_uuid = {one.uuid: item for one, item in zip(read_all(operation, items, payloads.prefix), items, strict=True)}
+    return [
+        _created(operation, by_uuid.get(uuid, items[0]), container, uuid, addresses[number] if addresses else None)
+        for number, uuid in enumerate(uuids)
+    ]
 
 
 def _created(operation: str, body: Any, container: Container, uuid: str, address: str | None = None) -> Prefix:

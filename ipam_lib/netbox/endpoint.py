@@ -11,6 +11,7 @@ from typing import Any
 from yarl import URL
 
 from ipam_lib.errors import ConfigError
+from ipam_lib.models import IPAddressPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,8 @@ class NetBoxSettings:
     ca_file: str | Path | None = None
     custom_fields: Mapping[str, Any] | None = None
     inherit_custom_fields: Sequence[str] | None = None
+    ip_addresses: IPAddressPolicy = "avoid"
+    refresh_seconds: float = 600.0
     connections: int = 20
     user_agent: str = "ipam-api"
 

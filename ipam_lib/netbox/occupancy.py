@@ -18,56 +18,14 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, MutableSequence
-from dataclasses import dataclass
-from datetime import datetime
 from itertools import chain
-from typing import Literal
 
 from ipam_lib.addresses import HOST_LENGTH, network
 from ipam_lib.intervals import BITS_OF_AN_ARRAY, IntervalSet
-from ipam_lib.netbox.base import Container
+from ipam_lib.netbox.base import Container, Occupant, SpaceUse
 
 MAX_ROWS = 2_000_000
 """The most rows of one container that are kept: some 150 MB. A container with more has no picture."""
-
-
-Kind = Literal["prefix", "IP address", "IP range"]
-
-
-@dataclass(frozen=True, slots=True)
-class Occupant:
-    """An object in NetBox that takes addresses from `first` to `last`, both inclusive, as integers.
-
-    `text`: how NetBox writes it (`83.118.168.1/24`). `updated`: when it was last changed, by NetBox's clock.
-    """
-
-    netbox_id: int
-    first: int
-    last: int
-    kind: Kind = "prefix"
-    text: str = ""
-    updated: datetime | None = None
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.text} (NetBox id {self.netbox_id})"
-
-    def covers(self, address: str) -> bool:
-        """Whether it takes this address."""
-        return self.first <= int(network(address).network_address) <= self.last
-
-
-@dataclass(frozen=True, slots=True)
-class SpaceUse:
-    """How a container's addresses are used, in numbers of addresses. `prefixes`: inside child prefixes, ours included;
-    `ip_addresses`: outside of those, but an IP address or in an IP range; `free`: the rest."""
-
-    size: int
-    prefixes: int
-    ip_addresses: int
-
-    @property
-    def free(self) -> int:
-        return self.size - self.prefixes - self.ip_addresses
 
 
 class HostRows:

@@ -111,8 +111,8 @@ def prefix(item: Any) -> Prefix:
     return Prefix(
         id=id_of(item),
         prefix=_cidr(item),
-        vrf_id=_id_of(item, "vrf"),
-        status=_status(item),
+        vrf_id=related_id(item, "vrf"),
+        status=status_of(item),
         zone=_text(fields, ZONE_FIELD),
         uuid=_text(fields, UUID_FIELD),
     )
@@ -130,9 +130,9 @@ def container(item: Any) -> Container:
         prefix=cidr,
         ip_family=family_of(cidr),
         zone=zone,
-        vrf_id=_id_of(item, "vrf"),
-        tenant_id=_id_of(item, "tenant"),
-        role_id=_id_of(item, "role"),
+        vrf_id=related_id(item, "vrf"),
+        tenant_id=related_id(item, "tenant"),
+        role_id=related_id(item, "role"),
         custom_fields={name: value for name, value in fields.items() if name != ZONE_FIELD},
     )
 
@@ -244,7 +244,7 @@ def id_of(item: Any) -> int:
     return value
 
 
-def _id_of(item: dict[str, Any], name: str) -> int | None:
+def related_id(item: dict[str, Any], name: str) -> int | None:
     if name not in item:
         raise UnexpectedResponse(f"prefix {id_of(item)} without a field {name}")
     return None if item[name] is None else id_of(item[name])
@@ -259,7 +259,7 @@ def _cidr(item: dict[str, Any]) -> str:
         raise UnexpectedResponse(f"object {id_of(item)} without a proper prefix") from None
 
 
-def _status(item: dict[str, Any]) -> str:
+def status_of(item: dict[str, Any]) -> str:
     value = item.get("status")
     if isinstance(value, dict) and isinstance(value.get("value"), str):
         return str(value["value"])

@@ -35,7 +35,7 @@ class PrefixReader:
         """Every prefix in the container's VRF that contains the address or equals it."""
         host = str(network(address))
         # Not present_in_vrf_id: NetBox fails (500) on it for the global table.
-        params = [("contains", host), ("vrf_id", _vrf(container)), FIELDS]
+        params = [("contains", host), ("vrf_id", vrf_filter(container)), FIELDS]
         found = await self._prefixes("covering", params, budget)
         return [one for one in found if one.vrf_id == container.vrf_id and contains(one.prefix, host)]
 
@@ -66,7 +66,7 @@ class PrefixReader:
 
     async def list_prefixes(self, container: Container, after: int, budget: Budget) -> list[Prefix]:
         """The next page of what lies inside the container, with ids above `after`; empty at the end."""
-        params = [("within", container.prefix), ("vrf_id", _vrf(container)), FIELDS]
+        params = [("within", container.prefix), ("vrf_id", vrf_filter(container)), FIELDS]
         async for items in pages(self._transport, "list_prefixes", PREFIXES, params, budget, first_id=after + 1):
             inside = [
                 one
@@ -87,6 +87,6 @@ class PrefixReader:
         ]
 
 
-def _vrf(container: Container) -> str:
+def vrf_filter(container: Container) -> str:
     """The value of the filter `vrf_id`."""
     return "null" if container.vrf_id is None else str(container.vrf_id)

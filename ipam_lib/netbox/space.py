@@ -10,20 +10,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final, Literal, Protocol
+from typing import Final, Protocol
 
-from ipam_lib.addresses import contains, network
+from ipam_lib.addresses import contains, is_host, network
 from ipam_lib.clock import Clock
 from ipam_lib.errors import ContainerFull, NetBoxError, NetBoxRejected, NetBoxUnavailable
-from ipam_lib.netbox.base import Container, Prefix
-from ipam_lib.netbox.occupancy import MAX_ROWS, Occupancy, Occupant, SpaceUse
+from ipam_lib.models import IPAddressPolicy
+from ipam_lib.netbox.base import Container, Occupant, Prefix, SpaceUse
+from ipam_lib.netbox.occupancy import MAX_ROWS, Occupancy
 
 log = logging.getLogger(__name__)
-
-IPAddressPolicy = Literal["avoid", "refuse", "ignore"]
 
 # NetBox stamps a row before its transaction is committed, so a row may show up with a stamp that is older than one
 # that was read already.
@@ -32,6 +32,7 @@ STAMP_SLACK: Final = timedelta(seconds=60)
 CLOCK_SLACK: Final = timedelta(minutes=5)
 # A full load that is asked for because a container seems to be full is not repeated sooner.
 RELOAD_PAUSE: Final = 10.0
+RELOAD_SHARE: Final = 20.0
 # Up to so many runs of child prefixes, NetBox's own search is the cheaper call (35 ms against 43 for a given prefix;
 # in lists 17 against 24 an address). Measured on NetBox 4.6.8; it grows with the number of runs.
 CHEAP_FRAGMENTS: Final = 100
@@ -58,7 +59,8 @@ class SpaceReader(Protocol):
     Each raises NetBoxUnavailable, and NetBoxRejected when the token may not view such objects.
     """
 
-    async def container_state(self, container: Container, *, limit: float) -> ContainerState: ...
+    async def container_state(self, container: Container, *, limit: float) -> ContainerState | None:
+        """None when NetBox has no such prefix any more."""
 
     async def covering(self, container: Container, address: str, *, limit: float) -> list[Prefix]: ...
 
@@ -79,14 +81,15 @@ class SpaceReader(Protocol):
 class _ContainerSpace:
     """The picture of one container, and how current it is.
 
-    `tried_at`: the monotonic time of the last full load; `loaded_at`: the wall clock's when the one that made the
-    picture began. `since`: the stamp from which on a look reads. `hidden`: how many child prefixes the token cannot
-    see. `problem`: why there is no picture. `unanswered`: addresses of creations whose reply was lost, and when
-    (monotonic). `next_look` has not begun to read, `running_look` has.
+    `tried_at`: the monotonic time of the last full load, `load_seconds` how long it took; `loaded_at`: the wall clock's
+    when the one that made the picture began. `since`: the stamp from which on a look reads. `hidden`: how many child
+    prefixes the token cannot see. `problem`: why there is no picture. `unanswered`: addresses of creations whose reply
+    was lost, and when (monotonic). `next_look` has not begun to read, `running_look` has.
     """
 
     occupancy: Occupancy
     tried_at: float | None = None
+    load_seconds: float = 0.0
     loaded_at: datetime | None = None
     since: datetime | None = None
     hidden: int = 0
@@ -142,16 +145,22 @@ class AddressSpace:
 
     # -- loading -----------------------------------------------------------------------------------------------------
 
-    async def run(self, containers: Callable[[], Sequence[Container]]) -> None:
-        """Load the pictures of these containers, again and again, one after the other."""
-        while True:
-            current = {one.id: one for one in containers()}
-            for gone in self._spaces.keys() - current.keys():
-                del self._spaces[gone]
-            for container in current.values():
-                if self._is_due(self._space(container)):
-                    await self.load(container)
-            await self._clock.sleep(1.0)
+    async def load_due(self, containers: Sequence[Container]) -> None:
+        """One round of the worker: load the pictures of these containers that are due, one after the other."""
+        current = {one.id: one for one in containers}
+        for gone in self._spaces.keys() - current.keys():
+            del self._spaces[gone]
+        for container in current.values():
+            if self._is_due(self._space(container)):
+                await self.load(container)
+
+    async def close(self) -> None:
+        """End what is under way."""
+        spaces = self._spaces.values()
+        tasks = [task for one in spaces for task in (one.load, one.next_look, one.running_look) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _is_due(self, space: _ContainerSpace) -> bool:
         seconds = self._refresh_seconds if space.problem is None else min(self._refresh_seconds, 3 * RELOAD_PAUSE)
@@ -165,14 +174,23 @@ class AddressSpace:
             space.load = asyncio.create_task(self._load(space))
         await asyncio.shield(space.load)
 
-    async def reload(self, container: Container) -> bool:
+    async def reload(self, container: Container, limit: float) -> bool:
         """Load a picture again, since its container seems to be full, unless that was done a moment ago (then
-        False)."""
+        False).
+
+        Raises NetBoxUnavailable when that takes more than `limit` seconds; the load goes on.
+        """
         space = self._space(container)
-        seconds = None if space.tried_at is None else self._clock.monotonic() - space.tried_at
-        if space.load is None and seconds is not None and seconds < RELOAD_PAUSE:
+        # A large container is not read again and again on behalf of clients that ask a full zone.
+        pause = max(RELOAD_PAUSE, RELOAD_SHARE * space.load_seconds)
+        if space.load is None and space.tried_at is not None and self._clock.monotonic() - space.tried_at < pause:
             return False
-        await self.load(container)
+        try:
+            async with asyncio.timeout(limit):
+                await self.load(container)
+        except TimeoutError:
+            detail = f"container {container.prefix} seems to be full, and is being read again"
+            raise NetBoxUnavailable(detail=detail, applied=False) from None
         return True
 
     async def _load(self, space: _ContainerSpace) -> None:
@@ -185,6 +203,7 @@ class AddressSpace:
             problem = f"it could not be read: {error.detail or error}"
         finally:
             space.load = None
+            space.load_seconds = self._clock.monotonic() - space.tried_at
         if problem is not None and problem != space.problem:
             log.warning("no picture of what is taken in container %s: %s", container.prefix, problem)
         space.problem = problem
@@ -211,6 +230,9 @@ class AddressSpace:
             except NetBoxRejected as error:
                 self._note_refused(name, error)
         after = await self._reader.container_state(container, limit=self._limit)
+        if before is None or after is None:
+            space.occupancy.forget()
+            return "NetBox has no such prefix any more"
         space.utilized = after.utilized
         if loading.too_large:
             space.occupancy.forget()
@@ -251,6 +273,14 @@ class AddressSpace:
             space.next_look = asyncio.create_task(self._look(space, space.running_look))
             space.next_look.add_done_callback(_retrieve)
         return space.next_look
+
+    async def finish(self, look: asyncio.Task[None], limit: float) -> None:
+        """Wait for a look. Raises what it raises, and NetBoxUnavailable when it takes more than `limit` seconds."""
+        try:
+            async with asyncio.timeout(limit):
+                await asyncio.shield(look)
+        except TimeoutError:
+            raise NetBoxUnavailable(detail=f"a look at NetBox took more than {limit:.3g} s", applied=False) from None
 
     async def _look(self, space: _ContainerSpace, before: asyncio.Task[None] | None) -> None:
         if before is not None:
@@ -305,12 +335,12 @@ class AddressSpace:
         while len(chosen) < count and (address := space.occupancy.reserve(skip=skip)) is not None:
             chosen.append(address)
         if len(chosen) < count:
-            self.end(container, chosen)
+            self._end(container, chosen)
             raise ContainerFull("no free address left in the container, as far as is known")
         return Choice(chosen, by_netbox=chosen == expected)
 
     def reserve_exactly(self, container: Container, address: str) -> None:
-        """Enter an address that a request names, before its creation is sent."""
+        """Enter an address that a request names, before its creation is sent; `creating` ends that."""
         self._space(container).occupancy.reserve_exactly(address)
 
     def created(self, container: Container, prefix: Prefix, look: asyncio.Task[None] | None = None) -> None:
@@ -323,12 +353,33 @@ class AddressSpace:
             if len(self._looks) > MAX_KEPT_LOOKS:
                 del self._looks[next(iter(self._looks))]
 
-    def end(self, container: Container, addresses: Iterable[str]) -> None:
+    @contextmanager
+    def creating(self, container: Container, addresses: Sequence[str]) -> Iterator[None]:
+        """Creations of reserved addresses are under way: what comes of them is told to `created` within this context.
+        Where the reply is lost, the addresses stay taken until a later load shows the truth."""
+        try:
+            yield
+        except NetBoxUnavailable as error:
+            if error.applied:
+                self._unanswered(container, addresses)
+            else:
+                self._end(container, addresses)
+            raise
+        except NetBoxError:
+            self._end(container, addresses)
+            raise
+        except BaseException:
+            self._unanswered(container, addresses)
+            raise
+        else:
+            self._end(container, addresses)
+
+    def _end(self, container: Container, addresses: Iterable[str]) -> None:
         """The creations of reserved addresses have ended; what came of them was told to `created`."""
         for address in addresses:
             self._space(container).occupancy.end(address)
 
-    def unanswered(self, container: Container, addresses: Iterable[str]) -> None:
+    def _unanswered(self, container: Container, addresses: Iterable[str]) -> None:
         """The reply to the creations of reserved addresses was lost, so they may be in NetBox, or may be yet."""
         space = self._space(container)
         space.unanswered += [(address, self._clock.monotonic()) for address in addresses]
@@ -342,6 +393,8 @@ class AddressSpace:
         """NetBox has deleted these prefixes."""
         for prefix in prefixes:
             self._looks.pop(prefix.id, None)
+            if not is_host(prefix.prefix):
+                continue  # a network of the earlier service: the next load shows that it is gone
             for space in self._spaces.values():
                 container = space.occupancy.container
                 if container.vrf_id == prefix.vrf_id and contains(container.prefix, prefix.prefix):
@@ -355,15 +408,13 @@ class AddressSpace:
 
         Raises NetBoxUnavailable, NetBoxRejected, when the look fails.
         """
-        look = self._looks.pop(prefix.id, None) or self.begin_look(container)
-        try:
-            async with asyncio.timeout(limit):
-                await asyncio.shield(look)
-        except TimeoutError:
-            raise NetBoxUnavailable(detail=f"a look at {container.prefix} took more than {limit:.3g} s") from None
+        look = self._looks.pop(prefix.id) if prefix.id in self._looks else self.begin_look(container)
+        await self.finish(look, limit)
         occupancy = self._space(container).occupancy
         if occupancy.loaded and not occupancy.shared(prefix.prefix, prefix.id):
             return None
+        if not occupancy.loaded and self._policy == "ignore":
+            return None  # NetBox's own search looks at every prefix
         # The picture errs towards "taken", and does not know by what.
         found = await self.occupants(container, prefix.prefix, limit=limit)
         return next((one for one in found if (one.kind, one.netbox_id) != ("prefix", prefix.id)), None)

@@ -12,7 +12,7 @@ from typing import TypeVar
 from ipam_lib.clock import Clock
 from ipam_lib.crypto import Cipher
 from ipam_lib.errors import NetBoxError, TimeLimitReached
-from ipam_lib.models import PoolEntry, Registration
+from ipam_lib.models import IPAddressPolicy, PoolEntry, Registration
 from ipam_lib.netbox.base import NetBox, Zones
 from ipam_lib.storage.base import Store
 
@@ -40,6 +40,7 @@ class RegistrySettings:
     warm: int | Mapping[str, int] = 0
     cooldown: timedelta = timedelta(0)
     history: timedelta = timedelta(days=365)
+    ip_addresses: IPAddressPolicy = "avoid"
 
     def warm_in(self, zone: str) -> int:
         """The number of addresses that the pool keeps ready in a zone, for each family."""

@@ -27,7 +27,7 @@ from ipam_lib.errors import (
     ZoneFull,
 )
 from ipam_lib.models import PoolEntry, Registered, Registration, State
-from ipam_lib.netbox.base import Container, Prefix
+from ipam_lib.netbox.base import Container, Occupant, Prefix
 from ipam_lib.registry import address_history, owned_prefixes, recover, release, writes
 from ipam_lib.registry.context import Backoff, Context, Deadline
 from ipam_lib.registry.log_fields import log_registration
@@ -61,6 +61,9 @@ class Creation:
         """Whether NetBox may still work on a request of this holder."""
         self.made: dict[int, Prefix] = {}
         """The known prefixes in NetBox with the document's ID, by NetBox ID."""
+        self.deleted: set[int] = set()
+        """NetBox IDs of prefixes that this holder asked NetBox to delete. A deletion whose reply was lost may still
+        happen later, so this holder adopts none of them."""
         self.pooled = context.settings.pools
         """Whether the requested address may be in the pool, of this instance or of another one."""
 
@@ -85,7 +88,7 @@ class Creation:
         while containers:
             for container in containers:
                 while (prefix := await self._create(container, None)) is not None:
-                    result = await self._go_live(prefix)
+                    result = await self._go_live(prefix, container)
                     if result is not StepResult.NEXT_CANDIDATE:
                         return result
                     await backoff.pause()
@@ -130,7 +133,9 @@ class Creation:
             if not others:
                 prefix = mine or await self._create_exactly(container)
                 if prefix is not None:
-                    return await self._go_live(prefix)
+                    result = await self._go_live(prefix, container)
+                    if result is not StepResult.NEXT_CANDIDATE:
+                        return result
             before, stubborn = stubborn, {one.id for one in others if not await self._will_yield(one)}
             if stubborn & before:
                 await self._delete(self.made.values())
@@ -145,8 +150,11 @@ class Creation:
         self.maybe_created = False
         fitting = [one for one in made if self.own.pending or one.prefix == self.own.address]
         for prefix in fitting:
-            if prefix.id in self.made and (result := await self._go_live(prefix)) is not StepResult.NEXT_CANDIDATE:
-                return result
+            if prefix.id in self.made:
+                container = self.context.zones.container_of(self.own.zone, prefix.prefix)
+                result = await self._go_live(prefix, container)
+                if result is not StepResult.NEXT_CANDIDATE:
+                    return result
         return StepResult.NEXT_CANDIDATE
 
     async def _give_up(self, error: Exception) -> None:
@@ -213,9 +221,11 @@ class Creation:
         NetBox's own check for duplicates is not used: it has a race."""
         covering = await self.context.netbox.covering(container, self.own.address, limit=self.deadline.call_limit())
         inside = [one for one in covering if not one.is_container and addresses.contains(container.prefix, one.prefix)]
-        mine = owned_prefixes.own_prefixes(inside, self.own.id)
-        self.made.update((one.id, one) for one in mine)
-        others = [one for one in inside if one not in mine]
+        own = owned_prefixes.own_prefixes(inside, self.own.id)
+        self.made.update((one.id, one) for one in own)
+        await self._delete(one for one in own if one.id in self.deleted)
+        mine = [one for one in own if one.id not in self.deleted]
+        others = [one for one in inside if one not in own]
         if not others:
             await self._delete(mine[1:])
         return (mine[0] if mine else None), others
@@ -231,8 +241,11 @@ class Creation:
         self.pooled = self.pooled or bool(entries)
         return bool(entries)
 
-    async def _go_live(self, prefix: Prefix) -> Registered | StepResult:
-        """Make the registration live with this prefix, and delete the other prefixes with its ID."""
+    async def _go_live(self, prefix: Prefix, container: Container | None) -> Registered | StepResult:
+        """Make the registration live with this prefix, and delete the other prefixes with its ID. NEXT_CANDIDATE when
+        NetBox has something else on the address."""
+        if container is not None and await self._has_conflict(prefix, container):
+            return StepResult.NEXT_CANDIDATE
         others = [one for one in self.made.values() if one.id != prefix.id]
         # The others stay until this address is available: NetBox would give them out again, and so back and forth.
         if others and not await self._address_is_free(prefix):
@@ -240,6 +253,32 @@ class Creation:
         await self._delete(others)
         result = await self._set_live(prefix.prefix, prefix.id, partial(self._address_is_free, prefix))
         return await self._lost_lease(prefix) if result is StepResult.REREAD else result
+
+    async def _has_conflict(self, prefix: Prefix, container: Container) -> bool:
+        """Whether another prefix, an IP address or an IP range takes the address, so that this registration must not
+        have it. An IP address or range does not keep a request from the address that it names, unless the settings say
+        so.
+
+        Raises AddressTaken, Unavailable.
+        """
+        limit = self.deadline.call_limit()
+        other = await self.context.netbox.conflict(container, prefix, limit=limit)
+        if other is None:
+            return False
+        if self.own.pending or other.kind == "prefix":
+            log.info("%s is taken by %s: choosing another address", prefix.prefix, other)
+            return True
+        await self._check_named(prefix.prefix, [other])
+        return False
+
+    async def _check_named(self, address: str, occupants: Sequence[Occupant]) -> None:
+        """Raises AddressTaken where IP addresses and IP ranges in NetBox keep a request from the address that it
+        names."""
+        for one in occupants:
+            if self.context.settings.ip_addresses == "refuse":
+                await self._delete(self.made.values())
+                raise AddressTaken(address, str(one))
+            log.warning("%s of zone %s is registered, although it is %s", address, self.own.zone, one)
 
     async def _go_live_from_pool(self, entry: PoolEntry) -> Registered | StepResult:
         """Make the registration live with an address of the pool. The pool worker updates NetBox afterwards."""
@@ -349,15 +388,16 @@ class Creation:
     async def _find_created(self) -> list[Prefix]:
         """The prefixes in NetBox with the document's ID, lowest NetBox ID first."""
         found = await self.context.netbox.find_by_uuid([self.own.id], limit=self.deadline.call_limit())
-        mine = owned_prefixes.own_prefixes(found, self.own.id)
-        self.made.update((one.id, one) for one in mine)
-        return mine
+        own = owned_prefixes.own_prefixes(found, self.own.id)
+        self.made.update((one.id, one) for one in own)
+        return [one for one in own if one.id not in self.deleted]
 
     async def _delete(self, prefixes: Iterable[Prefix]) -> None:
         """Delete prefixes that this registration created and does not need."""
-        to_delete = [prefix.id for prefix in prefixes]
+        to_delete = list(prefixes)
         if to_delete:
             limit = self.deadline.leased_call_limit(self.own)
+            self.deleted.update(prefix.id for prefix in to_delete)
             await self.context.netbox.delete_many(to_delete, limit=limit)
-            for prefix_id in to_delete:
-                self.made.pop(prefix_id, None)
+            for prefix in to_delete:
+                self.made.pop(prefix.id, None)

@@ -70,7 +70,7 @@ class DriftRepair:
             done = await self.context.netbox.assign(prefix.id, holder.id, limit=limit)
             return "" if done else "the prefix has gone"
         self.deletions += 1
-        await self.context.netbox.delete_many([prefix.id], limit=limit)
+        await self.context.netbox.delete_many([prefix], limit=limit)
         return ""
 
     async def _create_prefix(self, drift: Drift) -> str:
@@ -100,7 +100,7 @@ class DriftRepair:
             return ""
         current = await self.context.store.get(registration.id)
         if current is None or current.netbox_id != made.id:
-            await self.context.netbox.delete_many([made.id], limit=self.context.settings.netbox_call)
+            await self.context.netbox.delete_many([made], limit=self.context.settings.netbox_call)
         return "the registration has changed"
 
     async def _store_netbox_id(self, drift: Drift) -> str:

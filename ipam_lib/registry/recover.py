@@ -65,7 +65,7 @@ async def abort(context: Context, registration: Registration, deadline: Deadline
     deadline = deadline or context.deadline()
     await finish_prefix_transfer(context, registration, deadline)
     prefixes = (await owned_prefixes.prefixes_of(context, [registration], deadline))[registration.id]
-    to_delete = [prefix.id for prefix in owned_prefixes.own_prefixes(prefixes, registration.id)]
+    to_delete = owned_prefixes.own_prefixes(prefixes, registration.id)
     if to_delete:
         await context.netbox.delete_many(to_delete, limit=deadline.call_limit())
     if await writes.delete(context, registration, deadline):
@@ -90,7 +90,7 @@ async def finish_prefix_transfer(context: Context, registration: Registration, d
             await release.finish(context, [holder], deadline)
             holder = await context.store.get(prefix.uuid)
         if holder is None:
-            await context.netbox.delete_many([prefix.id], limit=deadline.call_limit())
+            await context.netbox.delete_many([prefix], limit=deadline.call_limit())
         elif holder.state is State.LIVE and holder.netbox_id != prefix.id:
             theirs = (await owned_prefixes.prefixes_of(context, [holder], deadline))[holder.id]
             if not any(one.id == holder.netbox_id and same(one.prefix, holder.address) for one in theirs):

@@ -127,14 +127,14 @@ async def finish(context: Context, registrations: Sequence[Registration], deadli
     # Read the entries before the prefixes: if an entry is gone by now, its prefix has the registration's ID.
     entries = await claim.entries_of(context, registrations)
     prefixes = await owned_prefixes.prefixes_of(context, registrations, deadline, entries)
-    to_delete: list[int] = []
+    to_delete: list[Prefix] = []
     held: list[PrefixChange] = []
     for registration in registrations:
         for prefix in prefixes[registration.id]:
             if owned_prefixes.is_releasable(prefix, registration, entries[registration.id]):
                 cooling = await _hold(context, registration, prefix, entries, deadline)
                 if cooling is None:
-                    to_delete.append(prefix.id)
+                    to_delete.append(prefix)
                 else:
                     held.append(PrefixChange(prefix.id, cooling.id, reserved=True))
             else:

@@ -124,7 +124,7 @@ class HealthState:
     `storage`: its problem, None for none. `zones`: their source (`netbox` or `storage`), None without zones.
     `zones_age_seconds`: seconds since they were loaded from NetBox. `zones_trouble`: the reason why the last load
     failed (see `netbox.zones.Trouble`), None if it succeeded. `netbox_away`: whether NetBox does not answer.
-    `netbox_problems`: why NetBox refuses new prefixes. `pool`: whether there is a warm pool. `background`: whether all
+    `netbox_problems`: what NetBox refuses. `pool`: whether there is a warm pool. `background`: whether all
     workers run.
     """
 
@@ -190,7 +190,13 @@ async def health_state(app: web.Application) -> HealthState:
         zones_age_seconds=services.zones.age_seconds,
         zones_trouble=services.zones.trouble,
         netbox_away=services.netbox.away,
-        netbox_problems=netbox_problems(services.zones.field_problems, services.netbox.refused_field),
+        netbox_problems=[
+            *netbox_problems(services.zones.field_problems, services.netbox.refused_field),
+            *(
+                f"the token may not view {kind}: new addresses do not avoid them (netbox.ip_addresses)"
+                for kind in (services.space.refused if services.space is not None else ())
+            ),
+        ],
         pool=services.pools,
         background=services.alive(),
     )

@@ -6,17 +6,20 @@ What happens at a point is drawn from the schedule's random numbers, so a seed r
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from random import Random
 from typing import Any, TypeVar
 
+from ipam_lib.addresses import contains
 from ipam_lib.clock import Clock
 from ipam_lib.errors import NetBoxUnavailable, StorageUnavailable
 from ipam_lib.models import Filter, IPFamily, Registration, ServiceKey, State
-from ipam_lib.netbox.base import Container, NetBox, Prefix, PrefixChange
+from ipam_lib.netbox.base import Container, NetBox, Occupant, Prefix, PrefixChange
 from ipam_lib.netbox.coalesce import Coalescer
+from ipam_lib.netbox.space import AddressSpace, ContainerState
+from ipam_lib.netbox.space_create import SpaceCreator
 from ipam_lib.storage.base import DuplicateReport, Store
 from ipam_lib.storage.usage import Usage
 from tests.crash.faulty_history import FaultyHistory
@@ -243,13 +246,65 @@ class FaultyStore(FaultyPool, FaultyHistory, Store):
         await self._call("save_document", lambda: self._inner.save_document(name, content), write=True)
 
 
+class FaultyReader:
+    """What takes addresses in NetBox, as one instance reads it: two rows a page, and a fate for each page."""
+
+    def __init__(self, netbox: FaultyNetBox) -> None:
+        self._netbox = netbox
+
+    async def container_state(self, container: Container, *, limit: float) -> ContainerState:
+        return await self._netbox.read("state", limit, lambda inner: ContainerState(len(inner.children(container))))
+
+    async def covering(self, container: Container, address: str, *, limit: float) -> list[Prefix]:
+        return await self._netbox.covering(container, address, limit=limit)
+
+    def child_prefixes(
+        self, container: Container, *, since: datetime | None = None, limit: float
+    ) -> AsyncIterator[list[Occupant]]:
+        return self._pages("children", since, limit, lambda inner: inner.children(container))
+
+    def ip_addresses(
+        self, container: Container, *, within: str | None = None, since: datetime | None = None, limit: float
+    ) -> AsyncIterator[list[Occupant]]:
+        outer = within or container.prefix
+        return self._pages(
+            "ip_addresses",
+            since,
+            limit,
+            lambda inner: [one for one in inner.ip_addresses.values() if contains(outer, one.text)],
+        )
+
+    async def ip_ranges(
+        self, container: Container, *, since: datetime | None = None, limit: float
+    ) -> AsyncIterator[list[Occupant]]:
+        return
+        yield
+
+    async def _pages(
+        self, name: str, since: datetime | None, limit: float, rows: Callable[[PlainNetBox], list[Occupant]]
+    ) -> AsyncIterator[list[Occupant]]:
+        after = 0
+
+        def page(inner: PlainNetBox) -> list[Occupant]:
+            fitting = [one for one in rows(inner) if one.netbox_id > after]
+            return [one for one in fitting if since is None or (one.updated is not None and one.updated >= since)][:2]
+
+        while found := await self._netbox.read(name, limit, page):
+            yield found
+            after = found[-1].netbox_id
+
+
 class FaultyNetBox(NetBox):
     """NetBox as one instance reaches it."""
 
-    def __init__(self, inner: PlainNetBox, instance: Instance, coalescing_on: Clock | None = None) -> None:
+    def __init__(
+        self, inner: PlainNetBox, instance: Instance, clock: Clock, *, coalescing: bool = False, picture: bool = False
+    ) -> None:
         self._inner = inner
         self._instance = instance
-        self._coalescer = Coalescer(self._one, self.create_next_many, coalescing_on) if coalescing_on else None
+        self._coalescer = Coalescer(self._one, self.create_next_many, clock) if coalescing else None
+        self.space = AddressSpace(FaultyReader(self), clock=clock, rng=instance.random) if picture else None
+        self._creator = SpaceCreator(self.space, self, clock) if self.space else None
 
     @property
     def available(self) -> bool:
@@ -265,6 +320,14 @@ class FaultyNetBox(NetBox):
             netbox=True,
         )
 
+    async def read(self, name: str, limit: float, look: Callable[[PlainNetBox], T]) -> T:
+        """Read something that the registry itself does not ask for."""
+
+        async def apply() -> T:
+            return look(self._inner)
+
+        return await self._call(f"read {name}", limit, apply)
+
     async def create_next(self, container: Container, *, uuid: str, limit: float) -> Prefix:
         create = self._coalescer.create_next if self._coalescer else self._one
         return await create(container, uuid=uuid, limit=limit)
@@ -272,6 +335,14 @@ class FaultyNetBox(NetBox):
     async def create_next_many(
         self, container: Container, uuids: Sequence[str], *, limit: float, reserved: bool = False
     ) -> list[Prefix]:
+        if self._creator is not None:
+            return await self._creator.create_next(container, uuids, limit=limit, reserved=reserved)
+        return await self.create_free(container, uuids, limit=limit, reserved=reserved)
+
+    async def create_free(
+        self, container: Container, uuids: Sequence[str], *, limit: float, reserved: bool
+    ) -> list[Prefix]:
+        self._inner.asked(uuids)
         return await self._call(
             f"create_next_many {uuids}",
             limit,
@@ -279,7 +350,23 @@ class FaultyNetBox(NetBox):
             write=True,
         )
 
+    async def create_given(
+        self, container: Container, addresses: Sequence[str], uuids: Sequence[str], *, limit: float, reserved: bool
+    ) -> list[Prefix]:
+        self._inner.asked(uuids)
+        return await self._call(
+            f"create_given {addresses} {uuids}",
+            limit,
+            lambda: self._inner.create_given(container, addresses, uuids, limit=limit, reserved=reserved),
+            write=True,
+        )
+
+    async def conflict(self, container: Container, prefix: Prefix, *, limit: float) -> Occupant | None:
+        return None if self.space is None else await self.space.conflict(container, prefix, limit=limit)
+
     async def _one(self, container: Container, *, uuid: str, limit: float) -> Prefix:
+        if self._creator is not None:
+            return (await self._creator.create_next(container, [uuid], limit=limit))[0]
         return await self._call(
             f"create_next {uuid}",
             limit,
@@ -288,6 +375,8 @@ class FaultyNetBox(NetBox):
         )
 
     async def create_exact(self, container: Container, address: str, *, uuid: str, limit: float) -> Prefix:
+        if self._creator is not None:
+            return await self._creator.create_exact(container, address, uuid=uuid, limit=limit)
         return await self._call(
             f"create_exact {uuid}",
             limit,
@@ -304,13 +393,15 @@ class FaultyNetBox(NetBox):
     async def get_many(self, prefix_ids: Sequence[int], *, limit: float) -> list[Prefix]:
         return await self._call("get_many", limit, lambda: self._inner.get_many(prefix_ids, limit=limit))
 
-    async def delete_many(self, prefix_ids: Sequence[int], *, limit: float) -> None:
+    async def delete_many(self, prefixes: Sequence[Prefix], *, limit: float) -> None:
         await self._call(
-            f"delete_many {list(prefix_ids)}",
+            f"delete_many {[one.id for one in prefixes]}",
             limit,
-            lambda: self._inner.delete_many(prefix_ids, limit=limit),
+            lambda: self._inner.delete_many(prefixes, limit=limit),
             write=True,
         )
+        if self.space is not None:
+            self.space.released(prefixes)
 
     async def assign(self, prefix_id: int, uuid: str, *, limit: float) -> bool:
         return await self._call(

@@ -14,17 +14,22 @@ STORES = ("memory", "sqlite")
 
 
 def run_schedule(
-    seed: int, *, store: str = "memory", latecomers: bool = False, warm: bool = False, rush: bool = False
+    seed: int,
+    *,
+    store: str = "memory",
+    latecomers: bool = False,
+    warm: bool = False,
+    rush: bool = False,
+    picture: bool = False,
 ) -> tuple[Summary, list[str]]:
     """The summary of the schedule with this seed, and its history, a line for each thing that happened."""
     loop = VirtualLoop()
     if store == "memory":
-        return _run(
-            World(seed, loop, MemoryStore(MemoryDatabase(parsed={})), latecomers=latecomers, warm=warm, rush=rush)
-        )
+        memory = MemoryStore(MemoryDatabase(parsed={}))
+        return _run(World(seed, loop, memory, latecomers=latecomers, warm=warm, rush=rush, picture=picture))
     with tempfile.TemporaryDirectory() as directory:
         embedded = sqlite_on_virtual_time(Path(directory) / "crash.sqlite", loop)
-        return _run(World(seed, loop, embedded, latecomers=latecomers, warm=warm, rush=rush))
+        return _run(World(seed, loop, embedded, latecomers=latecomers, warm=warm, rush=rush, picture=picture))
 
 
 def _run(world: World) -> tuple[Summary, list[str]]:

@@ -7,6 +7,7 @@ stops, the workers go on, and both sides must be equal: nothing leaked, lost, or
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,6 +30,7 @@ from ipam_lib.errors import (
 )
 from ipam_lib.models import Filter, PoolEntry, PoolState, Registration, Request, ServiceKey, State
 from ipam_lib.netbox.base import Container
+from ipam_lib.netbox.space import AddressSpace
 from ipam_lib.registry import Context, Registry, RegistrySettings
 from ipam_lib.storage.base import Store
 from tests.crash.faults import CALM, FaultyNetBox, FaultyStore, Instance, Odds
@@ -114,6 +116,7 @@ class World:
         warm: bool = False,
         rush: bool = False,
         calm: bool = False,
+        picture: bool = False,
     ) -> None:
         self.random = Random(seed)
         self.loop = loop
@@ -121,7 +124,10 @@ class World:
         self.truth = Truth(store, loop)
         self.netbox = PlainNetBox(CONTAINERS)
         self.netbox.checks_uniqueness = self.random.random() < 0.7
+        self.netbox.now = VirtualClock(loop).now
         self.zones = PlainZones(CONTAINERS)
+        self.picture = picture
+        self.intruders = Random(seed + 4)
         self.coalescing = self.random.random() < 0.6 or rush
         scale = 0.0 if calm else self.random.choice((0.3, 1.0, 1.0, 2.5))
         # Drawn last of all, from a source of its own, so that the other choices of a seed stay what they were.
@@ -229,6 +235,33 @@ class World:
             self.robbed_addresses.add(victim.prefix)
             del self.netbox.prefixes[victim.id]
 
+    async def intruder(self) -> None:
+        """Somebody who enters IP addresses inside the containers, and prefixes where NetBox's check holds."""
+        for _ in range(self.intruders.randint(1, 6)):
+            await asyncio.sleep(self.intruders.choice((0.01, 0.5, 10, 60)) * self.intruders.random())
+            container = self.intruders.choice(CONTAINERS)
+            hosts = [f"{one}/{one.max_prefixlen}" for one in ipaddress.ip_network(container.prefix)]
+            address = self.intruders.choice(hosts)
+            if any(addresses.contains(one.prefix, address) for one in self.netbox.prefixes.values()):
+                continue
+            if self.intruders.random() < 0.6:
+                self.note(f"somebody enters {self.netbox.add_ip_address(address)}")
+            elif self.netbox.checks_uniqueness and not any(one.asked == address for one in self.lanes):
+                stranger = self.netbox.add(container, address, "somebody")
+                self.strangers.add(stranger.id)
+                self.note(f"somebody creates {stranger}")
+
+    def _look_for_intruders(self, stored: Sequence[Registration]) -> None:
+        """No service that asked for the next free address has one that was taken before its creation was sent."""
+        asked = {lane.key: lane.asked for lane in self.lanes}
+        for one in stored:
+            sent = self.netbox.asked_at.get(one.id)
+            if sent is None or any(asked[service.key] is not None for service in one.services):
+                continue
+            for other in self.netbox.ip_addresses.values():
+                if other.covers(one.address) and other.updated is not None and other.updated < sent:
+                    self.problem(f"conflict: {one.address} was handed out at {sent}, but is {other}")
+
     def _watch_cooldowns(self) -> None:
         """Hold every address that becomes a registration's against the moment at which its last service went."""
         put = self.store.replace
@@ -253,10 +286,11 @@ class World:
         instance = Instance(f"i{self.count}", self.random, CALM if self.over else self.odds, self.note)
         self.instances.append(instance)
         clock = VirtualClock(self.loop, skew=self.random.uniform(-2, 2))
+        netbox = FaultyNetBox(self.netbox, instance, clock, coalescing=self.coalescing, picture=self.picture)
         self.registries[instance.name] = Registry(
             Context(
                 store=FaultyStore(self.store, instance),
-                netbox=FaultyNetBox(self.netbox, instance, clock if self.coalescing else None),
+                netbox=netbox,
                 zones=self.zones,
                 cipher=CIPHER,
                 clock=clock,
@@ -270,6 +304,8 @@ class World:
         instance.spawn(lambda: self._worker(instance, registry.release_expired, 30.0))
         if self.settings.pools:
             instance.spawn(lambda: self._worker(instance, registry.keep_pool, self.random.choice((1.0, 20.0))))
+        if netbox.space is not None:
+            instance.spawn(partial(self._keep_pictures, instance, netbox.space))
         self.note(f"{instance.name} starts")
         return instance
 
@@ -283,6 +319,13 @@ class World:
             # At the end there is hardly anything to do, for a long time.
             seconds = max(interval, 20.0) if self.over else interval
             await asyncio.sleep(seconds * (0.9 + 0.2 * self.random.random()))
+
+    async def _keep_pictures(self, instance: Instance, space: AddressSpace) -> None:
+        seconds = self.intruders.choice((5.0, 30.0, 120.0))
+        while instance.alive and not self.over:
+            for container in CONTAINERS:
+                await space.load(container)
+            await asyncio.sleep(seconds * self.intruders.random())
 
     def problem(self, text: str) -> None:
         """Something that must not be."""
@@ -408,6 +451,8 @@ class World:
         for _ in range(self.random.randint(1, 3)):
             self.start_instance()
         vandals = [self.vandal()] if self.random.random() < 0.25 else []
+        if self.picture:
+            vandals += [self.intruder() for _ in range(self.intruders.randint(0, 2))]
         readers = [self.loop.create_task(self.reader()) for _ in range(self.readers.choice((0, 3)))]
         await asyncio.gather(*(self.client(lane) for lane in self.lanes), *vandals)
         self.over = True
@@ -442,6 +487,7 @@ class World:
         pool = await self.store.pool_page(list(PoolState), after=None, limit=1000)
         by_id: dict[str, Registration | PoolEntry] = {one.id: one for one in (*stored, *pool)}
         self._look_at_the_pool(pool)
+        self._look_for_intruders([one for one in stored if not one.pending])
         await self._look_at_the_history()
         for one in stored:
             if one.departed:

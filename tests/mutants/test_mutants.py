@@ -171,7 +171,7 @@ MUTANTS = [
     Mutant(
         "reconcile forgets the prefixes without a registration",
         "registry/drift_repair.py",
-        "        self.deletions += 1\n        await self.context.netbox.delete_many([prefix.id], limit=limit)\n",
+        "        self.deletions += 1\n        await self.context.netbox.delete_many([prefix], limit=limit)\n",
         "        self.deletions += 1\n",
         latecomers=True,
     ),

@@ -92,6 +92,11 @@ async def read(client: NetBoxClient) -> list[Prefix]:
     return await client.get_many([1], limit=LIMIT)
 
 
+def bare(*prefix_ids: int) -> list[Prefix]:
+    """Prefixes of which a deletion needs nothing but the ids."""
+    return [Prefix(one, f"192.0.2.{one % 256}/32") for one in prefix_ids]
+
+
 async def create(client: NetBoxClient) -> Prefix:
     """The creation whose answer `MADE` is."""
     return await client.create_next_one(INET, uuid=UUID, limit=LIMIT)

@@ -104,7 +104,7 @@ async def test_an_exhausted_container(world: World) -> None:
     await world.client.create_next(tiny, uuid=numbered(6), limit=LIMIT)
     with pytest.raises(ContainerFull):
         await world.client.create_next(tiny, uuid=numbered(7), limit=LIMIT)
-    await world.client.delete_many([made[1].id], limit=LIMIT)
+    await world.client.delete_many([made[1]], limit=LIMIT)
     again = await world.client.create_next(tiny, uuid=numbered(8), limit=LIMIT)
     assert again.prefix == made[1].prefix
 

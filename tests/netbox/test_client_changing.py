@@ -76,7 +76,7 @@ async def test_an_answer_that_is_not_what_was_asked_for(wire: WireServer, body: 
 async def test_against_the_simulator(world: World) -> None:
     inet = await world.container("inet")
     made = await world.client.create_next_many(inet, [numbered(1), numbered(2)], limit=LIMIT, reserved=True)
-    await world.client.delete_many([made[1].id], limit=LIMIT)
+    await world.client.delete_many([made[1]], limit=LIMIT)
     changes = [PrefixChange(one.id, numbered(7), reserved=False) for one in made]
     assert await world.client.update_many(changes, limit=LIMIT) == {made[0].id}
     [changed] = await world.client.find_by_uuid([numbered(7)], limit=LIMIT)

@@ -15,6 +15,7 @@ from tests.netbox.clients import (
     GONE,
     LIMIT,
     NONE,
+    bare,
     client_for,
     page_json,
     prefix_json,
@@ -25,7 +26,7 @@ from tests.support.wire import WireServer, answer
 async def test_deletes_in_bulks_of_fifty_in_ascending_order(wire: WireServer) -> None:
     wire.then(answer(204), NONE, answer(204), NONE, answer(204))
     async with client_for(wire.url) as client:
-        await client.delete_many([*range(101, 0, -1), 7, 7], limit=LIMIT)
+        await client.delete_many(bare(*range(101, 0, -1), 7, 7), limit=LIMIT)
     first, seen, second, _, third = wire.received
     assert [one.method for one in wire.received] == ["DELETE", "GET", "DELETE", "GET", "DELETE"]
     assert [item["id"] for item in first.json] == list(range(1, 51))
@@ -48,7 +49,7 @@ async def test_one_prefix_that_cannot_be_deleted_does_not_keep_the_others(wire: 
     wire.then(refusal, denied, answer(204), GONE, NONE, answer(204))
     async with client_for(wire.url) as client:
         with pytest.raises(NetBoxRejected) as caught:
-            await client.delete_many([4, 3, 2, 1], limit=LIMIT)
+            await client.delete_many(bare(4, 3, 2, 1), limit=LIMIT)
     assert "/1/" in caught.value.detail
     deletions = [one.path.split("/")[-2] for one in wire.received if one.method == "DELETE"]
     assert deletions == ["prefixes", "1", "2", "3", "4"]
@@ -60,7 +61,7 @@ async def test_what_netbox_passes_over_in_a_bulk_is_not_taken_for_deleted(wire: 
     wire.then(answer(204), answer(200, page_json(second, third)), GONE, answer(200, page_json(second)), answer(204))
     async with client_for(wire.url) as client:
         with pytest.raises(NetBoxRejected) as caught:
-            await client.delete_many([1, 2, 3, 4], limit=LIMIT)
+            await client.delete_many(bare(1, 2, 3, 4), limit=LIMIT)
     assert caught.value.detail == (
         "the token may view prefix 2, but not delete it: see the constraints of its permissions"
     )
@@ -72,7 +73,7 @@ async def test_one_prefix_that_breaks_netbox_does_not_keep_the_others(wire: Wire
     wire.then(*[BROKEN[0]] * 4, answer(204), answer(204))
     async with client_for(wire.url) as client:
         with pytest.raises(NetBoxUnavailable):
-            await client.delete_many([1, 2, 3], limit=LIMIT)
+            await client.delete_many(bare(1, 2, 3), limit=LIMIT)
         assert client.available
     assert [one.path.split("/")[-2] for one in wire.received] == ["prefixes", "prefixes", "1", "1", "2", "3"]
 
@@ -82,5 +83,5 @@ async def test_without_the_right_to_delete_the_rest_is_not_tried(wire: WireServe
     wire.then(*[denied] * 51)
     async with client_for(wire.url) as client:
         with pytest.raises(NetBoxRejected):
-            await client.delete_many(range(1, 200), limit=LIMIT)
+            await client.delete_many(bare(*range(1, 200)), limit=LIMIT)
     assert len(wire.received) == 51

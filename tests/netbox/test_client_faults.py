@@ -27,6 +27,7 @@ from tests.netbox.clients import (
     TOKEN,
     UUID,
     Observed,
+    bare,
     client_for,
     create,
     page_json,
@@ -71,8 +72,8 @@ async def test_deletions_and_assignments_are_repeated(wire: WireServer) -> None:
     assigned = answer(200, prefix_json(7, "83.118.168.7/32", uuid=UUID))
     wire.then(cut, cut, answer(502), answer(204), NONE, answer(502), GONE, NONE, cut, assigned, answer(503), GONE, NONE)
     async with client_for(wire.url) as client:
-        await client.delete_many([1, 2], limit=LIMIT)
-        await client.delete_many([7], limit=LIMIT)
+        await client.delete_many(bare(1, 2), limit=LIMIT)
+        await client.delete_many(bare(7), limit=LIMIT)
         assert await client.assign(7, UUID, limit=LIMIT) is True
         assert await client.assign(7, UUID, limit=LIMIT) is False
 

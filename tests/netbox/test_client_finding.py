@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.netbox.clients import LIMIT, UUID
+from tests.netbox.clients import LIMIT, UUID, bare
 from tests.netbox.world import World, numbered
 
 # Looking for prefixes.
@@ -87,10 +87,10 @@ async def test_deletes_what_is_there_and_forgives_what_is_gone(world: World) -> 
     before = world.count()
     world.admin("DELETE", f"/api/ipam/prefixes/{made[5].id}/")
     world.model.calls.clear()
-    await world.client.delete_many([one.id for one in made] + [99_999], limit=LIMIT)
+    await world.client.delete_many(made + bare(99_999), limit=LIMIT)
     assert world.count() == before - 120
     assert dict(world.model.calls) == {"prefixes.delete_many": 3, "prefixes.list": 3}
-    await world.client.delete_many([made[0].id], limit=LIMIT)
+    await world.client.delete_many([made[0]], limit=LIMIT)
 
 
 async def test_assigns_and_keeps_the_rest(world: World) -> None:

@@ -20,6 +20,7 @@ from tests.netbox.clients import (
     OTHER,
     UUID,
     Observed,
+    bare,
     client_for,
     create,
     read,
@@ -121,7 +122,7 @@ async def test_answers_of_something_else_than_netbox_are_no_statement_about_pref
     async with client_for(wire.url) as client:
         for call in (
             lambda: create(client),
-            lambda: client.delete_many([7], limit=LIMIT),
+            lambda: client.delete_many(bare(7), limit=LIMIT),
             lambda: client.assign(7, UUID, limit=LIMIT),
         ):
             with pytest.raises(NetBoxRejected) as caught:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ipam_lib.errors import NetBoxRejected, NetBoxUnavailable
-from tests.netbox.clients import LIMIT, TOKEN, UUID, client_for, read
+from tests.netbox.clients import LIMIT, TOKEN, UUID, bare, client_for, read
 from tests.netbox.world import World, numbered
 from tests.support.netbox_faults import Fault
 
@@ -38,7 +38,7 @@ async def test_a_user_with_the_documented_rights_can_do_everything(world: World)
         assert await client.zone_reader.choices(limit=LIMIT)
         made = await client.create_next(inet, uuid=UUID, limit=LIMIT)
         assert await client.assign(made.id, numbered(2), limit=LIMIT)
-        await client.delete_many([made.id], limit=LIMIT)
+        await client.delete_many([made], limit=LIMIT)
 
 
 async def test_without_the_right_to_view_tags_nothing_is_created(world: World) -> None:
@@ -63,7 +63,7 @@ async def test_a_user_limited_to_the_tag(world: World) -> None:
     async with client_for(world.url, token=SERVICE, constraint_tag="vitistack") as client:
         made = await client.create_next_many(inet, [numbered(n) for n in range(3)], limit=LIMIT)
         assert await client.get_many([theirs], limit=LIMIT) == []
-        await client.delete_many([theirs, *(one.id for one in made)], limit=LIMIT)
+        await client.delete_many([*bare(theirs), *made], limit=LIMIT)
         assert await client.assign(theirs, UUID, limit=LIMIT) is False
     assert world.stored(theirs)["id"] == theirs, "what cannot be seen cannot be deleted"
     async with client_for(world.url, token=SERVICE) as client:
@@ -86,7 +86,7 @@ async def test_prefixes_that_may_be_viewed_but_not_deleted(world: World) -> None
         made = await client.create_next_many(inet, [numbered(n) for n in range(3)], limit=LIMIT)
         for doomed in ([theirs], [theirs, *(one.id for one in made)]):
             with pytest.raises(NetBoxRejected) as caught:
-                await client.delete_many(doomed, limit=LIMIT)
+                await client.delete_many(bare(*doomed), limit=LIMIT)
             assert f"may view prefix {theirs}, but not delete it" in caught.value.detail
         assert [one.id for one in await client.get_many([theirs, *(one.id for one in made)], limit=LIMIT)] == [theirs]
         with pytest.raises(NetBoxRejected):
@@ -99,7 +99,7 @@ async def test_a_revoked_token(world: World) -> None:
     for call in (
         world.client.create_next(inet, uuid=UUID, limit=LIMIT),
         world.client.find_by_uuid([UUID], limit=LIMIT),
-        world.client.delete_many([1, 2, 3], limit=LIMIT),
+        world.client.delete_many(bare(1, 2, 3), limit=LIMIT),
         world.client.assign(1, UUID, limit=LIMIT),
         read(world.client),
     ):
@@ -142,5 +142,5 @@ async def test_reads_and_deletions_outlive_two_faults_each(world: World) -> None
     assert await world.client.assign(made[0].id, UUID, limit=LIMIT)
     world.faults.add(Fault("disconnect", method="DELETE", times=2, applied="before"))
     before = world.count()
-    await world.client.delete_many([one.id for one in made], limit=LIMIT)
+    await world.client.delete_many(made, limit=LIMIT)
     assert world.count() == before - 3

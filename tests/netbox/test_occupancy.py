@@ -8,8 +8,8 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from ipam_lib.netbox.base import Container
-from ipam_lib.netbox.occupancy import HostRows, Occupancy, Occupant
+from ipam_lib.netbox.base import Container, Occupant
+from ipam_lib.netbox.occupancy import HostRows, Occupancy
 
 NET = ipaddress.ip_network("192.0.2.16/29")
 BASE = int(NET.network_address)

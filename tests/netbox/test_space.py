@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import logging
 import random
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,16 +12,16 @@ from datetime import datetime, timedelta
 import pytest
 
 from ipam_lib.errors import ContainerFull, NetBoxRejected, NetBoxUnavailable
-from ipam_lib.netbox.base import Container, Prefix
-from ipam_lib.netbox.occupancy import Kind, Occupant
-from ipam_lib.netbox.space import AddressSpace, ContainerState, IPAddressPolicy
+from ipam_lib.models import IPAddressPolicy
+from ipam_lib.netbox.base import Container, Occupant, OccupantKind, Prefix
+from ipam_lib.netbox.space import AddressSpace, ContainerState
 from tests.support.clock import FakeClock
 
 SMALL = Container(7, "192.0.2.0/29", "ipv4", "inet")
 HOSTS = [f"{one}/32" for one in ipaddress.ip_network(SMALL.prefix)]
 
 
-def occupant(netbox_id: int, text: str, updated: datetime, kind: Kind = "prefix") -> Occupant:
+def occupant(netbox_id: int, text: str, updated: datetime, kind: OccupantKind = "prefix") -> Occupant:
     first, _, last = text.partition("-")
     ends = [int(ipaddress.ip_interface(one).ip) for one in (first, last or first)]
     if kind == "prefix":
@@ -50,7 +49,7 @@ class FakeReader:
     def __post_init__(self) -> None:
         self.gate.set()
 
-    def put(self, text: str, kind: Kind = "prefix") -> Prefix:
+    def put(self, text: str, kind: OccupantKind = "prefix") -> Prefix:
         self.fresh += 1
         self.rows.append(occupant(self.fresh, text, self.clock.now() + self.netbox_ahead, kind))
         return Prefix(self.fresh, text, uuid=f"{self.fresh:024x}")
@@ -228,9 +227,9 @@ async def test_an_address_entered_a_moment_before_is_seen_by_the_look(site: Site
     taken_since = site.reader.put(HOSTS[0], "IP address")
     [chosen] = await site.choose()
     look = site.space.begin_look(SMALL)
-    made = site.reader.put(chosen)
-    site.space.created(SMALL, made, look)
-    site.space.end(SMALL, [chosen])
+    with site.space.creating(SMALL, [chosen]):
+        made = site.reader.put(chosen)
+        site.space.created(SMALL, made, look)
     found = await site.space.conflict(SMALL, made, limit=5)
     assert found is not None
     assert (found.kind, found.netbox_id) == ("IP address", taken_since.id)
@@ -295,9 +294,22 @@ async def test_a_full_container_is_read_again_before_it_is_called_full(site: Sit
         site.reader.drop(one)
     with pytest.raises(ContainerFull):
         site.space.choose(SMALL, 1)
-    assert await site.space.reload(SMALL)
+    assert await site.space.reload(SMALL, 5)
     assert await site.choose() == [HOSTS[2]]
-    assert not await site.space.reload(SMALL), "not again within ten seconds"
+    assert not await site.space.reload(SMALL, 5), "not again within ten seconds"
+
+
+async def test_a_creation_of_which_surely_nothing_came_frees_its_address(site: Site) -> None:
+    await site.space.load(SMALL)
+    for error in (NetBoxUnavailable(applied=False), NetBoxRejected("no")):
+        chosen = await site.choose()
+        assert chosen == [HOSTS[0]]
+        with pytest.raises(type(error)), site.space.creating(SMALL, chosen):
+            raise error
+    chosen = await site.choose()
+    with pytest.raises(asyncio.CancelledError), site.space.creating(SMALL, chosen):
+        raise asyncio.CancelledError
+    assert await site.choose() == [HOSTS[1]], "what was cancelled may have been sent"
 
 
 async def test_collisions_spread_the_choices_of_instances(site: Site) -> None:
@@ -312,7 +324,8 @@ async def test_collisions_spread_the_choices_of_instances(site: Site) -> None:
 async def test_the_reply_to_a_creation_that_was_lost_keeps_its_address_until_a_later_listing(site: Site) -> None:
     await site.space.load(SMALL)
     [chosen] = await site.choose()
-    site.space.unanswered(SMALL, [chosen])
+    with pytest.raises(NetBoxUnavailable), site.space.creating(SMALL, [chosen]):
+        raise NetBoxUnavailable(applied=True)
     site.clock.advance(60)
     await site.space.load(SMALL)
     assert await site.choose() == [HOSTS[1]], "NetBox may carry it out yet"
@@ -321,22 +334,32 @@ async def test_the_reply_to_a_creation_that_was_lost_keeps_its_address_until_a_l
     assert await site.choose() == [HOSTS[0]]
 
 
-async def test_the_worker_loads_each_container_when_it_is_due(site: Site, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
+async def test_the_worker_loads_each_container_when_it_is_due(site: Site) -> None:
     other = replace(SMALL, id=8, prefix="198.51.100.0/29")
-    containers = [SMALL, other]
-    worker = asyncio.create_task(site.space.run(lambda: containers))
-    await site.clock.run(2)
-    assert site.reader.reads.count(("prefix", None)) == 2
-    await site.clock.run(500)
-    assert site.reader.reads.count(("prefix", None)) == 2
-    await site.clock.run(170)
-    assert site.reader.reads.count(("prefix", None)) == 4
+    loads = lambda: site.reader.reads.count(("prefix", None))  # noqa: E731
+    await site.space.load_due([SMALL, other])
+    assert loads() == 2
+    site.clock.advance(599)
+    await site.space.load_due([SMALL, other])
+    assert loads() == 2
+    site.clock.advance(1)
+    await site.space.load_due([SMALL, other])
+    assert loads() == 4
+    site.clock.advance(600)
     site.reader.broken = True
-    containers.pop()
-    await site.clock.run(700)
+    await site.space.load_due([SMALL])
     assert site.space.use(other) is None, "a container that is gone has no picture"
+    assert list(site.space.problems) == [SMALL.prefix]
     site.reader.broken = False
-    await site.clock.run(31)
-    assert site.space.problems == {}
-    worker.cancel()
+    site.clock.advance(30)
+    await site.space.load_due([SMALL])
+    assert site.space.problems == {}, "after a failure sooner"
+
+
+async def test_closing_ends_what_is_under_way(site: Site) -> None:
+    site.reader.gate.clear()
+    loading = asyncio.create_task(site.space.load(SMALL))
+    await site.clock.settle()
+    await site.space.close()
+    with pytest.raises(asyncio.CancelledError):
+        await loading

@@ -75,7 +75,7 @@ async def test_an_empty_netbox_is_set_up_checked_and_used(name: str) -> None:
         assert len(await client.find_by_uuid([str(one.uuid) for one in made], limit=LIMIT)) == 45
         changes = [PrefixChange(one.id, numbered(100 + one.id), reserved=True) for one in made]
         assert await client.update_many(changes, limit=LIMIT) == {one.id for one in made}
-        await client.delete_many([one.id for one in made], limit=LIMIT)
+        await client.delete_many(made, limit=LIMIT)
         assert len(await client.list_prefixes(container, after=0, limit=LIMIT)) == 1
 
 

@@ -46,20 +46,38 @@ async def test_a_further_service_on_a_shared_address_is_a_read_and_a_write(world
 async def test_register_the_next_free_address_is_one_netbox_call(world: World) -> None:
     await world.register()
     assert world.store.calls == ["find_service", "insert", "find_service", "replace"]
-    assert world.netbox.calls == ["create_next"]
+    assert world.netbox.calls == ["create_next", "conflict"]
 
 
 async def test_the_next_free_address_is_one_request_on_the_wire(world: World) -> None:
     await world.register("a")  # which also looks up the tag, once and for all
     before = Counter(world.server.calls)
     await world.register("b")
-    assert Counter(world.server.calls) - before == {"prefixes.allocate": 1}
+    # Before the picture of the container is loaded, what NetBox chose is looked at afterwards.
+    looks = {"prefixes.list": 1, "ip-addresses.list": 1, "ip-ranges.list": 1}
+    assert Counter(world.server.calls) - before == {"prefixes.allocate": 1} | looks
+
+
+async def test_with_a_picture_the_look_runs_beside_the_creation(world: World) -> None:
+    await world.register("a")
+    await world.see_space()
+    before = Counter(world.server.calls)
+    await world.register("b")
+    looks = {"prefixes.list": 1, "ip-addresses.list": 1, "ip-ranges.list": 1}
+    assert Counter(world.server.calls) - before == {"prefixes.allocate": 1} | looks
+    world.someone("192.0.2.4/32")
+    await world.see_space()
+    world.server.admin("POST", "/api/ipam/ip-addresses/", {"address": "192.0.2.2/24", "vrf": world.vrf("inet")})
+    await world.see_space()
+    before = Counter(world.server.calls)
+    assert await world.register("c") == "192.0.2.3/32", "the gateway is passed over"
+    assert Counter(world.server.calls) - before == {"prefixes.create": 1} | looks
 
 
 async def test_register_a_given_address_is_two_netbox_calls(world: World) -> None:
     await world.register(address=FIRST)
     assert world.store.calls == ["find_address", "insert", "replace"]
-    assert world.netbox.calls == ["covering", "create_exact"]
+    assert world.netbox.calls == ["covering", "create_exact", "conflict"]
 
 
 async def test_services_that_come_at_once_share_a_netbox_call(world: World) -> None:
@@ -70,7 +88,21 @@ async def test_services_that_come_at_once_share_a_netbox_call(world: World) -> N
     first = world.begin(world.registry.register(request("first")))
     await asyncio.sleep(0.01)
     await asyncio.gather(first, *(world.registry.register(request(f"service-{number}")) for number in range(6)))
-    assert Counter(world.server.calls) - before == {"prefixes.allocate": 2}
+    assert (Counter(world.server.calls) - before)["prefixes.allocate"] == 2
+    await world.settled()
+
+
+async def test_services_that_come_at_once_share_a_look(world: World) -> None:
+    await world.register("tag")
+    await world.see_space()
+    world.server.simulator.latency_ms = 45
+    before = Counter(world.server.calls)
+    first = world.begin(world.registry.register(request("first")))
+    await asyncio.sleep(0.01)
+    await asyncio.gather(first, *(world.registry.register(request(f"service-{number}")) for number in range(6)))
+    made = Counter(world.server.calls) - before
+    assert made["prefixes.allocate"] + made["prefixes.create"] == 2
+    assert made["ip-addresses.list"] == 2
     await world.settled()
 
 
@@ -99,18 +131,18 @@ async def test_an_empty_pool_costs_one_storage_call_more(world: World) -> None:
     world.configure(warm={"inet": 4})
     await world.register()
     assert world.store.calls == ["find_service", "insert", "find_service", "pool_claim", "replace"]
-    assert world.netbox.calls == ["create_next"]
+    assert world.netbox.calls == ["create_next", "conflict"]
 
 
 async def test_filling_is_one_netbox_call_a_batch_and_handing_over_two(world: World) -> None:
     world.configure(warm={"office": 4}, batch=50)
     await world.registry.keep_pool()
-    assert world.netbox.calls == ["create_next_many"]
+    assert world.netbox.calls == ["create_next_many"] + ["conflict"] * 4
     for number in range(4):
         await world.register(f"service-{number}", zone="office")
     world.forget()
     await world.registry.keep_pool()
-    assert world.netbox.calls == ["get_many", "update_many", "create_next_many"]
+    assert world.netbox.calls == ["get_many", "update_many", "create_next_many"] + ["conflict"] * 4
     assert (world.store.counted["pool_replace"], world.store.counted["pool_delete"]) == (4 + 4, 4)
 
 

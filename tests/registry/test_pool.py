@@ -79,7 +79,7 @@ async def test_each_zone_may_have_its_own_number(world: World) -> None:
 async def test_a_list_is_not_longer_than_a_batch(world: World) -> None:
     world.configure(warm={"office": 7}, batch=3)
     await world.registry.keep_pool()
-    assert world.netbox.calls == ["create_next_many"] * 3
+    assert world.netbox.counted == {"create_next_many": 3, "conflict": 7}
     assert await world.ready() == [f"10.0.0.{number}/32" for number in range(7)]
 
 
@@ -299,7 +299,7 @@ async def test_when_it_is_empty_netbox_is_asked(world: World) -> None:
     await warmed(world, 1)
     assert await world.register("a") == FIRST
     assert await world.register("b") == SECOND
-    assert world.netbox.calls == ["create_next"]
+    assert world.netbox.calls == ["create_next", "conflict"]
     await world.settled_after_keeping()
 
 
@@ -316,7 +316,7 @@ async def test_a_given_address_is_taken_out_of_the_pool(world: World) -> None:
 async def test_a_given_address_outside_the_pool_is_created(world: World) -> None:
     await warmed(world, 2)
     assert await world.register("a", address="192.0.2.7/32") == "192.0.2.7/32"
-    assert world.netbox.calls == ["covering", "create_exact"]
+    assert world.netbox.calls == ["covering", "create_exact", "conflict"]
     await world.settled()
 
 

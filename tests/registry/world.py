@@ -214,6 +214,15 @@ class World:
         box = self.zones.container_of(zone, prefix) or self.zones.containers(zone, "ipv4")[0]
         return self.server.add(box, prefix, uuid, status)
 
+    async def see_space(self) -> None:
+        """Load the pictures of all containers."""
+        for container in self.zones.all_containers():
+            await self.netbox.space.load(container)
+
+    def vrf(self, zone: str) -> int | None:
+        """The VRF of a zone's containers."""
+        return self.zones.containers(zone, "ipv4")[0].vrf_id
+
     def steal(self, address: str) -> None:
         """Another user deletes the prefix in NetBox."""
         [one] = [one for one in self.prefixes if one.prefix == address]

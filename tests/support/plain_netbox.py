@@ -6,8 +6,9 @@ Like the real one it hands out the lowest free address, frees addresses at once,
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from ipam_lib import addresses
 from ipam_lib.errors import (
@@ -17,7 +18,7 @@ from ipam_lib.errors import (
     UnknownZone,
 )
 from ipam_lib.models import IPFamily
-from ipam_lib.netbox.base import Container, NetBox, Prefix, PrefixChange, Zones
+from ipam_lib.netbox.base import Container, NetBox, Occupant, Prefix, PrefixChange, Zones
 
 
 class PlainNetBox(NetBox):
@@ -28,6 +29,10 @@ class PlainNetBox(NetBox):
         self.prefixes: dict[int, Prefix] = {}
         self.zone_of: dict[int, int] = {}
         self._last_id = 1000
+        self.ip_addresses: dict[int, Occupant] = {}
+        self.stamps: dict[int, datetime] = {}
+        self.asked_at: dict[str, datetime] = {}
+        self.now: Callable[[], datetime] = lambda: datetime(2026, 1, 1, tzinfo=UTC)
         self.checks_uniqueness = True
         self.up = True
 
@@ -55,7 +60,28 @@ class PlainNetBox(NetBox):
         self._last_id += 1
         made = Prefix(self._last_id, prefix, container.vrf_id, status, container.zone, uuid)
         self.prefixes[made.id] = made
+        self.stamps[made.id] = self.now()
         return made
+
+    def add_ip_address(self, address: str) -> Occupant:
+        """Enter an IP address, as anybody could."""
+        self._last_id += 1
+        number = int(ipaddress.ip_interface(address).ip)
+        entered = Occupant(self._last_id, number, number, "IP address", address, self.now())
+        self.ip_addresses[entered.netbox_id] = entered
+        return entered
+
+    def asked(self, uuids: Sequence[str]) -> None:
+        """A creation is being sent: what is in NetBox by now may not be on its address."""
+        self.asked_at.update((uuid, self.now()) for uuid in uuids)
+
+    def children(self, container: Container) -> list[Occupant]:
+        """The prefixes inside a container as occupants, by ascending id."""
+        rows = []
+        for one in sorted(self._in(container), key=lambda one: one.id):
+            net = ipaddress.ip_network(one.prefix)
+            rows.append(Occupant(one.id, int(net[0]), int(net[-1]), "prefix", one.prefix, self.stamps[one.id]))
+        return rows
 
     async def create_next(self, container: Container, *, uuid: str, limit: float) -> Prefix:
         if container.id not in self.containers:
@@ -78,9 +104,24 @@ class PlainNetBox(NetBox):
         return [self.prefixes[one.id] for one in made]
 
     async def create_exact(self, container: Container, address: str, *, uuid: str, limit: float) -> Prefix:
-        if self.checks_uniqueness and any(one.prefix == address for one in self._in(container)):
-            raise DuplicatePrefix(f"duplicate prefix {address}")
-        return self.add(container, address, uuid)
+        [made] = await self.create_given(container, [address], [uuid], limit=limit)
+        return made
+
+    async def create_given(
+        self,
+        container: Container,
+        wanted: Sequence[str],
+        uuids: Sequence[str],
+        *,
+        limit: float,
+        reserved: bool = False,
+    ) -> list[Prefix]:
+        """As `space_create.PrefixCreator`."""
+        taken = {one.prefix for one in self._in(container)}
+        if self.checks_uniqueness and (there := taken.intersection(wanted)):
+            raise DuplicatePrefix(f"duplicate prefix {sorted(there)}")
+        status = "reserved" if reserved else "active"
+        return [self.add(container, one, uuid, status) for one, uuid in zip(wanted, uuids, strict=True)]
 
     async def covering(self, container: Container, address: str, *, limit: float) -> list[Prefix]:
         return [
@@ -95,20 +136,25 @@ class PlainNetBox(NetBox):
     async def get_many(self, prefix_ids: Sequence[int], *, limit: float) -> list[Prefix]:
         return [self.prefixes[one] for one in prefix_ids if one in self.prefixes]
 
-    async def delete_many(self, prefix_ids: Sequence[int], *, limit: float) -> None:
-        for one in prefix_ids:
-            self.prefixes.pop(one, None)
+    async def conflict(self, container: Container, prefix: Prefix, *, limit: float) -> Occupant | None:
+        return None
+
+    async def delete_many(self, prefixes: Sequence[Prefix], *, limit: float) -> None:
+        for one in prefixes:
+            self.prefixes.pop(one.id, None)
 
     async def assign(self, prefix_id: int, uuid: str, *, limit: float) -> bool:
         if prefix_id not in self.prefixes:
             return False
         self.prefixes[prefix_id] = replace(self.prefixes[prefix_id], uuid=uuid)
+        self.stamps[prefix_id] = self.now()
         return True
 
     async def update_many(self, changes: Sequence[PrefixChange], *, limit: float) -> set[int]:
         known = [one for one in changes if one.id in self.prefixes]
         for one in known:
             self.prefixes[one.id] = replace(self.prefixes[one.id], uuid=one.uuid, status=one.status)
+            self.stamps[one.id] = self.now()
         return {one.id for one in known}
 
     async def list_prefixes(self, container: Container, *, after: int, limit: float) -> list[Prefix]:

@@ -18,6 +18,7 @@ from ipam_lib.crypto import Secret
 from ipam_lib.errors import CODES
 from ipam_lib.lifecycle import Services
 from ipam_lib.models import ClusterExpired, Registered, Request
+from ipam_lib.netbox.base import Container
 from ipam_lib.netbox.zones import Trouble
 from ipam_lib.registry import PoolReport, RecoverReport, Registry, ReleaseReport, Statistics
 from ipam_lib.storage.base import DuplicateReport, Store
@@ -88,6 +89,9 @@ class FakeZones:
     @property
     def loaded(self) -> bool:
         return self.source is not None
+
+    def all_containers(self) -> Sequence[Container]:
+        return ()
 
     async def start(self) -> None:
         return

@@ -39,7 +39,7 @@ async def drop(context: Context, entries: Sequence[PoolEntry], deadline: Deadlin
             await writes.pool_replace(context, entry, entry.changed(PoolState.CLAIMED), deadline)
         else:
             going.append(entry)
-    to_delete = [prefix.id for prefix in await _prefixes_of(context, going, deadline)]
+    to_delete = await _prefixes_of(context, going, deadline)
     if to_delete:
         await context.netbox.delete_many(to_delete, limit=deadline.call_limit())
     return sum([await writes.pool_delete(context, entry, deadline) for entry in going])

@@ -60,7 +60,7 @@ async def _make(context: Context, container: Container, number: int) -> int:
             # NetBox may have created the prefixes, or may still create them. Use those that are there; the worker
             # searches for the others after the end of the lease.
             found = await context.netbox.find_by_uuid(ids, limit=deadline.call_limit())
-            await _store(context, entries, found, deadline)
+            await _store(context, container, entries, found, deadline)
         else:
             await _forget(context, entries, deadline)
         raise
@@ -68,7 +68,7 @@ async def _make(context: Context, container: Container, number: int) -> int:
         await _forget(context, entries, deadline)
         raise
     await _forget(context, entries[len(prefixes) :], deadline)
-    return await _store(context, entries, prefixes, deadline)
+    return await _store(context, container, entries, prefixes, deadline)
 
 
 async def _create(
@@ -96,9 +96,16 @@ async def _forget(context: Context, entries: Sequence[PoolEntry], deadline: Dead
         await writes.pool_delete(context, entry, deadline)
 
 
-async def _store(context: Context, entries: Sequence[PoolEntry], prefixes: Sequence[Prefix], deadline: Deadline) -> int:
+async def _store(
+    context: Context,
+    container: Container,
+    entries: Sequence[PoolEntry],
+    prefixes: Sequence[Prefix],
+    deadline: Deadline,
+) -> int:
     """Store the prefixes in their entries. Returns how many are ready. If an address belongs to a registration (its
-    prefix was deleted in NetBox, so the address was free there), that registration gets the entry."""
+    prefix was deleted in NetBox, so the address was free there), that registration gets the entry. If NetBox has
+    something else on an address, the entry is dropped."""
     if not prefixes:
         return 0
     by_uuid = {one.uuid: one for one in prefixes}
@@ -108,8 +115,14 @@ async def _store(context: Context, entries: Sequence[PoolEntry], prefixes: Seque
     made = 0
     for entry in entries:
         prefix = by_uuid.get(entry.id)
-        if prefix is not None:
-            made += await _keep(context, entry, prefix, holders.get(prefix.prefix), deadline)
+        if prefix is None:
+            continue
+        if (other := await context.netbox.conflict(container, prefix, limit=deadline.call_limit())) is not None:
+            log.info("%s is taken by %s: the pool gives it back", prefix.prefix, other)
+            dropping = entry.changed(PoolState.DROPPING, netbox_id=prefix.id, lease_until=None)
+            await writes.pool_replace(context, entry, dropping, deadline)
+            continue
+        made += await _keep(context, entry, prefix, holders.get(prefix.prefix), deadline)
     return made
 
 
