@@ -342,5 +342,5 @@ def test_the_calls_that_are_broken_off_are_those_of_the_design() -> None:
     assert run_virtually(calls(loop), loop) == [
         *("find_service", "insert", "find_service", "create_next", "conflict", "replace"),
         *("find_address", "get_many", "find_by_uuid", "replace", "assign", "replace", "replace"),
-        *("create_next", "conflict", "find_address", "replace"),
+        *("create_next", "conflict", "replace"),
     ]
