@@ -16,24 +16,24 @@ from typing import Final
 import pytest
 
 # How coverage reaches the processes that tests start (https://coverage.readthedocs.io/en/latest/subprocess.html).
-VARIABLE: Final = "COVERAGE_PROCESS_CONFIG"
+COVERAGE_VARIABLE: Final = "COVERAGE_PROCESS_CONFIG"
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes() -> None:
     """Start workers without the variable, which each then sets for its own processes: pytest-cov measures a worker."""
-    os.environ.pop(VARIABLE, None)
+    os.environ.pop(COVERAGE_VARIABLE, None)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Start a test's processes without coverage, if it is marked so."""
-    config = os.environ.pop(VARIABLE, None) if item.get_closest_marker("no_cover") else None
+    config = os.environ.pop(COVERAGE_VARIABLE, None) if item.get_closest_marker("no_cover") else None
     try:
         return (yield)
     finally:
         if config is not None:
-            os.environ[VARIABLE] = config
+            os.environ[COVERAGE_VARIABLE] = config
 
 
 @pytest.hookimpl(wrapper=True, trylast=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import build_zipapp
+from tests.support.no_cover import COVERAGE_VARIABLE
 
 CACHE = build_zipapp.REPOSITORY / ".cache" / "zipapp"
 ARCHIVES_KEPT = 4
@@ -41,7 +43,8 @@ def built_archive(*options: str) -> Path:
         if not archive.exists():
             archive.parent.mkdir(exist_ok=True)
             build = [sys.executable, str(build_zipapp.REPOSITORY / "build_zipapp.py"), "--output", str(archive)]
-            subprocess.run([*build, *options], check=True)
+            environment = {name: value for name, value in os.environ.items() if name != COVERAGE_VARIABLE}
+            subprocess.run([*build, *options], check=True, env=environment)
             older = sorted(CACHE.glob("*/ipam.pyz"), key=lambda path: path.stat().st_mtime, reverse=True)
             for path in older[ARCHIVES_KEPT:]:
                 path.unlink()
