@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from ipam_lib.cli import terminal
 from ipam_lib.cli.exit_codes import CommandError
-from ipam_lib.config import Settings
+from ipam_lib.config import DEFAULT_LOG_DIRECTORY, Settings
 from ipam_lib.file_owner import chown_to_parent
 from ipam_lib.models import Registration
 from ipam_lib.telemetry.json_lines import JSONFormatter
@@ -27,6 +27,8 @@ from ipam_lib.text import printable
 
 log = logging.getLogger(__name__)
 
+# LogsDirectory= of the unit, which starts the service with --log-dir.
+UNIT_LOG_DIRECTORY: Final = Path("/var/log/ipam-api")
 SYSTEM_LOG: Final = Path("/dev/log")
 # Facility authpriv, severity notice (RFC 5424, section 6.2.1).
 _PRIORITY: Final = 10 * 8 + 5
@@ -80,7 +82,12 @@ def trail(settings: Settings, *, required: bool = True) -> Iterator[Trail]:
 
     Raises CommandError if the log cannot be written and is `required`; then the action must not happen.
     """
-    path = settings.logging.directory / APP_FILE
+    directory = _directory(settings)
+    path = directory / APP_FILE
+    if not required and directory == DEFAULT_LOG_DIRECTORY and not directory.exists():
+        # No service logs here, and a command must not make ./logs wherever it is run.
+        yield Trail(None)
+        return
     try:
         descriptor = _open(path)
     except OSError as error:
@@ -96,6 +103,15 @@ def trail(settings: Settings, *, required: bool = True) -> Iterator[Trail]:
         yield Trail(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _directory(settings: Settings) -> Path:
+    """The directory of the service's log files. Where the setting is absent, the service has another one than this
+    command: that of its unit, or ./logs in its own working directory."""
+    directory = settings.logging.directory
+    if directory == DEFAULT_LOG_DIRECTORY and not directory.exists() and UNIT_LOG_DIRECTORY.is_dir():
+        return UNIT_LOG_DIRECTORY
+    return directory
 
 
 def _open(path: Path) -> int:

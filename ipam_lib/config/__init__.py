@@ -11,6 +11,7 @@ ConfigError lists every problem at once; none shows a secret.
 
 from ipam_lib.config.secret_files import SYSTEM_CONFIG, read_keys, read_secret
 from ipam_lib.config.sections import (
+    DEFAULT_LOG_DIRECTORY,
     AuthSection,
     CleanupSection,
     EncryptionSection,
@@ -26,6 +27,7 @@ from ipam_lib.config.settings import Inspection, Settings, changed_settings, ins
 from ipam_lib.config.table import Row, settings_rows, settings_table
 
 __all__ = [
+    "DEFAULT_LOG_DIRECTORY",
     "SYSTEM_CONFIG",
     "AuthSection",
     "CleanupSection",

@@ -59,6 +59,7 @@ class Setting:
 
 
 ALWAYS = "always"
+DEFAULT_LOG_DIRECTORY = Path("logs")
 
 
 def setting(
@@ -299,7 +300,9 @@ class LoggingSection:
     """The log files."""
 
     directory: Path = setting(
-        NewPath(), "Directory of the log files. The default is relative to the working directory.", default=Path("logs")
+        NewPath(),
+        "Directory of the log files. The default is relative to the working directory.",
+        default=DEFAULT_LOG_DIRECTORY,
     )
     level: str = setting(
         OneOf("debug", "info", "warning", "error", "critical"),

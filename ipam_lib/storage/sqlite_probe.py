@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import sqlite3
 import tempfile
@@ -14,6 +15,8 @@ from ipam_lib.errors import ConfigError
 from ipam_lib.findings import Finding, error, ok, warning
 from ipam_lib.storage import sqlite_file
 
+STATE_DIRECTORY: Final = Path("/var/lib/ipam-api")
+"""StateDirectory= of the unit: systemd gives it to the user of the service, at every start."""
 LEAST_FREE: Final = 100 * 1024 * 1024
 _BUSY_SECONDS: Final = 2.0
 
@@ -39,9 +42,46 @@ def _directory(path: Path) -> Finding:
     if not os.access(directory, os.W_OK | os.X_OK):
         advice = "make it the service's own, or run this as the service's user"
         return error(check, f"this user may not write in {directory}", advice)
+    if os.geteuid() == 0 and (found := _user_of(path, directory)) is not None:
+        return found
     if directory != path.absolute().parent:
         return ok(check, f"{path.parent} is not there yet: the service makes it in {directory}")
     return ok(check, f"{directory} can be written")
+
+
+def _user_of(path: Path, directory: Path) -> Finding | None:
+    """Which user the service must be, since root may use every directory; None where systemd cares for that."""
+    check = "sqlite.directory"
+    if path.absolute().is_relative_to(STATE_DIRECTORY):
+        return None
+    resolved = directory.resolve()
+    status = resolved.stat()
+    closed = next((one for one in (*reversed(resolved.parents), resolved) if not _open_to_others(one, 0o1)), None)
+    if closed is None and not _open_to_others(resolved, 0o2):
+        closed = resolved
+    if closed is not None:
+        message = (
+            f"only root may {'write in' if closed == resolved else 'enter'} {closed}: no service of another user can"
+        )
+        advice = (
+            f"with the unit, name a file in {STATE_DIRECTORY} in storage.sqlite; else give the directory to its user"
+        )
+        return warning(check, f"{message} use the database there", advice)
+    return ok(check, f"{directory} can be written by {_user_name(status.st_uid)}: the service must run as that user")
+
+
+def _open_to_others(directory: Path, right: int) -> bool:
+    """Whether a user who is not root has a right (1: enter, 2: write) to a directory, as its owner or otherwise."""
+    status = directory.stat()
+    mode = status.st_mode
+    return bool(status.st_uid or mode & right or (status.st_gid and mode & right << 3))
+
+
+def _user_name(uid: int) -> str:
+    try:
+        return f"the user {pwd.getpwuid(uid).pw_name}"
+    except KeyError:
+        return f"the user with the id {uid}"
 
 
 def _space(path: Path) -> Finding:

@@ -20,6 +20,7 @@ from cryptography.x509.oid import NameOID
 from pymongo import MongoClient
 
 from ipam_lib.cli.checks import config_files
+from ipam_lib.cli.exit_codes import FAILED, UNFIT
 from ipam_lib.config import ServerSection
 from ipam_lib.findings import Finding
 from ipam_lib.netbox.endpoint import NetBoxSettings
@@ -315,6 +316,35 @@ def test_a_database_of_a_newer_version(tmp_path: Path) -> None:
     assert any("newer version" in one.message for one in sqlite_probe.probe(path))
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may use a directory of another user")
+def test_root_is_told_which_user_the_service_must_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root may use any directory: that says nothing of the service."""
+    parents = {*tmp_path.parents, Path("/")}
+    look = sqlite_probe._open_to_others
+    monkeypatch.setattr(sqlite_probe, "_open_to_others", lambda one, right: one in parents or look(one, right))
+    tmp_path.chmod(0o755)
+    closed = tmp_path / "closed"
+    inside = closed / "inside"
+    inside.mkdir(parents=True)
+    path = inside / "new.sqlite"
+
+    def told() -> tuple[str, str]:
+        found = sqlite_probe.probe(path)[0]
+        return found.status, found.message
+
+    closed.chmod(0o755)
+    inside.chmod(0o755)
+    assert told()[0] == "warning"
+    assert told()[1].startswith(f"only root may write in {inside}")
+    os.chown(inside, 12345, 12345)
+    assert told() == ("ok", f"{inside} can be written by the user with the id 12345: the service must run as that user")
+    closed.chmod(0o700)
+    assert told()[1].startswith(f"only root may enter {closed}")
+    # systemd makes its state directory the service's own at every start.
+    monkeypatch.setattr(sqlite_probe, "STATE_DIRECTORY", inside)
+    assert told() == ("ok", f"{inside} can be written")
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_directory_that_may_not_be_written(ready: Installation) -> None:
     (ready.directory / "closed").mkdir(mode=0o500)
@@ -587,7 +617,7 @@ def test_every_command_names_a_tls_file_that_cannot_be_used(ready: Installation,
     ready.storage = {"mongodb": {"uri": uri}}
     ready.configure("http://127.0.0.1:9", server={"port": 0})
     done = ready.run(*command)
-    assert done.status == 1
+    assert done.status == (UNFIT if command[0] == "serve" else FAILED)
     assert "mongodb.uri: tlsCAFile: /nowhere/ca.pem cannot be read: No such file or directory" in done.out + done.err
     assert "Traceback" not in done.err
     assert "SuperSecret" not in done.out + done.err

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from ipam_lib.cli import audit
+from ipam_lib.config import Settings
 from ipam_lib.storage.documents import Document
 from tests.cli.installation import Installation, document
 from tests.storage.samples import LEGACY, legacy_documents
-from tests.support.processes import run
+from tests.support.processes import run, write_config
 from tests.support.pseudo_terminal import at_terminal
 
 DOCUMENTS = legacy_documents()
@@ -328,3 +329,31 @@ def test_no_secret_stands_in_the_list_of_processes(legacy: Installation) -> None
     status, out, err = run("--config", str(legacy.config), "replace-secret", *ADDRESS, cwd=legacy.directory)
     assert (status, out) == (2, "")
     assert "standard input" in err
+
+
+def test_the_log_is_that_of_the_unit_and_no_directory_is_made_for_a_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without `logging.directory`, ./logs is the service's only in the working directory of the service."""
+    (tmp_path / "unit").mkdir()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    config = write_config(tmp_path, "http://127.0.0.1:9", {"storage": {"sqlite": "x"}})
+    settings, _ = Settings.load(config, environ={})
+    monkeypatch.setattr(audit, "SYSTEM_LOG", tmp_path / "none")
+
+    def record(*, required: bool) -> None:
+        with audit.trail(settings, required=required) as trail:
+            trail.record("a command ran")
+
+    monkeypatch.setattr(audit, "UNIT_LOG_DIRECTORY", tmp_path / "absent")
+    record(required=False)
+    assert list((tmp_path / "here").iterdir()) == []
+    monkeypatch.setattr(audit, "UNIT_LOG_DIRECTORY", tmp_path / "unit")
+    record(required=False)
+    record(required=True)
+    assert list((tmp_path / "here").iterdir()) == []
+    assert (tmp_path / "unit" / "ipam-api.log").read_text().count("a command ran") == 2
+    (tmp_path / "here" / "logs").mkdir()
+    record(required=False)
+    assert (tmp_path / "here" / "logs" / "ipam-api.log").read_text().count("a command ran") == 1
