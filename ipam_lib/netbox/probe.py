@@ -24,6 +24,7 @@ from ipam_lib.netbox.prefix_reader import PREFIXES
 from ipam_lib.netbox.probe_findings import SETUP
 from ipam_lib.netbox.responses import NetBoxResponse
 from ipam_lib.netbox.snapshot import Snapshot
+from ipam_lib.netbox.space_reader import IP_ADDRESSES, IP_RANGES
 from ipam_lib.netbox.transport import Transport
 from ipam_lib.netbox.zone_reader import ZoneReader
 
@@ -83,6 +84,7 @@ class NetBoxProbe:
         if shown.status:
             async for finding in self._rights(shown):
                 yield finding
+            yield await self._ip_addresses()
         zones: Sequence[str] | None = None
         async for finding, found in self._choice_set():
             zones = found
@@ -163,6 +165,28 @@ class NetBoxProbe:
         if set(refused) == {"add", "change", "delete"}:
             advice += ", and have the token be one that may write"
         yield error("netbox.rights", f"the token may not {', '.join(refused)} prefixes", advice)
+
+    async def _ip_addresses(self) -> Finding:
+        """Whether new addresses can avoid the IP addresses and IP ranges in NetBox."""
+        check = "netbox.ip_addresses"
+        if self._settings.ip_addresses == "ignore":
+            return ok(check, "a new address may be an IP address in NetBox: netbox.ip_addresses is ignore")
+        refused = []
+        for object_type, path in (("ipam.ipaddress", IP_ADDRESSES), ("ipam.iprange", IP_RANGES)):
+            try:
+                answer = await self._ask("GET", path, params=(("limit", "1"), ("fields", "id")))
+            except NetBoxError as problem:
+                return probe_findings.failed(check, f"whether the token may view {object_type}", problem)
+            if answer.status == 403:
+                refused.append(object_type)
+        if not refused:
+            return ok(check, "the token may view IP addresses and IP ranges, so new addresses avoid them")
+        objects = " and ".join(refused)
+        return warning(
+            check,
+            f"the token may not view {objects}, so a new address may be in use by a device",
+            f"give the token's user view on {objects}, or set netbox.ip_addresses to ignore",
+        )
 
     # -- definitions ---------------------------------------------------------------------------------------------------
 

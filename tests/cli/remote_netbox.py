@@ -14,6 +14,8 @@ RIGHTS = {
     "ipam.prefix": ["view", "add", "change", "delete"],
     "extras.customfieldchoiceset": ["view"],
     "extras.tag": ["view"],
+    "ipam.ipaddress": ["view"],
+    "ipam.iprange": ["view"],
 }
 
 

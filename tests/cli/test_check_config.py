@@ -92,7 +92,7 @@ def test_what_is_in_order_is_said_to_be(ready: Installation, netbox: RemoteNetBo
     for name in (
         *("settings", "secret_files", "server.port", "logging.directory", "netbox.tls", "netbox.version"),
         *("netbox.rights", "netbox.choice_set", "netbox.custom_fields", "netbox.tag", "netbox.containers"),
-        *("netbox.vrf", "storage.secrets"),
+        *("netbox.vrf", "netbox.ip_addresses", "storage.secrets"),
     ):
         assert of(checks, name), name
     # Nothing was changed by looking.
@@ -392,6 +392,16 @@ def test_each_right_to_look_up_is_missed(
     status, checks = looked(ready)
     assert (status, errors(checks)) == (1, [check])
     assert object_type in of(checks, check)[0]["advice"]
+
+
+@pytest.mark.parametrize("missing", ["ipam.ipaddress", "ipam.iprange"])
+def test_a_token_that_cannot_see_what_is_in_use(ready: Installation, netbox: RemoteNetBox, missing: str) -> None:
+    use(ready, netbox.user_with({name: actions for name, actions in RIGHTS.items() if name != missing}))
+    status, checks = looked(ready)
+    assert (status, errors(checks)) == (0, [])
+    [found] = of(checks, "netbox.ip_addresses")
+    assert found["status"] == "warning"
+    assert found["advice"] == f"give the token's user view on {missing}, or set netbox.ip_addresses to ignore"
 
 
 def test_a_token_that_may_only_read(ready: Installation, netbox: RemoteNetBox) -> None:
