@@ -65,6 +65,7 @@ from ipam_lib.web.health import (
 from ipam_lib.web.inflight import InFlight
 from ipam_lib.web.middlewares import INFLIGHT, REQUEST_TIMEOUT, SERVICES, answer
 from ipam_lib.web.notify import Notifier
+from ipam_lib.web.openapi import openapi
 from ipam_lib.web.operation import BEARER, CHANGE, READ, SERVICE, Answer, Bearer, Call, operation
 from ipam_lib.web.reload import Reloader
 from ipam_lib.web.request_body import LARGEST_BODY
@@ -294,14 +295,24 @@ async def metrics(request: web.Request) -> web.Response:
     return web.Response(body=text, headers={hdrs.CONTENT_TYPE: CONTENT_TYPE})
 
 
-async def specification(request: web.Request) -> web.Response:
+async def swagger_specification(request: web.Request) -> web.Response:
+    """The specification as Swagger 2.0."""
+    return json_response(_specification(request.app))
+
+
+async def openapi_specification(request: web.Request) -> web.Response:
+    """The specification as OpenAPI 3.0.3."""
+    return json_response(openapi(_specification(request.app)))
+
+
+def _specification(app: web.Application) -> dict[str, Any]:
     """The specification, with the current zones as the choices of `zone`."""
-    content: dict[str, Any] = request.app[SPECIFICATION]
-    if names := list(request.app[SERVICES].zones.names):
+    content: dict[str, Any] = app[SPECIFICATION]
+    if names := list(app[SERVICES].zones.names):
         content = copy.deepcopy(content)
         for schema in ("Register", "Expire"):
             content["definitions"][schema]["properties"]["zone"]["enum"] = names
-    return json_response(content)
+    return content
 
 
 OPERATIONS: Final = (
@@ -345,7 +356,8 @@ def create_app(
     )
     add_operations(app, [each for each in OPERATIONS if bearer is not None or not each.bearer])
     app.router.add_get("/metrics", metrics)
-    app.router.add_get("/swagger/doc.json", specification)
+    app.router.add_get("/swagger/doc.json", swagger_specification)
+    app.router.add_get("/openapi.json", openapi_specification)
     pages.add_routes(app)
     app.cleanup_ctx.append(_run_services)
     return app

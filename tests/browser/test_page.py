@@ -302,7 +302,7 @@ def test_a_service_tells_what_becomes_of_it(look: Looking, place: Site) -> None:
     opened(look)
     stays, goes = look.texts(".registrations tbody tr")
     assert "not set" in stays
-    assert "keeps it for 7 d" in goes
+    assert "keeps the address for 7 d" in goes
     assert "denies external cleanup" in goes
     title = look.find(".registrations time").get_attribute("title")
     assert title is not None

@@ -106,7 +106,7 @@ def test_a_refusal_is_shown(look: Looking) -> None:
 
 def test_what_needs_the_token_says_so(look: Looking) -> None:
     status, content = Operation(look, "delete", "/v2/cluster").execute()
-    assert (status, content) == ("401", {"message": "the bearer token is missing or wrong"})
+    assert (status, content) == ("401", {"code": "unauthorized", "message": "the bearer token is missing or wrong"})
 
 
 def test_it_is_dark_where_that_is_preferred_and_not_wider_than_the_screen(look: Looking) -> None:

@@ -14,20 +14,21 @@ from tests.support.soak import amount
 
 @pytest.mark.soak
 @pytest.mark.no_cover
-def test_the_service_does_what_its_specification_says(tmp_path: Path) -> None:
+@pytest.mark.parametrize("specification", ["openapi.json", "swagger/doc.json"])
+def test_the_service_does_what_its_specification_says(tmp_path: Path, specification: str) -> None:
     with running("demo", "--data", str(tmp_path / "data"), "--port", "0", cwd=tmp_path) as demo:
         url = demo.url
         token: str = demo.wait_until(
             lambda: next((line.removeprefix("Bearer token: ") for line in demo.lines if "Bearer token" in line), "")
         )
-        command = [sys.executable, "-m", "schemathesis.cli", "run", f"{url}/swagger/doc.json"]
+        command = [sys.executable, "-m", "schemathesis.cli", "run", f"{url}/{specification}"]
         done = subprocess.run(
             [
                 *command,
                 *("--header", f"Authorization: Bearer {token}"),
                 *("--max-examples", str(amount(10, 60))),
                 *("--seed", "1"),
-                # That an address lies in the zone and is of the family cannot be said in Swagger 2.0.
+                # That an address lies in the zone and is of the family cannot be said in a specification.
                 *("--exclude-checks", "positive_data_acceptance"),
                 # Nor what an address is: most texts of that form are refused, and half of them hold a slash, which
                 # a path cannot.

@@ -90,7 +90,7 @@ async def test_swagger_ui_ignores_what_the_address_says(running: Service) -> Non
     evil, _ = await _page(running, "/swagger/index.html?url=https://evil.example/doc.json&configUrl=//evil.example")
     assert plain == evil
     script = (STATIC / "pages" / "swagger-init.js").read_text()
-    assert 'url: "/swagger/doc.json"' in script
+    assert 'url: "/openapi.json"' in script
     assert "queryConfigEnabled: false" in script
     assert "validatorUrl: null" in script
 

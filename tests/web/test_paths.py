@@ -26,6 +26,7 @@ PATHS = {
     "/swagger/": {"GET", "HEAD"},
     "/swagger/index.html": {"GET", "HEAD"},
     "/swagger/doc.json": {"GET", "HEAD"},
+    "/openapi.json": {"GET", "HEAD"},
     "/swagger/swagger-ui-bundle.js": {"GET", "HEAD"},
     "/swagger/swagger-ui.css": {"GET", "HEAD"},
     "/assets/style.css": {"GET", "HEAD"},

@@ -17,6 +17,7 @@ NOT_DESCRIBED = {
     "/swagger/",
     "/swagger/index.html",
     "/swagger/doc.json",
+    "/openapi.json",
     "/swagger/{name}",
     "/assets/{name}",
 }

@@ -117,7 +117,7 @@ async def test_a_cluster_of_very_many_registrations(running: Service) -> None:
     assert busiest.calls < MOST_CALLS_OF_MANY, busiest
 
 
-@pytest.mark.parametrize("path", ["/", "/metrics", "/readyz", "/v2/zones", "/swagger/doc.json"])
+@pytest.mark.parametrize("path", ["/", "/metrics", "/readyz", "/v2/zones", "/swagger/doc.json", "/openapi.json"])
 async def test_what_else_is_read(running: Service, path: str) -> None:
     with busiest_turn() as busiest:
         status, _, _ = await running.call("GET", path, headers=BEARER)

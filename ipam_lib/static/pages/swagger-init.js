@@ -2,7 +2,7 @@
 
 // Only the specification of this server: Swagger UI ignores the query of the page's URL.
 SwaggerUIBundle({
-  url: "/swagger/doc.json",
+  url: "/openapi.json",
   dom_id: "#swagger-ui",
   queryConfigEnabled: false,
   validatorUrl: null,
