@@ -51,6 +51,7 @@ from ipam_lib.telemetry import logs
 from ipam_lib.telemetry.logging_setup import run_logging
 from ipam_lib.telemetry.metrics import CONTENT_TYPE
 from ipam_lib.web import pages, server
+from ipam_lib.web.access_control import ACCESS_CONTROL, AccessControl, AccessRules
 from ipam_lib.web.activation import passed_sockets
 from ipam_lib.web.health import (
     PROBE,
@@ -336,12 +337,16 @@ async def _run_services(app: web.Application) -> AsyncIterator[None]:
 
 
 def create_app(
-    services: Services, *, bearer: Secret | None = None, request_timeout_seconds: float = 25.0
+    services: Services,
+    *,
+    bearer: Secret | None = None,
+    request_timeout_seconds: float = 25.0,
+    access: AccessRules | None = None,
 ) -> web.Application:
     """The application over these services.
 
     `bearer`: the bearer token; without it the operations that need one do not exist. Every request is answered within
-    `request_timeout_seconds`.
+    `request_timeout_seconds`. `access`: the clients that may call; None for all.
     """
     app = web.Application(middlewares=[answer], client_max_size=LARGEST_BODY)
     app[SERVICES] = services
@@ -349,6 +354,7 @@ def create_app(
     app[INFLIGHT] = InFlight()
     app[SECRET_THROTTLE] = SecretThrottle(services.clock.monotonic)
     app[REQUEST_TIMEOUT] = request_timeout_seconds
+    app[ACCESS_CONTROL] = AccessControl(access or AccessRules())
     if bearer is not None:
         app[BEARER] = Bearer(bearer)
     services.metrics.add_callback_gauge(
@@ -381,9 +387,14 @@ async def serve_settings(
         services.metrics.add_callback_counter(
             "log_dropped_lines", "Log lines that were dropped, by place", "where", lambda: pipeline.dropped
         )
-        app = create_app(services, bearer=settings.auth.token, request_timeout_seconds=listen.request_timeout_seconds)
-        certificate = Certificate(listen.tls_cert, listen.tls_key) if listen.tls_cert else None
-        reload = Reloader(load, settings, services, app.get(BEARER), certificate) if load else None
+        app = create_app(
+            services,
+            bearer=settings.auth.token,
+            request_timeout_seconds=listen.request_timeout_seconds,
+            access=AccessRules.of(listen),
+        )
+        certificate = Certificate(listen.tls_cert, listen.tls_key, listen.tls_client_ca) if listen.tls_cert else None
+        reload = Reloader(load, settings, services, app[ACCESS_CONTROL], app.get(BEARER), certificate) if load else None
 
         async def report() -> str:
             return in_words(readiness(await health_state(app))[1])

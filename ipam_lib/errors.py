@@ -8,6 +8,8 @@ IPAMError                        internal_error
 │   └── NoContainers             no_containers
 ├── Unauthorized                 unauthorized
 ├── WrongSecret                  wrong_secret
+├── NetworkNotAllowed            network_not_allowed
+├── CertificateNotAllowed        certificate_not_allowed
 ├── NotFound                     not_registered
 │   └── AnotherSecret
 ├── Conflict
@@ -58,6 +60,8 @@ CODES: Final[Mapping[str, ErrorCode]] = {
     "no_containers": ErrorCode(400, "The zone has no container prefixes of this family"),
     "unauthorized": ErrorCode(401, "The bearer token is missing or wrong"),
     "wrong_secret": ErrorCode(403, "The address is registered with another secret"),
+    "network_not_allowed": ErrorCode(403, "The client is in none of the allowed networks"),
+    "certificate_not_allowed": ErrorCode(403, "The client certificate is missing, or none of its names is allowed"),
     "not_registered": ErrorCode(404, "The registration, the service or the cluster does not exist"),
     "unknown_path": ErrorCode(404, "The path does not exist"),
     "method_not_allowed": ErrorCode(405, "The path does not support this method; `Allow` lists the methods"),
@@ -158,6 +162,21 @@ class WrongSecret(IPAMError):
 
     def __init__(self) -> None:
         super().__init__("no matching address found with the provided secret, zone and address")
+
+
+class NetworkNotAllowed(IPAMError):
+    """The client is in none of the allowed networks."""
+
+    code = "network_not_allowed"
+
+    def __init__(self) -> None:
+        super().__init__("requests from this network are not allowed")
+
+
+class CertificateNotAllowed(IPAMError):
+    """The client certificate is missing, or none of its names is allowed."""
+
+    code = "certificate_not_allowed"
 
 
 class NotFound(IPAMError):

@@ -5,6 +5,7 @@ import errno
 import json
 import os
 from collections.abc import Callable
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +165,9 @@ def test_everything_given(home: Path) -> None:
             "storage": "mongodb",
             "server": {
                 "host": "::1", "port": 0, "reuse_port": True, "request_timeout_seconds": 12.5,
-                "tls_cert": "cert.pem", "tls_key": "key.pem",
+                "tls_cert": "cert.pem", "tls_key": "key.pem", "tls_client_ca": "ca.pem",
+                "tls_client_names": ["operator.example.com"], "allowed_networks": ["10.0.0.0/8", "2001:db8::/32"],
+                "trusted_proxies": ["127.0.0.1/32"], "forwarded_header": "Forwarded",
             },
             "auth.token_path": "auth.secret",
             "netbox.timeout_seconds": 6,
@@ -191,6 +194,11 @@ def test_everything_given(home: Path) -> None:
     assert warnings == []
     assert loaded.server.host == "::1"
     assert (loaded.server.port, loaded.server.reuse_port, loaded.server.request_timeout_seconds) == (0, True, 12.5)
+    assert loaded.server.tls_client_ca == home / "ca.pem"
+    assert loaded.server.tls_client_names == ("operator.example.com",)
+    assert loaded.server.allowed_networks == (ip_network("10.0.0.0/8"), ip_network("2001:db8::/32"))
+    assert loaded.server.trusted_proxies == (ip_network("127.0.0.1/32"),)
+    assert loaded.server.forwarded_header == "forwarded"
     assert (loaded.server.tls_cert, loaded.server.tls_key) == (home / "cert.pem", home / "key.pem")
     assert loaded.auth.token == Secret("hunter2-auth")
     assert loaded.netbox.timeout_seconds == 6
@@ -611,6 +619,11 @@ WRONG: list[tuple[str, object, str]] = [
     ("encryption_secrets.scheme", 1, "must be one of: aes-siv, legacy-ctr"),
     ("server.reuse_port", 0, "must be true or false, not a number"),
     ("server.host", "", "must not be empty"),
+    ("server.allowed_networks", "10.0.0.0/8", "must be a list of networks, not a string"),
+    ("server.allowed_networks", ["10.0.0.1/8"], "must hold networks without host bits, such as 10.0.0.0/8"),
+    ("server.trusted_proxies", [7], "must hold networks without host bits, such as 10.0.0.0/8"),
+    ("server.tls_client_names", "a", "must be a list of names, not a string"),
+    ("server.forwarded_header", "x-real-ip", "must be one of: x-forwarded-for, forwarded"),
     ("server.host", [], "must hold at least one address, and none twice"),
     ("server.host", ["::1", "::1"], "must hold at least one address, and none twice"),
     ("server.host", ["::1", 7], "must be a string, not a number"),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any, Literal, cast
 from urllib.parse import quote
@@ -23,6 +24,8 @@ from ipam_lib.config.setting_types import (
     Hosts,
     Integer,
     KeyFile,
+    Names,
+    Networks,
     NewPath,
     OneOf,
     PerZone,
@@ -111,6 +114,39 @@ class ServerSection:
         ExistingFile(secret=True),
         "Private key (PEM) of `server.tls_cert`, without a passphrase.",
         reload="replace",
+    )
+    tls_client_ca: Path | None = setting(
+        ExistingFile(),
+        "Authorities (PEM) of client certificates. With it, a request without a certificate of them gets 403, except"
+        " for `/healthz` and `/readyz`.",
+        reload="replace",
+    )
+    tls_client_names: tuple[str, ...] = setting(
+        Names(),
+        'Allowed subject alternative names of client certificates, such as `["operator.example.com"]`. Without it,'
+        " every certificate of `server.tls_client_ca` is allowed.",
+        default=(),
+        reload="yes",
+    )
+    allowed_networks: tuple[IPv4Network | IPv6Network, ...] = setting(
+        Networks(),
+        'Networks of the clients, such as `["10.0.0.0/8"]`. A request from elsewhere gets 403, except for `/healthz`'
+        " and `/readyz`. Without it, all clients are allowed.",
+        default=(),
+        reload="yes",
+    )
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = setting(
+        Networks(),
+        "Networks of reverse proxies. For a request from them, the client is the address that they wrote to the header"
+        " `server.forwarded_header`.",
+        default=(),
+        reload="yes",
+    )
+    forwarded_header: str = setting(
+        OneOf("x-forwarded-for", "forwarded"),
+        "Header to which `server.trusted_proxies` append the address of their client. The other one is ignored.",
+        default="x-forwarded-for",
+        reload="yes",
     )
 
 

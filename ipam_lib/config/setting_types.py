@@ -73,6 +73,34 @@ class Hosts(SettingType):
         return tuple(Text().read(one, paths) for one in value)
 
 
+class Networks(SettingType):
+    """A list of networks in CIDR notation."""
+
+    name = "list of networks"
+
+    def read(self, value: object, paths: PathResolver) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+        if not isinstance(value, list):
+            raise ValueError(f"must be a list of networks, not {json_type(value)}")  # noqa: TRY004
+        networks = []
+        for one in value:
+            try:
+                networks.append(ipaddress.ip_network(Text().read(one, paths)))
+            except ValueError:
+                raise ValueError("must hold networks without host bits, such as 10.0.0.0/8") from None
+        return tuple(networks)
+
+
+class Names(SettingType):
+    """A list of names."""
+
+    name = "list of names"
+
+    def read(self, value: object, paths: PathResolver) -> tuple[str, ...]:
+        if not isinstance(value, list):
+            raise ValueError(f"must be a list of names, not {json_type(value)}")  # noqa: TRY004
+        return tuple(Text().read(one, paths) for one in value)
+
+
 class Integer(SettingType):
     """A whole number from `low` to `high`."""
 

@@ -316,7 +316,8 @@ def _needed_too(name: str, given: Mapping[str, Any]) -> set[str]:
             needed |= {"username"} if "password_path" in given else set()
             return needed if "uri" in given else needed | {"host"}
         case "server":
-            return {"tls_cert", "tls_key"} if {"tls_cert", "tls_key"} & given.keys() else set()
+            tls = {"tls_cert", "tls_key"} if {"tls_cert", "tls_key", "tls_client_ca"} & given.keys() else set()
+            return tls | ({"tls_client_ca"} if "tls_client_names" in given else set())
         case "splunk":
             return {"url", "token_path"}
         case _:

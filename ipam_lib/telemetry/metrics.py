@@ -92,6 +92,9 @@ class Metrics:
             self._histogram("storage_call_seconds", "Time that storage took", "operation"),
         )
         self._registered = self._counter("registered_addresses", "Addresses registered", "zone", "ip_family")
+        self._refused = self._counter(
+            "refused_requests", "Requests of clients that may not call, by the code of the answer", "code"
+        )
         self._rounds = self._counter("worker_rounds", "Rounds of the background workers; ok, error", "worker", "result")
         self._last_success = Gauge(
             "ipam_worker_last_success_timestamp_seconds",
@@ -149,6 +152,10 @@ class Metrics:
     def registered(self, zone: str, ip_family: IPFamily) -> None:
         """Count a new address. `zone`: a choice in NetBox."""
         self._registered.labels(zone, ip_family).inc()
+
+    def refused(self, code: str) -> None:
+        """Count a request of a client that may not call."""
+        self._refused.labels(code).inc()
 
     def round_done(self, worker: str, *, ok: bool, at: float) -> None:
         """Count a round of a worker. `at`: Unix time."""

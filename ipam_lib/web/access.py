@@ -9,7 +9,8 @@ from aiohttp.abc import AbstractAccessLogger
 
 from ipam_lib.telemetry.body_masking import mask_body, mask_text
 from ipam_lib.telemetry.logs import HTTP
-from ipam_lib.web.client_address import client_address
+from ipam_lib.web.access_control import CERTIFICATE
+from ipam_lib.web.client_address import client_address, peer_address
 from ipam_lib.web.responses import BODY, DATA, REASON, request_id_of
 
 log = logging.getLogger(HTTP)
@@ -26,7 +27,8 @@ class AccessLogger(AbstractAccessLogger):
     def log(self, request: web.BaseRequest, response: web.StreamResponse, seconds: float) -> None:
         """Log one answer. `seconds`: the time that it took. Errors that the client did not cause (5xx) are warnings.
 
-        `reason` has the message of an error.
+        `reason` has the message of an error, `proxy` the peer if it forwarded the request, `certificate` the names in
+        the client certificate.
         """
         level = logging.WARNING if response.status >= 500 else logging.INFO
         if not log.isEnabledFor(level):
@@ -44,6 +46,8 @@ class AccessLogger(AbstractAccessLogger):
             "user_agent": mask_text(request.headers.get(hdrs.USER_AGENT, "")),
             "body": mask_body(body, valid=DATA in request) if body else "",
         }
-        if (reason := response.get(REASON)) is not None:
-            fields["reason"] = reason
+        more = {"certificate": request.get(CERTIFICATE), "reason": response.get(REASON)}
+        if (proxy := peer_address(request)) != fields["ip"]:
+            more["proxy"] = proxy
+        fields |= {name: value for name, value in more.items() if value is not None}
         log.log(level, "%s %s %d", request.method, path, response.status, extra=fields)

@@ -9,9 +9,17 @@ from typing import Final
 
 from aiohttp import web
 
-from ipam_lib.errors import IPAMError, NetBoxError, TimeLimitReached, Unavailable
+from ipam_lib.errors import (
+    CertificateNotAllowed,
+    IPAMError,
+    NetBoxError,
+    NetworkNotAllowed,
+    TimeLimitReached,
+    Unavailable,
+)
 from ipam_lib.lifecycle import Services
 from ipam_lib.telemetry import logs, redaction
+from ipam_lib.web.access_control import ACCESS_CONTROL
 from ipam_lib.web.inflight import InFlight
 from ipam_lib.web.responses import (
     REASON,
@@ -59,7 +67,11 @@ async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
+        request.app[ACCESS_CONTROL].check(request)
         return await handler(request)
+    except (NetworkNotAllowed, CertificateNotAllowed) as error:
+        request.app[SERVICES].metrics.refused(error.code)
+        return failure_response(error)
     except NetBoxError as error:
         log.warning("%s", error.message, extra={"netbox": error.detail})
         return failure_response(error)

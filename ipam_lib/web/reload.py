@@ -1,4 +1,4 @@
-"""Reload the configuration while the service runs: tokens, keys and the certificate, and the zones from NetBox.
+"""Reload the configuration while the service runs: tokens, keys, certificates, access rules, and the zones.
 
 If one file cannot be used, nothing is reloaded and the log says why. A request that has begun keeps its keys.
 """
@@ -17,6 +17,7 @@ from ipam_lib.errors import ConfigError, NetBoxError
 from ipam_lib.lifecycle import Services
 from ipam_lib.netbox.endpoint import usable_token
 from ipam_lib.telemetry import redaction
+from ipam_lib.web.access_control import AccessControl, AccessRules
 from ipam_lib.web.operation import Bearer
 from ipam_lib.web.tls import Certificate, tls_context
 
@@ -33,6 +34,7 @@ class Reloader:
     load: Callable[[], tuple[Settings, list[str]]]
     settings: Settings
     services: Services
+    access: AccessControl
     bearer: Bearer | None = None
     certificate: Certificate | None = None
 
@@ -66,7 +68,8 @@ class Reloader:
         usable_token(new.netbox.token.reveal())
         context = None
         if self.certificate is not None and new.server.tls_cert is not None:
-            context = tls_context(new.server.tls_cert, new.server.tls_key)
+            client_ca = new.server.tls_client_ca or old.server.tls_client_ca
+            context = tls_context(new.server.tls_cert, new.server.tls_key, client_ca)
         keys, encryption = old.encryption_secrets.keys, new.encryption_secrets
         if keys not in (encryption.keys, encryption.previous):
             problem = "encryption_secrets: the keys have changed, and previous_path does not name the former keys"
@@ -79,6 +82,7 @@ class Reloader:
         self.services.netbox.set_token(new.netbox.token.reveal())
         registry = self.services.registry
         registry.context = replace(registry.context, cipher=cipher)
+        self.access.rules = replace(AccessRules.of(new.server), certificate=self.access.rules.certificate)
         if self.bearer is not None and new.auth.token is not None:
             self.bearer.token = new.auth.token
         if self.certificate is not None and context is not None:

@@ -51,7 +51,9 @@ _ERRORS_WITH_BODY: Final = (
     *("invalid_json", "invalid_request", "request_timeout", "body_too_large", "compressed_body"),
     "expectation_failed",
 )
-_ERRORS_WITH_STORAGE: Final = ("storage_unavailable", "time_limit", "try_again")
+_ERRORS_WITH_STORAGE: Final = (
+    *("network_not_allowed", "certificate_not_allowed", "storage_unavailable", "time_limit", "try_again"),
+)
 
 
 def add_operations(app: web.Application, operations: Iterable[Operation]) -> None:

@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -251,8 +252,30 @@ def test_when_a_certificate_is_valid(tmp_path: Path, day: int, status: str, told
     begin = datetime(2026, 1, 1, tzinfo=UTC)
     crt, key = certificate(tmp_path, begin=begin, days=100)
     section = ServerSection(host="127.0.0.1", port=0, tls_cert=crt, tls_key=key)
-    finding = next(config_files.server(section, begin + timedelta(days=day)))
+    found = config_files.server(section, begin + timedelta(days=day))
+    finding = next(one for one in found if one.check == "server.tls")
     assert (finding.check, finding.status) == ("server.tls", status)
+    assert told in finding.message
+
+
+@pytest.mark.parametrize(
+    ("settings", "status", "told"),
+    [
+        ({}, "warning", "listens on all interfaces without TLS, and every client may register"),
+        ({"host": "::"}, "warning", "all interfaces without TLS"),
+        ({"tls_cert": Path("a.pem")}, "warning", "it listens on all interfaces, and every client"),
+        ({"host": ("127.0.0.1", "::1")}, "ok", "all clients that reach 127.0.0.1, ::1"),
+        ({"allowed_networks": (ip_network("10.0.0.0/8"),)}, "ok", "networks 10.0.0.0/8"),
+        (
+            {"tls_client_ca": Path("ca.pem"), "tls_client_names": ("a.example",)},
+            "ok",
+            "ca.pem with the names a.example",
+        ),
+    ],
+)
+def test_how_open_the_service_is(settings: dict[str, Any], status: str, told: str) -> None:
+    finding = next(config_files.server(ServerSection(port=0, **settings)))
+    assert (finding.check, finding.status) == ("server.access", status)
     assert told in finding.message
 
 

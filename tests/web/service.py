@@ -22,6 +22,7 @@ from ipam_lib.netbox.base import Container
 from ipam_lib.netbox.zones import Trouble
 from ipam_lib.registry import PoolReport, RecoverReport, Registry, ReleaseReport, Statistics
 from ipam_lib.storage.base import DuplicateReport, Store
+from ipam_lib.web.access_control import AccessRules
 from ipam_lib.web.connection import Limits
 from ipam_lib.web.server import Listen, listening
 
@@ -214,6 +215,7 @@ async def service(
     real: Registry | None = None,
     clock: Clock | None = None,
     innermost: Any = None,
+    access: AccessRules | None = None,
 ) -> AsyncIterator[Service]:
     """The application over doubles, served on a port that the system chose. `real` does the work of the registry's
     double, and a real `store` that of the store's. `innermost`: one more middleware, around the handler."""
@@ -229,7 +231,10 @@ async def service(
         cleanup_seconds=3600,
     )
     app = ipam.create_app(
-        services, bearer=Secret(TOKEN) if bearer else None, request_timeout_seconds=request_timeout_seconds
+        services,
+        bearer=Secret(TOKEN) if bearer else None,
+        request_timeout_seconds=request_timeout_seconds,
+        access=access,
     )
     if innermost is not None:
         app.middlewares.append(innermost)

@@ -22,6 +22,8 @@ RAISED: dict[str, IPAMError] = {
     "no_containers": errors.NoContainers("inet", "ipv6"),
     "wrong_secret": errors.WrongSecret(),
     "not_registered": errors.AnotherSecret(),
+    "network_not_allowed": errors.NetworkNotAllowed(),
+    "certificate_not_allowed": errors.CertificateNotAllowed("a client certificate is required"),
     "address_taken": errors.AddressTaken("10.0.0.1/32", "something"),
     "address_cooling_down": errors.AddressHeld("10.0.0.1/32", MOMENT),
     "secret_shared": errors.SecretShared("10.0.0.1/32"),

@@ -197,6 +197,19 @@ def test_the_certificate_for_new_connections_and_all_or_nothing(tmp_path: Path, 
         assert service.stop() == 0
 
 
+def test_the_allowed_networks(tmp_path: Path, netbox: Process) -> None:
+    config = write_config(tmp_path, netbox.url, STORAGE)
+    with running("serve", "--config", str(config), cwd=tmp_path) as service:
+        assert ready(service.url)
+        assert call("POST", service.url, BODY)[0] == 200
+        change(config, server={"allowed_networks": ["10.0.0.0/8"]})
+        assert not any(" ERROR " in line or "need a restart" in line for line in reload(service))
+        status, content = call("POST", service.url, BODY)
+        assert (status, content["code"]) == (403, "network_not_allowed")
+        assert call("GET", f"{service.url}/healthz")[0] == 200
+        assert service.stop() == 0
+
+
 def test_what_takes_a_restart_is_named(tmp_path: Path, netbox: Process) -> None:
     config = write_config(tmp_path, netbox.url, STORAGE)
     with running("serve", "--config", str(config), cwd=tmp_path) as service:

@@ -71,16 +71,17 @@ def _mode(setting: str, path: Path) -> Finding:
 
 
 def server(section: ServerSection, now: datetime | None = None) -> Iterator[Finding]:
-    """The certificate and the port."""
+    """The certificate, the clients that may call, and the port."""
+    yield _access(section)
     if section.tls_cert is not None:
-        yield _certificate(section.tls_cert, section.tls_key, now or datetime.now(UTC))
+        yield _certificate(section.tls_cert, section, now or datetime.now(UTC))
     yield _port(section)
 
 
-def _certificate(cert: Path, key: Path | None, now: datetime) -> Finding:
+def _certificate(cert: Path, section: ServerSection, now: datetime) -> Finding:
     check = "server.tls"
     try:
-        tls_context(cert, key)
+        tls_context(cert, section.tls_key, section.tls_client_ca)
         shown = x509.load_pem_x509_certificates(cert.read_bytes())[0]
     except ConfigError as problem:
         return error(check, problem.problems[0], "give a certificate and its key, both in PEM form")
@@ -96,6 +97,26 @@ def _certificate(cert: Path, key: Path | None, now: datetime) -> Finding:
             check, f"the certificate in {cert} expires on {ends:%Y-%m-%d}", "renew it, and reload the service"
         )
     return ok(check, f"certificate and key belong together, valid until {ends:%Y-%m-%d}")
+
+
+def _access(section: ServerSection) -> Finding:
+    """How open the service is to clients."""
+    check = "server.access"
+    limits = [f"networks {', '.join(map(str, section.allowed_networks))}"] if section.allowed_networks else []
+    if section.tls_client_ca is not None:
+        names = f" with the names {', '.join(section.tls_client_names)}" if section.tls_client_names else ""
+        limits.append(f"client certificates of {section.tls_client_ca}{names}")
+    if limits:
+        return ok(check, f"only clients of these may call: {'; '.join(limits)}")
+    hosts = [section.host] if isinstance(section.host, str) else section.host
+    if not {"0.0.0.0", "::"} & set(hosts):
+        return ok(check, f"all clients that reach {', '.join(hosts)} may call")
+    tls = "" if section.tls_cert is not None else " without TLS"
+    return warning(
+        check,
+        f"it listens on all interfaces{tls}, and every client may register addresses",
+        "set server.allowed_networks, or server.tls_client_ca",
+    )
 
 
 def _port(section: ServerSection) -> Finding:
