@@ -106,7 +106,7 @@ class Coalescer:
         try:
             while queue:
                 batch = [queue.popleft() for _ in range(min(len(queue), LARGEST_LIST))]
-                if await self._create(container, self._in_time(batch)):
+                if await self._create(container, self._with_time_left(batch)):
                     self._give_up(batch, queue)
         finally:
             del self._sending[container.id]
@@ -124,7 +124,7 @@ class Coalescer:
             error = NetBoxUnavailable(detail="the creation before it timed out", applied=False, timed_out=True)
             queue.popleft().fail(error)
 
-    def _in_time(self, batch: Sequence[_Waiter]) -> list[_Waiter]:
+    def _with_time_left(self, batch: Sequence[_Waiter]) -> list[_Waiter]:
         """The waiters with time left for a whole call. The others get an error that says that nothing was sent."""
         going = []
         now = self._clock.monotonic()
@@ -159,7 +159,7 @@ class Coalescer:
                 container.prefix,
             )
             for number, waiter in enumerate(batch):
-                if await self._create(container, self._in_time([waiter])):
+                if await self._create(container, self._with_time_left([waiter])):
                     self._give_up([waiter], deque(batch[number + 1 :]))
                     return True
         except NetBoxError as error:

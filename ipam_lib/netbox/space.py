@@ -443,7 +443,7 @@ class AddressSpace:
                 self._note_refused(name, error)
         return found
 
-    # -- telling -----------------------------------------------------------------------------------------------------
+    # -- use ---------------------------------------------------------------------------------------------------------
 
     def use(self, container: Container) -> SpaceUse | None:
         """How the container is used; None where there is no picture."""

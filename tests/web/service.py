@@ -134,7 +134,7 @@ class FakeRegistry:
         return "83.118.168.10/32"
 
     async def is_unrelated_service(self, request: Request) -> bool:
-        self.asked.append(("stranger", request))
+        self.asked.append(("is_unrelated_service", request))
         return True
 
     async def expire_cluster(self, cluster_id: str, *, deadline: float | None = None) -> ClusterExpired:
