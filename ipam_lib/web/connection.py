@@ -12,7 +12,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from ipam_lib.errors import CODES
-from ipam_lib.web.access import AccessLogger
+from ipam_lib.web.access_log import AccessLogger
 from ipam_lib.web.aiohttp_internals import answer_in_spoken_version, waits_for_head
 from ipam_lib.web.client_address import client_address
 from ipam_lib.web.inflight import InFlight
