@@ -2,8 +2,8 @@
 
 In systemd's journal, which keeps time and priority itself, lines begin with the priority and have no time.
 
-Loggers are named after their modules. `ipam_lib.http` has one line for each answer (from `web.access_log`, its fields as
-extras). No code may log a secret, token or password; if it does, `redaction` masks it.
+Loggers are named after their modules. `ipam_lib.http` has one line for each answer, with its fields as extras, from
+`web.access_log`. No code may log a secret, token or password; if it does, `redaction` masks it.
 """
 
 from __future__ import annotations
