@@ -21,7 +21,7 @@ from ipam_lib.errors import (
 from ipam_lib.netbox import payloads
 from ipam_lib.netbox.base import Container, NetBox, Occupant, Prefix, PrefixChange
 from ipam_lib.netbox.coalesce import Coalescer
-from ipam_lib.netbox.definitions import TAGS
+from ipam_lib.netbox.definitions import TAGS, refused_field
 from ipam_lib.netbox.paging import chunks, find_named, read_all, set_up_missing, unexpected_response
 from ipam_lib.netbox.payloads import UnexpectedResponse
 from ipam_lib.netbox.prefix_reader import PREFIXES, PrefixReader
@@ -30,8 +30,6 @@ from ipam_lib.netbox.responses import (
     NetBoxBroken,
     NetBoxResponse,
     is_duplicate,
-    refused_field,
-    shorten,
 )
 from ipam_lib.netbox.space import AddressSpace
 from ipam_lib.netbox.space_create import SpaceCreator
@@ -60,7 +58,7 @@ class NetBoxClient(NetBox):
         self._settings = transport.settings
         self._tag: int | None = None
         self.refused_field: str | None = None
-        """NetBox's text about the custom field because of which it refused the latest prefix; None after a success."""
+        """The problem with the custom field because of which NetBox refused the latest prefix; None after a success."""
         self.space = AddressSpace(
             SpaceReader(transport),
             clock=transport.clock,
@@ -207,7 +205,7 @@ class NetBoxClient(NetBox):
         self.refused_field = refused_field(answer.body)
         if self.refused_field is None:
             raise NetBoxRejected(REJECTED, detail=detail)
-        message = f"NetBox refuses new prefixes: {shorten(self.refused_field)} See netbox.custom_fields."
+        message = f"{self.refused_field}; see netbox.custom_fields and the service's log"
         raise NetBoxRejected(message, detail=detail)
 
     async def _post(

@@ -5,10 +5,12 @@ Checks of the definitions that NetBox shows, and the definitions that `netbox-se
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
 from ipam_lib.netbox.payloads import UUID_FIELD, ZONE_FIELD
+from ipam_lib.netbox.responses import texts
 
 CHOICE_SET: Final = "k8s_zone_choices"
 PREFIX_TYPE: Final = "ipam.prefix"
@@ -16,6 +18,8 @@ CHOICE_SETS: Final = "api/extras/custom-field-choice-sets/"
 CUSTOM_FIELDS: Final = "api/extras/custom-fields/"
 TAGS: Final = "api/extras/tags/"
 VRFS: Final = "api/ipam/vrfs/"
+
+_FIELD_IN_TEXT: Final = re.compile(r"(?:custom field|field name) '([^']+)'", re.IGNORECASE)
 
 # The types of custom fields that hold one text unchanged.
 _TEXTS: Final = ("text", "longtext")
@@ -80,6 +84,22 @@ def missing_field(name: str) -> str:
 def unfilled_field(name: str) -> str:
     """What to say about a required custom field that no setting fills."""
     return f"NetBox requires the custom field {name} on prefixes, and no setting fills it: new addresses are refused"
+
+
+def refused_field(body: Any) -> str | None:
+    """What to say about the custom field because of which NetBox refused a prefix (400); None for another reason.
+
+    The text names the field and not NetBox's own words, which are for the log.
+    """
+    for text in texts(body):
+        if (found := _FIELD_IN_TEXT.search(text)) is not None:
+            name = found[1]
+            if "required" in text.lower():
+                return unfilled_field(name)
+            if "does not exist" in text or "unknown" in text.lower():
+                return missing_field(name)
+            return f"NetBox refuses the value of the custom field {name}: new addresses are refused"
+    return None
 
 
 def _common(field: Mapping[str, Any]) -> list[str]:

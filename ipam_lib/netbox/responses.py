@@ -19,7 +19,6 @@ REJECTED = "NetBox refused the request; the service's log says why"
 UNREACHED = "NetBox is not where it is expected; the service's log says why"
 
 _LONGEST_DETAIL = 600
-_CUSTOM_FIELD = re.compile(r"custom field|unknown field name", re.IGNORECASE)
 _TITLE = re.compile(r"<title[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
 
 
@@ -100,11 +99,6 @@ def texts(body: Any, key: str | None = None) -> Iterator[str]:
 def is_duplicate(body: Any) -> bool:
     """Whether an error body (400) says that the prefix exists already, in a VRF or in the global table."""
     return any("duplicate prefix" in text.lower() for text in texts(body, "prefix"))
-
-
-def refused_field(body: Any) -> str | None:
-    """The custom field because of which NetBox refused a prefix (400), with NetBox's text; None for another reason."""
-    return next((text for text in texts(body) if _CUSTOM_FIELD.search(text)), None)
 
 
 def shorten(text: str) -> str:

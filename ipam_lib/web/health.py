@@ -204,7 +204,7 @@ async def health_state(app: web.Application) -> HealthState:
 
 def netbox_problems(found: Sequence[str], refused: str | None) -> Sequence[str]:
     """Why NetBox refuses new prefixes: found in its definitions, else by its latest refusal."""
-    return found or ([f"new prefixes are refused: {refused}"] if refused else [])
+    return found or ([refused] if refused else [])
 
 
 def readiness(state: HealthState) -> tuple[int, dict[str, Any]]:

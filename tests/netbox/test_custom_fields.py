@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ipam_lib.errors import NetBoxRejected
-from ipam_lib.netbox import payloads
+from ipam_lib.netbox import definitions, payloads
 from tests.netbox.clients import INET, LIMIT, TOKEN, UUID, client_for
 from tests.netbox.world import World
 
@@ -64,9 +64,9 @@ async def test_a_required_custom_field_is_named_by_the_error_until_it_is_filled(
     ):
         with pytest.raises(NetBoxRejected) as caught:
             await create
-        assert "'owner_team'" in caught.value.message
+        assert "requires the custom field owner_team" in caught.value.message
         assert "netbox.custom_fields" in caught.value.message
-        assert "'owner_team'" in str(world.client.refused_field)
+        assert "owner_team" in str(world.client.refused_field)
     async with client_for(world.url, token=TOKEN, custom_fields={"owner_team": "platform"}) as client:
         made = await client.create_next_one(inet, uuid=UUID, limit=LIMIT)
         assert client.refused_field is None
@@ -108,3 +108,28 @@ def test_a_container_kept_in_storage_keeps_the_fields_without_a_value() -> None:
     kept = payloads.from_document(payloads.as_document(container(env=None)))
     assert payloads.stamped_fields(kept, None, None) == {"env": "na"}
     assert "k8s_zone" not in INET.custom_fields
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ({"__all__": ["Missing required custom field 'env'."]}, "requires the custom field env"),
+        (
+            [{}, {"__all__": ["Invalid value for custom field 'env': Required field cannot be empty."]}],
+            "requires the custom field env",
+        ),
+        ({"__all__": ["Unknown field name 'env' in custom field data."]}, "no custom field env"),
+        (
+            {"custom_fields": {"env": "Custom field 'env' does not exist for this object type."}},
+            "no custom field env",
+        ),
+        (
+            {"__all__": ["Invalid value for custom field 'env': Value must be a string."]},
+            "value of the custom field env",
+        ),
+        ({"tags": ["Related object not found using the provided numeric ID: 7"]}, None),
+    ],
+)
+def test_the_field_of_a_refusal_is_named_in_every_shape(body: Any, told: str | None) -> None:
+    found = definitions.refused_field(body)
+    assert found is None if told is None else told in str(found)

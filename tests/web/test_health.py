@@ -210,9 +210,7 @@ def test_netbox_is_not_ok_beside_a_trouble_of_the_zones(kind: TroubleKind, zones
     assert "(the reason in the log)" in in_words(report)
 
 
-def test_what_netbox_refuses_is_told_by_its_definitions_or_its_words() -> None:
-    assert netbox_problems(["found"], "Missing required custom field 'env'.") == ["found"]
-    assert netbox_problems([], "Missing required custom field 'env'.") == [
-        "new prefixes are refused: Missing required custom field 'env'."
-    ]
+def test_problems_of_netbox_come_from_its_definitions_else_from_its_latest_refusal() -> None:
+    assert netbox_problems(["found"], "refused") == ["found"]
+    assert netbox_problems([], "refused") == ["refused"]
     assert netbox_problems([], None) == []
