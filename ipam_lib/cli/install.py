@@ -27,6 +27,8 @@ from ipam_lib.config import inspect
 from ipam_lib.errors import ConfigError
 
 PREFIX: Final = Path("/usr/local")
+# It is there where systemd is the init system (sd_booted(3)).
+RUNNING_SYSTEMD: Final = Path("/run/systemd/system")
 HEADINGS: Final = ("WHAT", "PATH", "TO DO")
 # Where the units look for python3: systemd's own path, without sbin.
 _PATH: Final = "/usr/local/bin:/usr/bin:/bin"
@@ -230,7 +232,7 @@ def _has_systemctl() -> bool:
 
 def _systemctl(*arguments: str) -> None:
     """Run systemctl where systemd runs. A failure is a warning: the files are as they should be."""
-    if not Path("/run/systemd/system").is_dir():
+    if not RUNNING_SYSTEMD.is_dir():
         return
     done = subprocess.run(["systemctl", *arguments], capture_output=True, text=True)
     if done.returncode:

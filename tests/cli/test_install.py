@@ -18,6 +18,7 @@ from ipam_lib.cli import install, install_files, terminal
 from ipam_lib.cli import main as cli
 from ipam_lib.cli.completion import script
 from ipam_lib.config import Settings
+from tests.support.interpreters import BARE_PYTHON
 from tests.support.not_run import skip_loudly
 from tests.support.processes import REPOSITORY
 
@@ -343,6 +344,55 @@ def test_uninstall_leaves_another_program_of_that_name(run: Install, root: Path)
     (root / PROGRAM).write_text("#!/bin/sh\n")
     assert run("uninstall", "--yes") == 0
     assert (root / PROGRAM).exists()
+
+
+def test_units_that_are_enabled_get_the_links_that_new_ones_ask_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "log"
+    systemctl = tmp_path / "bin" / "systemctl"
+    systemctl.parent.mkdir()
+    systemctl.write_text(f"""#!/bin/sh
+echo "$@" >>{log}
+case "$*" in
+    "is-enabled ipam-api.socket") echo enabled;;
+    is-enabled*) echo disabled; exit 1;;
+    reenable*) echo "it cannot be reached" >&2; exit 4;;
+esac
+""")
+    systemctl.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{systemctl.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr(install, "RUNNING_SYSTEMD", tmp_path)
+    install._reload_units()
+    changing = [line for line in log.read_text().splitlines() if not line.startswith("is-enabled")]
+    assert changing == ["daemon-reload", "reenable ipam-api.socket"]
+    assert "systemctl reenable ipam-api.socket failed: it cannot be reached" in capsys.readouterr().err
+    # Where systemd does not run, as in a container, there is nothing to tell.
+    log.unlink()
+    monkeypatch.setattr(install, "RUNNING_SYSTEMD", tmp_path / "none")
+    install._systemctl("daemon-reload")
+    assert not log.exists()
+
+
+def test_a_python_that_fits_is_named_where_python3_does_not(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The program is run by `python3` on the path of systemd, which may be older than the one that installs it."""
+    target = install_files.Target(prefix=tmp_path, config=tmp_path / "config.json")
+    program = tmp_path / "python3"
+    monkeypatch.setattr(install, "_PATH", str(tmp_path))
+    for script_text, runs in (("exit 0", True), ("exit 1", False)):
+        program.write_text(f"#!/bin/sh\n{script_text}\n")
+        program.chmod(0o755)
+        content = install._program(archive, target, units=False)
+        first, _, rest = content.partition(b"\n")
+        expected = "/usr/bin/env python3" if runs else os.path.realpath(BARE_PYTHON)
+        assert first == f"#!{expected}".encode()
+        assert rest == archive.read_bytes().partition(b"\n")[2]
+    assert "must stay where it is" in capsys.readouterr().err
+    monkeypatch.setattr(os.path, "realpath", lambda path: "/home/me/bin/python3.13")
+    with pytest.raises(install.CommandError, match=r"no access to /home/me/bin/python3\.13"):
+        install._program(archive, target, units=True)
 
 
 def test_a_source_tree_cannot_install_itself(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
