@@ -219,14 +219,14 @@ def commit(connection: sqlite3.Connection) -> None:
     except sqlite3.Error as error:
         with suppress(sqlite3.Error):
             connection.rollback()
-        raise StorageUnavailable(describe(error), applied=True) from error
+        raise StorageUnavailable(describe(error), applied=True, condition=_condition(error)) from error
 
 
 def translated(error: Exception) -> Exception:
     """StorageUnavailable for an error of the database after which certainly nothing was written; else the error
     itself."""
     if isinstance(error, (sqlite3.Error, OSError)):
-        unavailable = StorageUnavailable(describe(error), applied=False)
+        unavailable = StorageUnavailable(describe(error), applied=False, condition=_condition(error))
         unavailable.__cause__ = error
         return unavailable
     return error
@@ -234,6 +234,11 @@ def translated(error: Exception) -> Exception:
 
 def describe(error: Exception) -> str:
     """The message for the client about an error of the database. It has no paths."""
+    return f"storage is unavailable ({_condition(error)}); try again"
+
+
+def _condition(error: Exception) -> str:
+    """What is wrong with the storage, for `/readyz` and `systemctl status`. It has no paths."""
     kinds = {
         sqlite3.SQLITE_BUSY: "is locked by another process",
         sqlite3.SQLITE_LOCKED: "is locked by another process",
@@ -247,5 +252,5 @@ def describe(error: Exception) -> str:
     }
     code = getattr(error, "sqlite_errorcode", None)
     if isinstance(error, PermissionError):
-        return "storage is unavailable (its file cannot be opened); try again"
-    return f"storage is unavailable (its file {kinds.get((code or 0) & 0xFF, 'does not answer')}); try again"
+        return "its file cannot be opened"
+    return f"its file {kinds.get((code or 0) & 0xFF, 'does not answer')}"

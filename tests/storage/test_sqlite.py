@@ -465,3 +465,18 @@ async def test_what_root_makes_belongs_to_the_service(tmp_path: Path, monkeypatc
         sqlite_file.connect(path, busy_seconds=1, writable=True).close()
     owner = tmp_path.stat()
     assert given == [(one, owner.st_uid, owner.st_gid) for one in (path.parent, path)]
+
+
+async def test_readyz_gets_told_why_the_file_cannot_be_used(tmp_path: Path) -> None:
+    path = tmp_path / "x.sqlite"
+    path.mkdir()
+    store = SQLiteStore(path)
+    await store.open()
+    try:
+        with pytest.raises(StorageUnavailable) as caught:
+            await store.ping()
+    finally:
+        await store.close()
+    condition = "its file cannot be opened"
+    told = (caught.value.condition, caught.value.message)
+    assert told == (condition, f"storage is unavailable ({condition}); try again")
