@@ -27,7 +27,8 @@ def own_logging(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     handlers, level = list(root.handlers), root.level
     monkeypatch.setattr(redaction, "_of_process", set())
     yield
-    root.handlers, root.level = handlers, level
+    root.handlers = handlers
+    root.setLevel(level)
     logging.captureWarnings(False)
 
 

@@ -339,7 +339,8 @@ async def test_a_black_hole_costs_a_request_nothing(
         assert pipeline.dropped["queue"] == 0
     finally:
         await asyncio.to_thread(pipeline.stop)
-        root.handlers, root.level = handlers, level
+        root.handlers = handlers
+        root.setLevel(level)
         logging.captureWarnings(False)
     assert len((tmp_path / "ipam-api.log").read_text().splitlines()) >= 5000
 
