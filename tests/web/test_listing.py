@@ -20,7 +20,7 @@ from tests.storage.samples import DAY, NOW, legacy_documents, object_id, registr
 from tests.support.clock import FakeClock
 from tests.support.memory_store import MemoryStore
 from tests.support.plain_netbox import PlainNetBox, PlainZones
-from tests.web.service import SERVICE, TOKEN, FakeZones, Service
+from tests.web.service import SERVICE, TOKEN, FakeZones, Service, json_of, status_of
 from tests.web.service import service as served
 
 CIPHER = Cipher(KeySet(b"0123456789abcdef", b"fedcba9876543210"))
@@ -54,8 +54,7 @@ class Reading:
         assert CLEAR.encode() not in raw
         assert SEALED.encode() not in raw
         assert b"secret" not in raw
-        head, _, body = raw.partition(b"\r\n\r\n")
-        return int(head.split(b" ", 2)[1]), json.loads(body)
+        return status_of(raw), json_of(raw)
 
     async def ids(self, **query: str) -> list[int]:
         """The numbers of the registrations that a listing shows."""
