@@ -79,6 +79,10 @@ def make_context(settings: Settings, store: Store, netbox: NetBox, zones: Zones,
             warm=settings.netbox.warm_addresses,
             cooldown=timedelta(minutes=settings.cleanup.cooldown_minutes),
             history=timedelta(days=settings.history.retention_days),
+            quotas={
+                "cluster": settings.limits.addresses_per_cluster,
+                "namespace": settings.limits.addresses_per_namespace,
+            },
         ),
     )
 
@@ -111,6 +115,9 @@ def assemble(settings: Settings, clock: Clock | None = None) -> Services:
         lambda: -1.0 if zones.age_seconds is None else zones.age_seconds,
     )
     context = make_context(settings, store, netbox, zones, clock)
+    metrics.add_callback_counter(
+        "quota_refusals", "Requests that a quota refused; cluster, namespace", "quota", lambda: context.quotas.refused
+    )
     return Services(
         store=store,
         netbox=netbox,

@@ -17,6 +17,7 @@ IPAMError                        internal_error
 │   ├── AddressHeld              address_cooling_down
 │   ├── SecretShared             secret_shared
 │   ├── ZoneFull                 zone_full
+│   ├── QuotaExceeded            quota_exceeded
 │   └── StillInFlight            in_flight
 ├── RequestTooSlow               request_timeout
 ├── PayloadTooLarge              body_too_large
@@ -70,6 +71,7 @@ CODES: Final[Mapping[str, ErrorCode]] = {
     "address_cooling_down": ErrorCode(409, "The address was released a short while ago and is in its cooldown"),
     "secret_shared": ErrorCode(409, "Other services share the address, so `new_secret` cannot replace its secret"),
     "zone_full": ErrorCode(409, "The zone has no free address of this family"),
+    "quota_exceeded": ErrorCode(409, "The cluster or the namespace has as many addresses in the zone as it may have"),
     "in_flight": ErrorCode(409, "An identical request is still running"),
     "body_too_large": ErrorCode(413, "The body is larger than 64 KiB"),
     "compressed_body": ErrorCode(415, "The body is compressed"),
@@ -238,6 +240,15 @@ class ZoneFull(Conflict):
             held = "1 address is cooling down" if cooling == 1 else f"{cooling} addresses are cooling down, the first"
             message += f"; {held} until {_moment(until)}"
         super().__init__(message)
+
+
+class QuotaExceeded(Conflict):
+    """The cluster or the namespace has as many addresses in the zone as its quota allows."""
+
+    code = "quota_exceeded"
+
+    def __init__(self, owner: str, owner_id: str, zone: str, limit: int) -> None:
+        super().__init__(f"{owner} {owner_id} has as many addresses in zone '{zone}' as its quota allows: {limit}")
 
 
 class StillInFlight(Conflict):

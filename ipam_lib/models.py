@@ -20,6 +20,8 @@ IPFamily = Literal["ipv4", "ipv6"]
 IPAddressPolicy = Literal["avoid", "refuse", "ignore"]
 """What IP addresses and IP ranges in NetBox count for: `avoid` never hands one out as the next free address, `refuse`
 refuses a request that names one, too, `ignore` pays no attention to them, as the earlier service."""
+QuotaOwner = Literal["cluster", "namespace"]
+"""Whose addresses a quota limits."""
 
 PENDING = "pending:"
 

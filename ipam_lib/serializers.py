@@ -66,7 +66,7 @@ def tenure_json(tenure: Tenure) -> dict[str, Any]:
 
 
 def zone_json(zone: ZoneUse) -> dict[str, Any]:
-    """The use of a zone, by address family."""
+    """The use of a zone, by address family, and of its quotas."""
     return {
         "zone": zone.zone,
         "families": [
@@ -79,6 +79,10 @@ def zone_json(zone: ZoneUse) -> dict[str, Any]:
                 "containers": [_container_json(container) for container in use.containers],
             }
             for use in zone.families
+        ],
+        "quotas": [
+            {"owner": use.owner, "limit": use.limit, "highest": use.highest, "nearly_used": use.nearly_used}
+            for use in zone.quotas
         ],
     }
 

@@ -332,6 +332,21 @@ class HistorySection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LimitsSection:
+    """Quotas of addresses."""
+
+    addresses_per_cluster: int | Mapping[str, int] = setting(
+        PerZone(1_000_000),
+        "Largest number of addresses of one cluster in a zone, both families together; 0 for no limit. A number for"
+        ' each zone, or an object such as `{"inet": 50}`. A request for one more address is answered with 409.',
+        default=0,
+    )
+    addresses_per_namespace: int | Mapping[str, int] = setting(
+        PerZone(1_000_000), "The same for one namespace.", default=0
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LoggingSection:
     """The log files."""
 
@@ -356,6 +371,7 @@ SECTIONS: dict[str, type[Any]] = {
     "auth": AuthSection,
     "cleanup": CleanupSection,
     "history": HistorySection,
+    "limits": LimitsSection,
     "logging": LoggingSection,
     "splunk": SplunkSection,
 }

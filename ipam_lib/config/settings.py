@@ -17,6 +17,7 @@ from ipam_lib.config.sections import (
     CleanupSection,
     EncryptionSection,
     HistorySection,
+    LimitsSection,
     LoggingSection,
     MongoDBSection,
     NetBoxSection,
@@ -48,6 +49,7 @@ class Settings:
     auth: AuthSection
     cleanup: CleanupSection
     history: HistorySection
+    limits: LimitsSection
     logging: LoggingSection
     splunk: SplunkSection
     source: Path | None = None
@@ -111,6 +113,7 @@ class Inspection:
     auth: AuthSection | None = None
     cleanup: CleanupSection | None = None
     history: HistorySection | None = None
+    limits: LimitsSection | None = None
     logging: LoggingSection | None = None
     splunk: SplunkSection | None = None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -25,6 +25,7 @@ from ipam_lib.registry.drift import DriftKind, DriftResult
 from ipam_lib.registry.expiry_clock import ExpiryClock
 from ipam_lib.registry.key_rotation import RotateReport
 from ipam_lib.registry.pool.worker import PoolReport, PoolWorker
+from ipam_lib.registry.quotas import QuotaUse
 from ipam_lib.registry.recover import RecoverReport
 from ipam_lib.registry.release import ReleaseReport
 from ipam_lib.registry.statistics import Statistics
@@ -35,6 +36,7 @@ __all__ = [
     "DriftKind",
     "DriftResult",
     "PoolReport",
+    "QuotaUse",
     "RecoverReport",
     "Registry",
     "RegistrySettings",
@@ -71,6 +73,7 @@ class Registry:
     def __init__(self, context: Context) -> None:
         self.context = context
         self._cached_counts = zone_usage.CachedCounts()
+        self._quotas: Sequence[QuotaUse] = ()
         self._pool = PoolWorker(context)
         # The wall clock is trusted as it is when the process starts.
         self._expiry_clock = ExpiryClock(context.clock.now(), context.clock.monotonic())
@@ -82,7 +85,6 @@ class Registry:
     addresses = _with_context(listing.addresses)
     address = _with_context(listing.address)
     history = _with_context(address_history.read)
-    statistics = _with_context(statistics.count)
     recover = _with_context(recover.recover)
     replace_secret = _with_context(admin.replace_secret)
     rotate = _with_context(key_rotation.rotate)
@@ -90,7 +92,13 @@ class Registry:
 
     async def zones(self) -> list[ZoneUse]:
         """See `zone_usage.zones`."""
-        return await zone_usage.zones(self.context, self._cached_counts)
+        return await zone_usage.zones(self.context, self._cached_counts, self._quotas)
+
+    async def statistics(self) -> Statistics:
+        """See `statistics.count`."""
+        counted = await statistics.count(self.context)
+        self._quotas = counted.quotas
+        return counted
 
     async def release_expired(self) -> ReleaseReport:
         """See `release.release_expired`."""

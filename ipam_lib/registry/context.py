@@ -12,8 +12,9 @@ from typing import TypeVar
 from ipam_lib.clock import Clock
 from ipam_lib.crypto import Cipher
 from ipam_lib.errors import NetBoxError, TimeLimitReached
-from ipam_lib.models import IPAddressPolicy, PoolEntry, Registration
+from ipam_lib.models import IPAddressPolicy, PoolEntry, QuotaOwner, Registration
 from ipam_lib.netbox.base import NetBox, Zones
+from ipam_lib.registry.quotas import Quotas
 from ipam_lib.storage.base import Store
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,8 @@ class RegistrySettings:
     for each zone that has a pool.
     `cooldown`: the time for which a released address is not given to another service.
     `history`: the time for which a tenure is stored after its end. Zero: no history is stored.
+    `quotas`: the largest number of addresses of a cluster or a namespace in a zone: one number for all zones, or one
+    for each zone that has a limit. 0: no limit.
     """
 
     longest_request: float = 25.0
@@ -41,16 +44,25 @@ class RegistrySettings:
     cooldown: timedelta = timedelta(0)
     history: timedelta = timedelta(days=365)
     ip_addresses: IPAddressPolicy = "avoid"
+    quotas: Mapping[QuotaOwner, int | Mapping[str, int]] = field(default_factory=dict)
 
     def warm_in(self, zone: str) -> int:
         """The number of addresses that the pool keeps ready in a zone, for each family."""
-        return self.warm if isinstance(self.warm, int) else self.warm.get(zone, 0)
+        return _in_zone(self.warm, zone)
+
+    def quota(self, owner: QuotaOwner, zone: str) -> int:
+        """The largest number of addresses of one cluster or namespace in a zone. 0: no limit."""
+        return _in_zone(self.quotas.get(owner, 0), zone)
 
     @property
     def pools(self) -> bool:
         """Whether this instance has a pool: addresses that are ready, or addresses in their cooldown."""
         warm = self.warm if isinstance(self.warm, int) else sum(self.warm.values())
         return bool(warm or self.cooldown)
+
+
+def _in_zone(number: int | Mapping[str, int], zone: str) -> int:
+    return number if isinstance(number, int) else number.get(zone, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +78,7 @@ class Context:
     new_id: Callable[[], str]
     settings: RegistrySettings = field(default_factory=RegistrySettings)
     random: random.Random = field(default_factory=random.Random)
+    quotas: Quotas = field(default_factory=Quotas)
 
     def lease(self) -> datetime:
         """The end of a lease taken now."""

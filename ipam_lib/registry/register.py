@@ -13,12 +13,13 @@ from ipam_lib.errors import (
     AddressOutsideZone,
     NetBoxUnavailable,
     NoContainers,
+    QuotaExceeded,
     StillInFlight,
     WrongSecret,
 )
 from ipam_lib.models import Registered, Registration, Request, State, placeholder
 from ipam_lib.netbox.base import Container
-from ipam_lib.registry import lookup, recover, release, services, writes
+from ipam_lib.registry import lookup, quotas, recover, release, services, writes
 from ipam_lib.registry.context import Backoff, Context, Deadline
 from ipam_lib.registry.create import Creation, StepResult
 
@@ -31,7 +32,7 @@ async def register(context: Context, request: Request, *, deadline: float | None
     registered, NetBox is not called. `deadline`: see `Context.deadline`.
 
     Raises UnknownZone, NoContainers, AddressOutsideZone, WrongSecret, SecretShared, AddressTaken, AddressHeld,
-    ZoneFull, StillInFlight, Unavailable.
+    ZoneFull, QuotaExceeded, StillInFlight, Unavailable.
     """
     limit = context.deadline(deadline)
     backoff = Backoff(limit)
@@ -53,19 +54,29 @@ async def _attempt(context: Context, request: Request, deadline: Deadline) -> Re
     containers = await _containers(context, request)
     if not context.netbox.available and not context.settings.pools:
         raise NetBoxUnavailable(applied=False)
-    own = Registration(
-        id=context.new_id(),
-        zone=request.zone,
-        ip_family=request.ip_family,
-        address=request.address or placeholder(request.ip_family, request.key),
-        secret=context.cipher.seal(request.secret),
-        services=(request.service,),
-        state=State.CREATING,
-        revision=1,
-        lease_until=context.lease(),
-    )
-    deadline.leased_call_limit(own)  # Do not insert a document if there is no time to create its prefix.
-    if not await writes.insert(context, own, deadline):
+    address = request.address or placeholder(request.ip_family, request.key)
+    try:
+        async with quotas.admitted(context, request):
+            own = Registration(
+                id=context.new_id(),
+                zone=request.zone,
+                ip_family=request.ip_family,
+                address=address,
+                secret=context.cipher.seal(request.secret),
+                services=(request.service,),
+                state=State.CREATING,
+                revision=1,
+                lease_until=context.lease(),
+            )
+            deadline.leased_call_limit(own)  # Do not insert a document if there is no time to create its prefix.
+            inserted = await writes.insert(context, own, deadline)
+    except QuotaExceeded:
+        # An identical request may have inserted its document after the read: then this one gets the same address.
+        standing = await context.store.find_address(zone=request.zone, addresses=[address])
+        if standing or await lookup.find(context, request, standing):
+            return StepResult.REREAD
+        raise
+    if not inserted:
         standing = await context.store.find_address(zone=request.zone, addresses=[own.address])
         blocking = _blocking(context, request, standing)
         return StepResult.REREAD if blocking is None else await _resolve_conflict(context, request, blocking, deadline)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
 
 from ipam_lib.errors import NotFound, SecretShared
 from ipam_lib.ids import uuid_spellings
 from ipam_lib.models import ClusterExpired, Registered, Registration, Request, State
-from ipam_lib.registry import lookup, writes
+from ipam_lib.registry import lookup, quotas, writes
 from ipam_lib.registry.concurrency import gather_bounded
 from ipam_lib.registry.context import Backoff, Context, Deadline, pages
 from ipam_lib.registry.log_fields import log_registration
@@ -28,7 +29,7 @@ async def update(
 
     The caller has checked the secret. None if the registration has changed meanwhile: read it again.
 
-    Raises SecretShared, StorageUnavailable.
+    Raises SecretShared, QuotaExceeded, StorageUnavailable.
     """
     present = registration.service(request.key)
     since = context.clock.now() if present is None else present.since
@@ -47,8 +48,9 @@ async def update(
     if changes:
         # A secret in the old encryption scheme is encrypted again with every change.
         changes.setdefault("secret", context.cipher.seal(request.secret))
-        if not await writes.replace(context, registration, registration.changed(**changes), deadline):
-            return None
+        async with quotas.admitted(context, request, registration) if present is None else nullcontext():
+            if not await writes.replace(context, registration, registration.changed(**changes), deadline):
+                return None
         text = "replaced the secret of %s of zone %s for %s" if renewing else "updated %s of zone %s for %s"
         log_registration(log, text, registration, [request.key])
     return Registered(registration.address, created=False)

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ipam_lib.models import IPFamily
-from ipam_lib.registry import zone_usage
+from ipam_lib.registry import quotas, zone_usage
 from ipam_lib.registry.context import Context
+from ipam_lib.registry.quotas import QuotaUse
 from ipam_lib.storage.pool_store import PoolKey
 from ipam_lib.storage.usage import Usage
 
@@ -18,7 +19,7 @@ class Statistics:
 
     `counted_at`: this moment, a value of the clock's `monotonic()`. `zones`: how full each zone is. `usage`: the
     contents of the storage, by zone and family. `pool`: the number of pool entries. `pool_wanted`: the number of ready
-    addresses in the settings, for each zone and family that has such a setting.
+    addresses in the settings, for each zone and family that has such a setting. `quotas`: the use of every quota.
     """
 
     counted_at: float
@@ -26,6 +27,7 @@ class Statistics:
     usage: Mapping[tuple[str, IPFamily], Usage]
     pool: Mapping[PoolKey, int]
     pool_wanted: Mapping[tuple[str, IPFamily], int] = field(default_factory=dict)
+    quotas: Sequence[QuotaUse] = ()
 
 
 async def count(context: Context) -> Statistics:
@@ -41,4 +43,5 @@ async def count(context: Context) -> Statistics:
         for one in context.zones.all_containers()
         if (number := context.settings.warm_in(one.zone))
     }
-    return Statistics(context.clock.monotonic(), zone_usage.zone_uses(context, used, pool), usage, pool, wanted)
+    zones = zone_usage.zone_uses(context, used, pool)
+    return Statistics(context.clock.monotonic(), zones, usage, pool, wanted, await quotas.use(context))

@@ -6,13 +6,14 @@ import asyncio
 import ipaddress
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, get_args
 
 from ipam_lib.addresses import IPNetwork, network
 from ipam_lib.models import IPFamily, PoolState
 from ipam_lib.netbox.base import Container
 from ipam_lib.registry.context import Context
+from ipam_lib.registry.quotas import QuotaUse
 from ipam_lib.storage.pool_store import PoolKey
 
 SECONDS_BETWEEN_COUNTS: Final = 15.0
@@ -41,10 +42,12 @@ class FamilyUse:
 
 @dataclass(frozen=True, slots=True)
 class ZoneUse:
-    """How full a zone is. A family with neither containers nor registrations is left out."""
+    """How full a zone is. A family with neither containers nor registrations is left out. `quotas`: the use of its
+    quotas at the last count of the statistics; empty without quotas, and before the first count."""
 
     zone: str
     families: Sequence[FamilyUse]
+    quotas: Sequence[QuotaUse] = ()
 
 
 class CachedCounts:
@@ -69,13 +72,16 @@ class CachedCounts:
             return self._counts
 
 
-async def zones(context: Context, cached_counts: CachedCounts) -> list[ZoneUse]:
+async def zones(context: Context, cached_counts: CachedCounts, quotas: Sequence[QuotaUse]) -> list[ZoneUse]:
     """How full every zone is, in the order of NetBox's choice set, then the zones that only registrations name.
+
+    `quotas`: the use of every quota, as counted last.
 
     Raises StorageUnavailable.
     """
     used = await cached_counts.read(context)
-    return zone_uses(context, used, await context.store.pool_counts())
+    found = zone_uses(context, used, await context.store.pool_counts())
+    return [replace(one, quotas=[use for use in quotas if use.zone == one.zone]) for one in found]
 
 
 def zone_uses(context: Context, used: Mapping[tuple[str, IPFamily], int], pool: Mapping[PoolKey, int]) -> list[ZoneUse]:

@@ -145,11 +145,29 @@ class FamilyUseSchema(Schema):
     containers = fields.List(fields.Nested(ContainerSchema), required=True)
 
 
+class QuotaUseSchema(Schema):
+    """The use of a quota in a zone, at most some minutes old."""
+
+    owner = fields.String(required=True, metadata={"enum": ["cluster", "namespace"], "example": "cluster"})
+    limit = fields.Integer(required=True, metadata={"description": "Addresses that each may have.", "example": 100})
+    highest = fields.Integer(
+        required=True, metadata={"description": "Addresses of the one that has most of them.", "example": 92}
+    )
+    nearly_used = fields.Integer(
+        required=True, metadata={"description": "How many have at least 90 % of the limit.", "example": 1}
+    )
+
+
 class ZoneUseSchema(Schema):
     """How full a zone is."""
 
     zone = fields.String(required=True, metadata={"example": "inet"})
     families = fields.List(fields.Nested(FamilyUseSchema), required=True)
+    quotas = fields.List(
+        fields.Nested(QuotaUseSchema),
+        required=True,
+        metadata={"description": "Empty without `limits` in the configuration, and before the first count."},
+    )
 
 
 class ZonesSchema(Schema):

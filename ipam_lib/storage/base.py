@@ -34,7 +34,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from ipam_lib.models import Filter, IPFamily, Registration, ServiceKey, State
+from ipam_lib.models import Filter, IPFamily, QuotaOwner, Registration, ServiceKey, State
 from ipam_lib.storage.history_store import HistoryStore
 from ipam_lib.storage.pool_store import PoolStore
 from ipam_lib.storage.usage import Usage
@@ -166,6 +166,21 @@ class Store(PoolStore, HistoryStore):
 
         Reads every registration, which takes seconds for a million: for a worker, not for requests. It delays no other
         operation, and may take `usage.SECONDS_TO_COUNT`.
+        """
+
+    @abstractmethod
+    async def count_owned(self, owner: QuotaOwner, ids: Sequence[str], *, zone: str, limit: int) -> int:
+        """The number of registrations in a zone, in any state, with a service of a cluster or a namespace; at most
+        `limit`. By index.
+
+        - `ids`: spellings of the ID of the cluster or the namespace.
+        """
+
+    @abstractmethod
+    async def owned(self, owner: QuotaOwner) -> Mapping[tuple[str, str], int]:
+        """The number of registrations, in any state, by zone and by ID of a cluster or a namespace.
+
+        Several services of one cluster on a registration count once. Reads every registration; see `usage`.
         """
 
     @abstractmethod

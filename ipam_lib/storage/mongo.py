@@ -14,7 +14,7 @@ from typing import Any
 from bson import ObjectId
 from pymongo.errors import DuplicateKeyError
 
-from ipam_lib.models import Filter, IPFamily, Registration, ServiceKey, State
+from ipam_lib.models import Filter, IPFamily, QuotaOwner, Registration, ServiceKey, State
 from ipam_lib.storage import mongo_queries as queries
 from ipam_lib.storage.base import DuplicateReport
 from ipam_lib.storage.bulk_copy import CollectionKind
@@ -125,6 +125,16 @@ class MongoStore(MongoPool, MongoHistory, MongoBulkCopy):
                 expiring=group["expiring"],
             )
         return counting.result()
+
+    async def count_owned(self, owner: QuotaOwner, ids: Sequence[str], *, zone: str, limit: int) -> int:
+        async with self._collection(CollectionKind.REGISTRATIONS, "aggregate") as collection:
+            return await collection.count_documents(queries.by_owner(owner, ids, zone), limit=limit)
+
+    async def owned(self, owner: QuotaOwner) -> Mapping[tuple[str, str], int]:
+        async with self._slow_database("aggregate", SECONDS_TO_COUNT) as database:
+            collection = self._of_kind(database, CollectionKind.REGISTRATIONS)
+            groups = await collection.aggregate(queries.owned(owner), allowDiskUse=True).to_list(None)
+        return {(str(group["_id"].get("zone")), str(group["_id"]["owner"])): group["count"] for group in groups}
 
     async def get_many(self, registration_ids: Sequence[str]) -> list[Registration]:
         return await self._find({"_id": {"$in": [encode_id(one) for one in registration_ids]}})

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from ipam_lib.models import Filter, IPFamily, ServiceKey, State
+from ipam_lib.models import Filter, IPFamily, QuotaOwner, ServiceKey, State
 from ipam_lib.storage.bulk_copy import CollectionKind
 from ipam_lib.storage.documents import mark_duplicate
 
@@ -96,6 +96,21 @@ USAGE: list[Query] = [
         }
     }
 ]
+
+
+def owned(owner: QuotaOwner) -> list[Query]:
+    """The pipeline of `Store.owned`. `$setUnion` keeps each ID of a document once."""
+    ids = {"$cond": [{"$isArray": "$services"}, f"$services.{owner}_id", []]}
+    return [
+        {"$project": {"zone": "$zone", "owner": {"$setUnion": [ids, []]}}},
+        {"$unwind": "$owner"},
+        {"$group": {"_id": {"zone": "$zone", "owner": "$owner"}, "count": {"$sum": 1}}},
+    ]
+
+
+def by_owner(owner: QuotaOwner, ids: Sequence[str], zone: str) -> Query:
+    """The query of `Store.count_owned`."""
+    return {f"services.{owner}_id": {"$in": list(ids)}, "zone": zone}
 
 
 def by_service(secrets: Sequence[str], zone: str, ip_family: IPFamily, service: ServiceKey) -> Query:

@@ -13,7 +13,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from ipam_lib.models import Filter, IPFamily, Registration, ServiceKey, State
+from ipam_lib.models import Filter, IPFamily, QuotaOwner, Registration, ServiceKey, State
 from ipam_lib.storage import sqlite_file, sqlite_rows
 from ipam_lib.storage.base import DuplicateReport
 from ipam_lib.storage.bulk_copy import CollectionKind, CopyableStore, Snapshot
@@ -73,6 +73,12 @@ class SQLiteStore(SQLitePool, SQLiteHistory, CopyableStore):
 
     async def usage(self) -> Mapping[tuple[str, IPFamily], Usage]:
         return await self._run("counter", sqlite_rows.usage, seconds=SECONDS_TO_COUNT)
+
+    async def count_owned(self, owner: QuotaOwner, ids: Sequence[str], *, zone: str, limit: int) -> int:
+        return await self._run("finder", partial(sqlite_rows.count_owned, owner=owner, ids=ids, zone=zone, limit=limit))
+
+    async def owned(self, owner: QuotaOwner) -> Mapping[tuple[str, str], int]:
+        return await self._run("counter", partial(sqlite_rows.owned, owner=owner), seconds=SECONDS_TO_COUNT)
 
     async def get_many(self, registration_ids: Sequence[str]) -> list[Registration]:
         return await self._select(to_registration, sqlite_rows.by_ids(registration_ids))

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from ipam_lib.models import Filter, IPFamily, Registration, ServiceKey, State
+from ipam_lib.models import Filter, IPFamily, QuotaOwner, Registration, ServiceKey, State
 from ipam_lib.storage import sqlite_json
 from ipam_lib.storage.base import DuplicateReport
 from ipam_lib.storage.documents import Document, change, mark_duplicate, to_document, to_registration
@@ -46,6 +46,15 @@ WHERE id IN (
 )
 AND id > ? AND state = 'live'
 ORDER BY id LIMIT ?"""
+_COUNT_OF_CLUSTER = """
+SELECT count(*) FROM (
+    SELECT id FROM registrations
+    WHERE id IN (SELECT registration_id FROM services WHERE cluster_id IN (SELECT value FROM json_each(?)))
+    AND +zone = ? LIMIT ?
+)"""
+_BY_CLUSTERS = """
+SELECT zone, owner_id, count(*) FROM (SELECT DISTINCT registration_id, cluster_id AS owner_id FROM services)
+CROSS JOIN registrations ON id = registration_id GROUP BY zone, owner_id"""
 _PAGE = "SELECT document FROM registrations WHERE"
 _OF_REGISTRATION = {"address": "address = ?", "zone": "{}zone = ?", "ip_family": "ip_family = ?"}
 _OF_SERVICES = "id IN (SELECT registration_id FROM services WHERE "
@@ -171,6 +180,24 @@ def counts(connection: sqlite3.Connection) -> dict[tuple[str, IPFamily], int]:
     """See `Store.counts`."""
     rows = connection.execute("SELECT zone, ip_family, count(*) FROM registrations GROUP BY zone, ip_family")
     return {(zone, ip_family): number for zone, ip_family, number in rows}
+
+
+def by_owner(owner: QuotaOwner, ids: Sequence[str], zone: str, limit: int) -> Query:
+    """The query of `Store.count_owned`."""
+    return _COUNT_OF_CLUSTER.replace("cluster_id", f"{owner}_id"), (_list(ids), zone, limit)
+
+
+def count_owned(connection: sqlite3.Connection, owner: QuotaOwner, ids: Sequence[str], zone: str, limit: int) -> int:
+    """See `Store.count_owned`."""
+    row = connection.execute(*by_owner(owner, ids, zone, limit)).fetchone()
+    number: int = row[0]
+    return number
+
+
+def owned(connection: sqlite3.Connection, owner: QuotaOwner) -> dict[tuple[str, str], int]:
+    """See `Store.owned`."""
+    rows = connection.execute(_BY_CLUSTERS.replace("cluster_id", f"{owner}_id"))
+    return {(zone, owner_id): number for zone, owner_id, number in rows}
 
 
 def usage(connection: sqlite3.Connection) -> Mapping[tuple[str, IPFamily], Usage]:

@@ -42,7 +42,7 @@ class StatisticsGauges(Collector):
             "Seconds since the last count of registrations, services, zones and pool; -1 before the first count",
             value=-1.0 if shown is None else max(0.0, self._monotonic() - shown.counted_at),
         )
-        return [age, *_usage(shown), *_zones(shown), _pool(shown), _pool_wanted(shown)]
+        return [age, *_usage(shown), *_zones(shown), _pool(shown), _pool_wanted(shown), *_quotas(shown)]
 
 
 def _usage(shown: Statistics | None) -> Iterable[Metric]:
@@ -96,6 +96,25 @@ def _pool_wanted(shown: Statistics | None) -> Metric:
     for place, number in sorted(shown.pool_wanted.items()) if shown else ():
         wanted.add_metric(place, number)
     return wanted
+
+
+def _quotas(shown: Statistics | None) -> Iterable[Metric]:
+    labels = ("quota", "zone")
+    limit = GaugeMetricFamily(
+        "ipam_quota_limit_addresses", "Addresses that a cluster or namespace may have (limits)", labels=labels
+    )
+    highest = GaugeMetricFamily(
+        "ipam_quota_highest_addresses", f"Addresses of the cluster or namespace with most of them{_AGE}", labels=labels
+    )
+    nearly = GaugeMetricFamily(
+        "ipam_quota_nearly_used", "Clusters or namespaces with at least 90 % of their quota", labels=labels
+    )
+    for use in shown.quotas if shown else ():
+        place = (use.owner, use.zone)
+        limit.add_metric(place, use.limit)
+        highest.add_metric(place, use.highest)
+        nearly.add_metric(place, use.nearly_used)
+    return limit, highest, nearly
 
 
 class CallbackCounter(Collector):

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from ipam_lib.addresses import contains
 from ipam_lib.clock import Clock
 from ipam_lib.errors import NetBoxUnavailable, StorageUnavailable
-from ipam_lib.models import Filter, IPFamily, Registration, ServiceKey, State
+from ipam_lib.models import Filter, IPFamily, QuotaOwner, Registration, ServiceKey, State
 from ipam_lib.netbox.base import Container, NetBox, Occupant, Prefix, PrefixChange
 from ipam_lib.netbox.coalesce import Coalescer
 from ipam_lib.netbox.space import AddressSpace, ContainerState
@@ -235,6 +235,12 @@ class FaultyStore(FaultyPool, FaultyHistory, Store):
 
     async def usage(self) -> Mapping[tuple[str, IPFamily], Usage]:
         return await self._call("usage", self._inner.usage)
+
+    async def count_owned(self, owner: QuotaOwner, ids: Sequence[str], *, zone: str, limit: int) -> int:
+        return await self._call("count_owned", lambda: self._inner.count_owned(owner, ids, zone=zone, limit=limit))
+
+    async def owned(self, owner: QuotaOwner) -> Mapping[tuple[str, str], int]:
+        return await self._call("owned", lambda: self._inner.owned(owner))
 
     async def get_many(self, registration_ids: Sequence[str]) -> list[Registration]:
         return await self._call("get_many", lambda: self._inner.get_many(registration_ids))

@@ -394,6 +394,8 @@ class TestQueryPlans:
             (sqlite_rows.due(NOW, object_id(1), 50), "registrations_due (due_at<?)"),
             (sqlite_rows.by_states({State.CREATING}, None, 50), "registrations_state (state=? AND id>?)"),
             (sqlite_rows.by_cluster(["c"], object_id(1), 50), "services_cluster (cluster_id=? AND registration_id>?)"),
+            (sqlite_rows.by_owner("cluster", ["c"], "z", 50), "services_cluster (cluster_id=?)"),
+            (sqlite_rows.by_owner("namespace", ["n"], "z", 50), "services_namespace (namespace_id=?)"),
             (sqlite_rows.page(Filter(zone="z"), object_id(1), 50), "registrations_zone (zone=? AND id>?)"),
             (
                 sqlite_rows.page(Filter(zone="z", ip_family="ipv4"), object_id(1), 50),

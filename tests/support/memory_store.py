@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from ipam_lib.errors import StorageUnavailable, StoreConflict
-from ipam_lib.models import PENDING, Filter, IPFamily, Registration, ServiceKey, State
+from ipam_lib.models import PENDING, Filter, IPFamily, QuotaOwner, Registration, ServiceKey, State
 from ipam_lib.storage.base import DuplicateReport, Store
 from ipam_lib.storage.documents import Document, cas_fields, change, read_services, to_document, to_registration
 from ipam_lib.storage.usage import Usage, UsageCounting
@@ -183,6 +183,18 @@ class MemoryStore(MemoryPool, MemoryHistory, Store):
                 expiring=sum(service.expires_at is not None for service in one.services),
             )
         return counting.result()
+
+    async def count_owned(self, owner: QuotaOwner, ids: Sequence[str], *, zone: str, limit: int) -> int:
+        return min(limit, sum(at == zone and not of.isdisjoint(ids) for at, of in self._owners(owner)))
+
+    async def owned(self, owner: QuotaOwner) -> Mapping[tuple[str, str], int]:
+        return Counter((zone, owner_id) for zone, owners in self._owners(owner) for owner_id in owners)
+
+    def _owners(self, owner: QuotaOwner) -> list[tuple[str, set[str]]]:
+        """The zone of each registration, and its clusters or namespaces."""
+        self._check()
+        every = (to_registration(one | {"state": None}) for one in self.database.registrations.values())
+        return [(one.zone, {getattr(each.key, f"{owner}_id") for each in one.services}) for one in every]
 
     async def get_many(self, registration_ids: Sequence[str]) -> list[Registration]:
         return self._select(lambda one: one.id in registration_ids, any_state=True)

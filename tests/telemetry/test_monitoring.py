@@ -19,7 +19,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from ipam_lib.models import PoolState
-from ipam_lib.registry import PoolReport, Statistics
+from ipam_lib.registry import PoolReport, QuotaUse, Statistics
 from ipam_lib.registry.zone_usage import FamilyUse, ZoneUse
 from ipam_lib.storage.pool_store import PoolKey
 from ipam_lib.storage.usage import Usage
@@ -58,6 +58,7 @@ def text_with_everything() -> str:
     metrics.round_done("cleanup", ok=True, at=1.0)
     metrics.add_callback_gauge("http_requests_in_flight", "In flight", lambda: 1)
     metrics.add_callback_counter("log_dropped_lines", "Lost", "where", lambda: {"queue": 0})
+    metrics.add_callback_counter("quota_refusals", "Refused", "quota", lambda: {"cluster": 0})
     place = ("inet", "ipv4")
     metrics.counted(
         Statistics(
@@ -66,6 +67,7 @@ def text_with_everything() -> str:
             {place: Usage({"live": 1}, 1, 1)},  # type: ignore[dict-item]
             {PoolKey("inet", "ipv4", PoolState.READY): 1},
             {place: 5},  # type: ignore[dict-item]
+            [QuotaUse("cluster", "inet", 10, 9, 1)],
         )
     )
     return metrics.text().decode()

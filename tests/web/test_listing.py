@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 from urllib.parse import quote, urlencode
 
 import pytest
@@ -14,7 +15,7 @@ from ipam_lib.crypto import Cipher, KeySet
 from ipam_lib.errors import StorageUnavailable
 from ipam_lib.models import Registration, State
 from ipam_lib.netbox.base import Container
-from ipam_lib.registry import Context, Registry
+from ipam_lib.registry import Context, Registry, RegistrySettings
 from ipam_lib.registry.zone_usage import SECONDS_BETWEEN_COUNTS
 from tests.storage.samples import DAY, NOW, legacy_documents, object_id, registration, service
 from tests.support.clock import FakeClock
@@ -384,9 +385,24 @@ async def test_zones(reading: Reading) -> None:
                 "containers": [{"prefix": "2001:db8::/64", "size": 2**64, "netbox_id": 2, "vrf_id": 7}],
             },
         ],
+        "quotas": [],
     }
     assert lab["families"][0]["containers"][0]["vrf_id"] is None
     assert (closed["zone"], closed["families"][0]["used"], closed["families"][0]["containers"]) == ("closed", 1, [])
+
+
+async def test_zones_with_quotas(reading: Reading) -> None:
+    await reading.add(*(sample(number) for number in (1, 2, 3)))
+    registry = cast(Registry, reading.running.services.registry)
+    registry.context = replace(
+        registry.context, settings=RegistrySettings(quotas={"cluster": {"inet": 4}, "namespace": {"lab": 10}})
+    )
+    await registry.statistics()
+    _, content = await reading.get("/v2/zones")
+    assert [one["quotas"] for one in content["zones"]] == [
+        [{"owner": "cluster", "limit": 4, "highest": 3, "nearly_used": 0}],
+        [{"owner": "namespace", "limit": 10, "highest": 0, "nearly_used": 0}],
+    ]
 
 
 @pytest.mark.parametrize("path", PATHS)

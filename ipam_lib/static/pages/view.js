@@ -97,14 +97,14 @@ function table(caption, columns, bodies, kind) {
 
 // The use of the zones. `linkTo({zone, ip_family})`: the link to their registrations.
 export function zonesTable(zones, linkTo) {
-  const bodies = zones.map(({ zone, families }) => {
+  const bodies = zones.map(({ zone, families, quotas }) => {
     const link = make("a", { href: linkTo({ zone }) }, zone);
     const name = (rows) =>
       make("th", { role: "rowheader", scope: "rowgroup", rowspan: rows > 1 && String(rows), class: "zone" }, link);
     const rows = families.length
       ? families.map((use, at) => row(at === 0 ? name(families.length) : null, ...familyCells(zone, use, linkTo)))
       : [row(name(1), make("td", { role: "cell", colspan: "6", class: "none" }, "no container prefixes"))];
-    return make("tbody", { role: "rowgroup" }, ...rows);
+    return make("tbody", { role: "rowgroup" }, ...rows, ...quotas.map(quotaRow));
   });
   const columns = [
     ["Zone"],
@@ -116,6 +116,13 @@ export function zonesTable(zones, linkTo) {
     ["Size", "count"],
   ];
   return table("Use of the zones, in addresses of each family", columns, bodies, "zones");
+}
+
+// The quota of each cluster or namespace in the zone, and the highest use of it.
+function quotaRow({ owner, limit, highest, nearly_used: nearly }) {
+  const text = `Quota of each ${owner}: ${limit} addresses; highest use: ${highest}`;
+  const badge = nearly > 0 && make("strong", { class: "badge warn" }, `${nearly} with 90 % or more`);
+  return row(make("td", { role: "cell", colspan: "7", class: "none" }, text, " ", badge));
 }
 
 function familyCells(zone, use, linkTo) {
@@ -200,7 +207,7 @@ export function registrationsTable(registrations, linkTo) {
     const rows = services.map((service, at) =>
       row(...(at === 0 ? addressCells(one, services.length, linkTo) : []), ...serviceCells(service, linkTo)),
     );
-    return make("tbody", { role: "rowgroup" }, ...rows);
+    return make("tbody", { role: "rowgroup" }, ...rows, ...quotas.map(quotaRow));
   });
   const columns = [["Address"], ["Zone"], ["Service"], ["Cluster and namespace"], ["Expires"]];
   return table("Registrations and the services on them", columns, bodies, "registrations");
