@@ -98,7 +98,7 @@ def sample(number: int, **fields: Any) -> Registration:
 async def test_without_the_token_nothing_is_read(reading: Reading, path: str, token: str) -> None:
     await reading.add(sample(1))
     status, content = await reading.get(path, Authorization=token)
-    assert (status, content) == (401, {"message": "the bearer token is missing or wrong"})
+    assert (status, content) == (401, {"code": "unauthorized", "message": "the bearer token is missing or wrong"})
     # Not even whether the query could be understood.
     assert (await reading.get(path, {"limit": "x", "zone": "\0"}, Authorization=token))[0] == 401
 
@@ -106,7 +106,7 @@ async def test_without_the_token_nothing_is_read(reading: Reading, path: str, to
 @pytest.mark.parametrize("path", PATHS)
 async def test_without_a_configured_token_there_is_no_such_path(path: str) -> None:
     async with reading_service(bearer=False) as reading:
-        assert await reading.get(path) == (404, {"message": "there is nothing at this path"})
+        assert await reading.get(path) == (404, {"code": "unknown_path", "message": "there is nothing at this path"})
 
 
 async def test_a_registration_as_it_is_shown(reading: Reading) -> None:
@@ -308,7 +308,7 @@ async def test_an_address_of_two_zones(reading: Reading) -> None:
     status, content = await reading.get("/v2/addresses/83.118.168.1", {"zone": "lab"})
     assert (status, [one["netbox_id"] for one in content["addresses"]]) == (200, [2])
     status, content = await reading.get("/v2/addresses/83.118.168.1", {"zone": "nowhere"})
-    assert (status, content) == (404, {"message": "83.118.168.1/32 is not registered"})
+    assert (status, content) == (404, {"code": "not_registered", "message": "83.118.168.1/32 is not registered"})
     # A zone that is none of NetBox's any more is looked through as well.
     assert (await reading.get("/v2/addresses/83.118.168.3"))[0] == 200
 
@@ -328,7 +328,7 @@ async def test_what_is_not_registered_is_404(reading: Reading) -> None:
     await reading.add(sample(7, state=State.CREATING), sample(8, state=State.ABORTING))
     for text in ("83.118.168.9", "83.118.168.7", "83.118.168.8"):
         status, content = await reading.get(f"/v2/addresses/{text}")
-        assert (status, content) == (404, {"message": f"{text}/32 is not registered"})
+        assert (status, content) == (404, {"code": "not_registered", "message": f"{text}/32 is not registered"})
 
 
 @pytest.mark.parametrize(
@@ -409,14 +409,20 @@ async def test_zones_with_quotas(reading: Reading) -> None:
 async def test_a_storage_that_is_away_is_503(reading: Reading, path: str) -> None:
     await reading.store.close()
     status, content = await reading.get(path)
-    assert (status, content) == (503, {"message": StorageUnavailable("storage is closed").message})
+    assert (status, content) == (
+        503,
+        {"code": "storage_unavailable", "message": StorageUnavailable("storage is closed").message},
+    )
 
 
 @pytest.mark.parametrize("path", PATHS)
 async def test_nothing_is_read_before_the_storage_is_prepared(reading: Reading, path: str) -> None:
     reading.running.services.prepared = False
     status, content = await reading.get(path)
-    assert (status, content) == (503, {"message": "the storage is not ready yet; try again"})
+    assert (status, content) == (
+        503,
+        {"code": "storage_unavailable", "message": "the storage is not ready yet; try again"},
+    )
 
 
 async def test_a_slash_too_much_is_another_path(reading: Reading) -> None:
