@@ -94,7 +94,15 @@ log = logging.getLogger(__name__)
     answers=AddressSchema,
     done="`Address registered successfully` for a new address, `Address updated successfully` for an existing one",
     errors=(
-        *("unknown_zone", "address_outside_zone", "no_containers", "wrong_secret", "address_taken", "zone_full"),
+        *(
+            "unknown_zone",
+            "address_outside_zone",
+            "no_containers",
+            "wrong_secret",
+            "address_taken",
+            "zone_full",
+            "quota_exceeded",
+        ),
         *("address_cooling_down", "secret_shared", "in_flight", "too_many_attempts"),
         *("netbox_unavailable", "netbox_refused"),
     ),

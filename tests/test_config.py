@@ -182,6 +182,7 @@ def test_everything_given(home: Path) -> None:
             "cleanup.interval_seconds": 5,
             "cleanup.cooldown_minutes": 90,
             "history.retention_days": 30,
+            "limits": {"addresses_per_cluster": 50, "addresses_per_namespace": {"inet": 20}},
             "logging": {"directory": "log", "level": "DEBUG"},
         },
     )  # fmt: skip
@@ -206,6 +207,7 @@ def test_everything_given(home: Path) -> None:
     assert loaded.netbox.ca_file == home / "ca.pem"
     assert loaded.netbox.custom_fields == {"domain": "na", "owner": {"id": 3}, "none": None}
     assert loaded.netbox.inherit_custom_fields == ("infra", "env")
+    assert (loaded.limits.addresses_per_cluster, loaded.limits.addresses_per_namespace) == (50, {"inet": 20})
     assert loaded.encryption_secrets.previous == KeySet(b"hunter2-16-byteX", b"hunter2-16-byte2")
     assert (loaded.logging.directory, loaded.logging.level) == (home / "log", "debug")
     cipher = loaded.encryption_secrets.cipher()
@@ -894,7 +896,7 @@ NAMES = [*SECTIONS, "storage", *(f"{name}.{key}" for name, section in SECTIONS.i
 
 
 @given(st.dictionaries(st.sampled_from(NAMES), JSON, max_size=4))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300, deadline=None)
 @example({"storage": {"sqlite": "a\0b"}})
 def test_arbitrary_values(home: Path, changes: dict[str, Any]) -> None:
     content = json.loads(json.dumps(EARLIER))

@@ -28,6 +28,7 @@ RAISED: dict[str, IPAMError] = {
     "address_cooling_down": errors.AddressHeld("10.0.0.1/32", MOMENT),
     "secret_shared": errors.SecretShared("10.0.0.1/32"),
     "zone_full": errors.ZoneFull("inet", "ipv4"),
+    "quota_exceeded": errors.QuotaExceeded("cluster", "0f3c7805-6b1d-4387-b8c4-b8c5d0e9b878", "inet", 5),
     "in_flight": errors.StillInFlight(),
     "storage_unavailable": errors.StorageUnavailable(),
     "netbox_unavailable": errors.NetBoxUnavailable(),
