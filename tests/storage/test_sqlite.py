@@ -192,6 +192,8 @@ class TestOutages:
         """Writes fail in time and surely did not happen; reads go on."""
         one = registration()
         await store.insert(one)
+        # SQLite waits for the lock as long as it was told when it was opened. A slow machine must not end this first.
+        store._timeout = 60.0
         connection.execute("BEGIN IMMEDIATE")
         for write in (store.insert(registration()), store.replace(one, one.changed(netbox_id=0)), store.delete(one)):
             with pytest.raises(StorageUnavailable, match="locked by another process") as caught:

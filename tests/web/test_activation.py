@@ -179,7 +179,7 @@ def test_something_else_than_a_socket_is_one_line(config: Path) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
         datagrams.bind(("127.0.0.1", 0))
         with _start(config, datagrams) as program:
-            assert program.wait() == 1
+            assert program.wait() == 78
             [line] = program.errors
             assert line == "ipam.py: descriptor 3 (ipam-api.socket) from systemd is not a listening stream socket"
 
