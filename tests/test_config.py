@@ -624,7 +624,6 @@ WRONG: list[tuple[str, object, str]] = [
     ("server.allowed_networks", "10.0.0.0/8", "must be a list of networks, not a string"),
     ("server.allowed_networks", ["10.0.0.1/8"], "must hold networks without host bits, such as 10.0.0.0/8"),
     ("server.trusted_proxies", [7], "must hold networks without host bits, such as 10.0.0.0/8"),
-    ("server.tls_client_names", "a", "must be a list of names, not a string"),
     ("server.forwarded_header", "x-real-ip", "must be one of: x-forwarded-for, forwarded"),
     ("server.host", [], "must hold at least one address, and none twice"),
     ("server.host", ["::1", "::1"], "must hold at least one address, and none twice"),
@@ -725,6 +724,12 @@ def test_fields_that_are_both_set_and_inherited(home: Path) -> None:
 )
 def test_bad_json(home: Path, text: str, problem: str) -> None:
     assert problems_of(home, text) == [problem]
+
+
+def test_names_of_client_certificates_need_their_authority(home: Path) -> None:
+    problems = problems_of(home, merged(EARLIER, {"server.tls_client_names": "a"}))
+    assert problems[0].startswith("server.tls_client_ca is missing: ")
+    assert problems[1] == "server.tls_client_names must be a list of names, not a string"
 
 
 def test_custom_field_that_json_cannot_hold(home: Path) -> None:
