@@ -15,6 +15,7 @@ from selenium.webdriver import Chrome, Keys
 
 from ipam_lib.errors import StorageUnavailable
 from ipam_lib.models import Tenure
+from ipam_lib.netbox.zones import Trouble
 from ipam_lib.version import __version__
 from tests.browser.looking import Looking
 from tests.browser.site import Site, site
@@ -497,13 +498,13 @@ def test_a_bug_is_told_with_the_id_that_the_log_has(
 
 def test_the_state_of_a_degraded_service_and_of_one_that_is_not_ready(look: Looking, place: Site) -> None:
     place.running.netbox.away = True
-    place.running.zones.source, place.running.zones.trouble = "storage", "away"
+    place.running.zones.source, place.running.zones.trouble = "storage", Trouble("away", "no answer within 10 s")
     look.open()
     look.wait_for("#verdict", "Ready, but degraded")
     assert look.texts("#parts dd") == ["ok", "kept in storage, 42 seconds ago", "away"]
     netbox, zones = look.texts("#degraded li")
     assert "what is registered is served" in netbox
-    assert "NetBox does not answer" in zones
+    assert "NetBox does not answer properly (no answer within 10 s)" in zones
     place.running.store.trouble = StorageUnavailable()
     look.chrome.refresh()
     look.wait_for("#verdict", "Not ready")

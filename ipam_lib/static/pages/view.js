@@ -207,7 +207,7 @@ export function registrationsTable(registrations, linkTo) {
     const rows = services.map((service, at) =>
       row(...(at === 0 ? addressCells(one, services.length, linkTo) : []), ...serviceCells(service, linkTo)),
     );
-    return make("tbody", { role: "rowgroup" }, ...rows, ...quotas.map(quotaRow));
+    return make("tbody", { role: "rowgroup" }, ...rows);
   });
   const columns = [["Address"], ["Zone"], ["Service"], ["Cluster and namespace"], ["Expires"]];
   return table("Registrations and the services on them", columns, bodies, "registrations");
