@@ -163,9 +163,9 @@ MUTANTS = [
     Mutant(
         "a refused update taken for success",
         "registry/services.py",
-        "        if not await writes.replace(context, registration, registration.changed(**changes), deadline):\n"
-        "            return None",
-        "        await writes.replace(context, registration, registration.changed(**changes), deadline)",
+        "            if not await writes.replace(context, registration, registration.changed(**changes), deadline):\n"
+        "                return None",
+        "            await writes.replace(context, registration, registration.changed(**changes), deadline)",
         rare=True,
     ),
     Mutant(
