@@ -154,6 +154,15 @@ class Loading:
         """A page of IP addresses or of IP ranges."""
         self._addresses += [one for row in rows if (one := self._occupancy.clip(row)) is not None]
 
+    def note_prefix(self, netbox_id: int, ends: tuple[int, int]) -> None:
+        if ends[0] != ends[1]:
+            self._blocks.append(ends)
+        elif netbox_id not in self._released:
+            self._created[netbox_id] = ends[0]
+
+    def note_addresses(self, ends: tuple[int, int]) -> None:
+        self._addresses.append(ends)
+
     def note_created(self, netbox_id: int, number: int) -> None:
         self._created[netbox_id] = number
 
@@ -211,19 +220,25 @@ class Occupancy:
         return (first, last) if first <= last else None
 
     def enter_prefixes(self, rows: Iterable[Occupant]) -> None:
-        """Child prefixes that were created or changed since the load."""
+        """Child prefixes that were created or changed since the load. A load under way may have passed them."""
         for row in rows:
-            if self._picture is None or (clipped := self.clip(row)) is None:
+            if (clipped := self.clip(row)) is None:
                 continue
-            if clipped[0] == clipped[1]:
+            if self._loading is not None:
+                self._loading.note_prefix(row.netbox_id, clipped)
+            if self._picture is not None and clipped[0] == clipped[1]:
                 self._picture.add_host(clipped[0], row.netbox_id)
-            else:
+            elif self._picture is not None:
                 self._picture.add_block(*clipped)
 
     def enter_addresses(self, rows: Iterable[Occupant]) -> None:
-        """IP addresses and IP ranges that were created or changed since the load."""
+        """IP addresses and IP ranges that were created or changed since the load. As for prefixes."""
         for row in rows:
-            if self._picture is not None and (clipped := self.clip(row)) is not None:
+            if (clipped := self.clip(row)) is None:
+                continue
+            if self._loading is not None:
+                self._loading.note_addresses(clipped)
+            if self._picture is not None:
                 self._picture.add_addresses(*clipped)
 
     # -- choosing, and what becomes of it ----------------------------------------------------------------------------

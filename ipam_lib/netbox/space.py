@@ -289,12 +289,13 @@ class AddressSpace:
         if not space.occupancy.loaded:
             return
         container, since, limit = space.occupancy.container, space.since, self._limit
+        rows: list[Occupant] = []
 
         async def read(name: str, pages: AsyncIterator[list[Occupant]], enter: Callable[..., None]) -> None:
             try:
                 async for page in pages:
                     enter(page)
-                    space.seen(page)
+                    rows.extend(page)
                 self.refused.pop(name, None)
             except NetBoxRejected as error:
                 if name == "prefixes":
@@ -316,6 +317,8 @@ class AddressSpace:
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
+        # Only now: a listing that failed may have rows that are older than the newest row of another one.
+        space.seen(rows)
 
     # -- choosing ----------------------------------------------------------------------------------------------------
 

@@ -41,6 +41,7 @@ class FakeReader:
     utilized: bool = False
     refused: set[str] = field(default_factory=set)
     broken: bool = False
+    broken_kinds: set[str] = field(default_factory=set)
     reads: list[tuple[str, datetime | None]] = field(default_factory=list)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     netbox_ahead: timedelta = timedelta()
@@ -89,7 +90,7 @@ class FakeReader:
         after = 0
         while True:
             await self.gate.wait()
-            if self.broken:
+            if self.broken or kind in self.broken_kinds:
                 raise NetBoxUnavailable(detail="broken")
             page = [
                 one
@@ -363,3 +364,26 @@ async def test_closing_ends_what_is_under_way(site: Site) -> None:
     await site.space.close()
     with pytest.raises(asyncio.CancelledError):
         await loading
+
+
+async def test_a_look_that_fails_in_part_hides_nothing_from_the_next_one(site: Site) -> None:
+    await site.space.load(SMALL)
+    site.reader.put(HOSTS[0], "IP address")
+    site.clock.advance(1000)
+    site.reader.put(HOSTS[1])
+    site.reader.broken_kinds = {"IP address"}
+    with pytest.raises(NetBoxUnavailable):
+        await site.space.begin_look(SMALL)
+    site.reader.broken_kinds = set()
+    await site.space.begin_look(SMALL)
+    assert await site.choose() == [HOSTS[2]], "the IP address was entered before the newest row that was read"
+
+
+@pytest.mark.parametrize("kind", ["prefix", "IP address"])
+async def test_what_a_look_finds_during_a_load_is_on_top_of_it(site: Site, kind: OccupantKind) -> None:
+    await site.space.load(SMALL)
+    loading = site.space._space(SMALL).occupancy.load()
+    site.reader.put(HOSTS[0], kind)
+    await site.space.begin_look(SMALL)
+    site.space._space(SMALL).occupancy.replace(loading)  # its pages were read before that
+    assert await site.choose() == [HOSTS[1]]
