@@ -76,6 +76,11 @@ class IntervalSet:
                 left.append((last + 1, self._lasts[index]))
         self._splice(low, high, left)
 
+    def count(self, first: int, last: int) -> int:
+        """How many integers between `first` and `last` are in the set. Takes longer the more intervals are there."""
+        low, high = bisect_left(self._lasts, first), bisect_right(self._firsts, last)
+        return sum(min(self._lasts[index], last) - max(self._firsts[index], first) + 1 for index in range(low, high))
+
     def gaps(self, first: int, last: int) -> Iterator[tuple[int, int]]:
         """The intervals between `first` and `last` that are not in the set, ascending. The set must not change
         meanwhile."""

@@ -9,8 +9,7 @@ from typing import Any
 
 from ipam_lib.addresses import network
 from ipam_lib.models import Registration, Service, ServiceKey, Tenure
-from ipam_lib.netbox.base import Container
-from ipam_lib.registry import ZoneUse
+from ipam_lib.registry import ContainerUse, ZoneUse
 from ipam_lib.text import json_time
 
 
@@ -75,7 +74,10 @@ def zone_json(zone: ZoneUse) -> dict[str, Any]:
                 "size": use.size,
                 "used": use.used,
                 "reserved": use.reserved,
+                "other_prefixes": use.other_prefixes,
+                "other_addresses": use.other_addresses,
                 "free": use.free,
+                "as_of": json_time(use.as_of),
                 "containers": [_container_json(container) for container in use.containers],
             }
             for use in zone.families
@@ -87,10 +89,17 @@ def zone_json(zone: ZoneUse) -> dict[str, Any]:
     }
 
 
-def _container_json(container: Container) -> dict[str, Any]:
+def _container_json(use: ContainerUse) -> dict[str, Any]:
+    container, space = use.container, use.space
     return {
         "prefix": container.prefix,
         "size": network(container.prefix).num_addresses,
         "netbox_id": container.id,
         "vrf_id": container.vrf_id,
+        "utilized": None if space is None else space.utilized,
+        "own": None if space is None else space.own,
+        "other_prefixes": None if space is None else space.prefixes,
+        "other_addresses": None if space is None or not space.ip_addresses_known else space.ip_addresses,
+        "free": None if space is None else space.free,
+        "as_of": None if space is None else json_time(space.as_of),
     }

@@ -50,6 +50,7 @@ def test_it_holds_what_a_set_of_integers_holds(
         assert all((number in found) == (number in expected) for number in range(TOP + 1))
         gaps = set().union(*(numbers(*gap) for gap in found.gaps(*window)))
         assert gaps == numbers(*window) - expected
+        assert found.count(*window) == len(numbers(*window) & expected)
 
 
 @pytest.mark.parametrize("bits", [32, 64, 128])

@@ -67,7 +67,8 @@ OccupantKind = Literal["prefix", "IP address", "IP range"]
 class Occupant:
     """An object in NetBox that takes addresses from `first` to `last`, both inclusive, as integers.
 
-    `text`: how NetBox writes it (`83.118.168.1/24`). `updated`: when it was last changed, by NetBox's clock.
+    `text`: how NetBox writes it (`83.118.168.1/24`). `updated`: when it was last changed, by NetBox's clock. `own`:
+    whether it is a prefix with a `k8s_uuid`.
     """
 
     netbox_id: int
@@ -76,6 +77,7 @@ class Occupant:
     kind: OccupantKind = "prefix"
     text: str = ""
     updated: datetime | None = None
+    own: bool = False
 
     def __str__(self) -> str:
         return f"{self.kind} {self.text} (NetBox id {self.netbox_id})"
@@ -87,16 +89,31 @@ class Occupant:
 
 @dataclass(frozen=True, slots=True)
 class SpaceUse:
-    """How a container's addresses are used, in numbers of addresses. `prefixes`: inside child prefixes, ours included;
-    `ip_addresses`: outside of those, but an IP address or in an IP range; `free`: the rest."""
+    """The use of a container, in numbers of addresses. Each address counts once.
+
+    `own`: in prefixes with a `k8s_uuid`, and creations under way. `prefixes`: in other child prefixes. `ip_addresses`:
+    in no prefix, but an IP address or in an IP range. `utilized`: the container is marked as utilized in NetBox.
+    `ip_addresses_known`: whether IP addresses and IP ranges were read; if not, they are in `unused`. `as_of`: the time
+    of the reading of NetBox that this shows.
+    """
 
     size: int
+    own: int
     prefixes: int
     ip_addresses: int
+    utilized: bool = False
+    ip_addresses_known: bool = True
+    as_of: datetime | None = None
+
+    @property
+    def unused(self) -> int:
+        """Addresses that nothing takes."""
+        return self.size - self.own - self.prefixes - self.ip_addresses
 
     @property
     def free(self) -> int:
-        return self.size - self.prefixes - self.ip_addresses
+        """Addresses that can be the next free address: none in a utilized container."""
+        return 0 if self.utilized else self.unused
 
 
 class NetBox(ABC):
@@ -114,6 +131,13 @@ class NetBox(ABC):
     def available(self) -> bool:
         """False while NetBox is known to be away: a call would fail at once."""
         return True
+
+    def space_use(self, container: Container, inner: Sequence[Container] = ()) -> SpaceUse | None:
+        """The use of a container as read last, without a request. None while it is not known completely.
+
+        `inner`: the containers inside it. For `own`, their addresses do not count: they are in `prefixes`.
+        """
+        return None
 
     @abstractmethod
     async def create_next(self, container: Container, *, uuid: str, limit: float) -> Prefix:

@@ -19,7 +19,7 @@ from ipam_lib.errors import (
     NetBoxUnavailable,
 )
 from ipam_lib.netbox import payloads
-from ipam_lib.netbox.base import Container, NetBox, Occupant, Prefix, PrefixChange
+from ipam_lib.netbox.base import Container, NetBox, Occupant, Prefix, PrefixChange, SpaceUse
 from ipam_lib.netbox.coalesce import Coalescer
 from ipam_lib.netbox.definitions import TAGS, refused_field
 from ipam_lib.netbox.paging import chunks, find_named, read_all, set_up_missing, unexpected_response
@@ -132,6 +132,9 @@ class NetBoxClient(NetBox):
 
     async def conflict(self, container: Container, prefix: Prefix, *, limit: float) -> Occupant | None:
         return await self.space.conflict(container, prefix, limit=limit)
+
+    def space_use(self, container: Container, inner: Sequence[Container] = ()) -> SpaceUse | None:
+        return self.space.use(container, inner)
 
     async def create_given(
         self, container: Container, addresses: Sequence[str], uuids: Sequence[str], *, limit: float, reserved: bool

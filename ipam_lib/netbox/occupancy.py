@@ -80,30 +80,38 @@ class HostRows:
 
 class _Picture:
     """What is taken. `hosts`: prefixes of one address; `blocks`: wider prefixes; `addresses`: IP addresses and IP
-    ranges; `prefixes`: what hosts and blocks cover; `taken`: all of it, and the creations under way. Numbers count from
-    the first address of the container."""
+    ranges; `prefixes`: what hosts and blocks cover; `own`: what those of `own_hosts` and `own_blocks` cover, which are
+    ours; `taken`: all of it, and the creations under way. Numbers count from the first address of the container."""
 
     def __init__(
         self,
         bits: int,
+        *,
         hosts: Iterable[tuple[int, int]],
+        own_hosts: Iterable[tuple[int, int]],
         blocks: Iterable[tuple[int, int]],
+        own_blocks: Iterable[tuple[int, int]],
         addresses: Iterable[tuple[int, int]],
         in_flight: Iterable[int],
     ) -> None:
         self.hosts = HostRows(bits, hosts)
+        self.own_hosts = HostRows(bits, own_hosts)
+        self.own = IntervalSet(bits, chain(self.own_hosts.intervals(), own_blocks))
         self.blocks = IntervalSet(bits, blocks)
         self.addresses = IntervalSet(bits, addresses)
         self.prefixes = IntervalSet(bits, chain(self.hosts.intervals(), self.blocks))
         self.taken = IntervalSet(bits, chain(self.prefixes, self.addresses, ((one, one) for one in in_flight)))
 
-    def add_host(self, number: int, netbox_id: int) -> None:
+    def add_host(self, number: int, netbox_id: int, *, own: bool) -> None:
         self.hosts.add(number, netbox_id)
         self.prefixes.add(number, number)
         self.taken.add(number, number)
+        if own:
+            self.own_hosts.add(number, netbox_id)
+            self.own.add(number, number)
 
-    def add_block(self, first: int, last: int) -> None:
-        for space in (self.blocks, self.prefixes, self.taken):
+    def add_block(self, first: int, last: int, *, own: bool) -> None:
+        for space in (self.blocks, self.prefixes, self.taken, *((self.own,) if own else ())):
             space.add(first, last)
 
     def add_addresses(self, first: int, last: int) -> None:
@@ -112,6 +120,9 @@ class _Picture:
 
     def remove_host(self, number: int, netbox_id: int, *, in_flight: bool) -> None:
         self.hosts.discard(number, netbox_id)
+        self.own_hosts.discard(number, netbox_id)
+        if number not in self.own_hosts:
+            self.own.remove(number, number)
         if number not in self.hosts and number not in self.blocks:
             self.prefixes.remove(number, number)
         self.remove_in_flight(number, in_flight=in_flight)
@@ -129,10 +140,13 @@ class Loading:
         self._occupancy = occupancy
         self.prefix_rows = 0
         self._hosts: list[tuple[int, int]] = []
+        self._own_hosts: list[tuple[int, int]] = []
         self._blocks: list[tuple[int, int]] = []
+        self._own_blocks: list[tuple[int, int]] = []
         self._addresses: list[tuple[int, int]] = []
-        self._created: dict[int, int] = {}
-        self._released: dict[int, int] = {}
+        # Host prefixes that were created or changed meanwhile, by NetBox id: number, and whether it is ours.
+        self._noted: dict[int, tuple[int, bool]] = {}
+        self._released: set[int] = set()
 
     @property
     def too_large(self) -> bool:
@@ -145,37 +159,44 @@ class Loading:
             self.prefix_rows += 1
             if (clipped := self._occupancy.clip(row)) is None:
                 continue
-            if clipped[0] == clipped[1]:
-                self._hosts.append((clipped[0], row.netbox_id))
-            else:
-                self._blocks.append(clipped)
+            is_host = clipped[0] == clipped[1]
+            entry = (clipped[0], row.netbox_id) if is_host else clipped
+            (self._hosts if is_host else self._blocks).append(entry)
+            if row.own:
+                (self._own_hosts if is_host else self._own_blocks).append(entry)
 
     def add_addresses(self, rows: Iterable[Occupant]) -> None:
         """A page of IP addresses or of IP ranges."""
         self._addresses += [one for row in rows if (one := self._occupancy.clip(row)) is not None]
 
-    def note_prefix(self, netbox_id: int, ends: tuple[int, int]) -> None:
-        if ends[0] != ends[1]:
-            self._blocks.append(ends)
-        elif netbox_id not in self._released:
-            self._created[netbox_id] = ends[0]
+    def note_prefix(self, netbox_id: int, ends: tuple[int, int], *, own: bool) -> None:
+        if ends[0] == ends[1]:
+            self._noted[netbox_id] = (ends[0], own)
+            return
+        self._blocks.append(ends)
+        if own:
+            self._own_blocks.append(ends)
 
     def note_addresses(self, ends: tuple[int, int]) -> None:
         self._addresses.append(ends)
 
-    def note_created(self, netbox_id: int, number: int) -> None:
-        self._created[netbox_id] = number
-
-    def note_released(self, netbox_id: int, number: int) -> None:
-        self._created.pop(netbox_id, None)
-        self._released[netbox_id] = number
+    def note_released(self, netbox_id: int) -> None:
+        self._released.add(netbox_id)
 
     def picture(self, in_flight: Iterable[int]) -> _Picture:
         """The new picture: what was read, and on top of it what this instance did meanwhile. NetBox never uses an id
         twice, so a released id is gone, whenever its page was read."""
-        rows = ((number, netbox_id) for number, netbox_id in self._hosts if netbox_id not in self._released)
-        created = ((number, netbox_id) for netbox_id, number in self._created.items())
-        return _Picture(self._occupancy.bits, chain(rows, created), self._blocks, self._addresses, in_flight)
+        noted = [(number, netbox_id) for netbox_id, (number, _) in self._noted.items()]
+        own_noted = [(number, netbox_id) for netbox_id, (number, own) in self._noted.items() if own]
+        return _Picture(
+            self._occupancy.bits,
+            hosts=(row for row in chain(self._hosts, noted) if row[1] not in self._released),
+            own_hosts=(row for row in chain(self._own_hosts, own_noted) if row[1] not in self._released),
+            blocks=self._blocks,
+            own_blocks=self._own_blocks,
+            addresses=self._addresses,
+            in_flight=in_flight,
+        )
 
 
 class Occupancy:
@@ -225,11 +246,11 @@ class Occupancy:
             if (clipped := self.clip(row)) is None:
                 continue
             if self._loading is not None:
-                self._loading.note_prefix(row.netbox_id, clipped)
+                self._loading.note_prefix(row.netbox_id, clipped, own=row.own)
             if self._picture is not None and clipped[0] == clipped[1]:
-                self._picture.add_host(clipped[0], row.netbox_id)
+                self._picture.add_host(clipped[0], row.netbox_id, own=row.own)
             elif self._picture is not None:
-                self._picture.add_block(*clipped)
+                self._picture.add_block(*clipped, own=row.own)
 
     def enter_addresses(self, rows: Iterable[Occupant]) -> None:
         """IP addresses and IP ranges that were created or changed since the load. As for prefixes."""
@@ -268,9 +289,9 @@ class Occupancy:
         """NetBox has created a host prefix for this instance, at an address that NetBox chose or that is reserved."""
         number = self._number(address)
         if self._loading is not None:
-            self._loading.note_created(netbox_id, number)
+            self._loading.note_prefix(netbox_id, (number, number), own=True)
         if self._picture is not None:
-            self._picture.add_host(number, netbox_id)
+            self._picture.add_host(number, netbox_id, own=True)
 
     def end(self, address: str) -> None:
         """The creation of a reserved address has ended: `created` was told where it may have come to something, or
@@ -284,7 +305,7 @@ class Occupancy:
         """NetBox has deleted a host prefix."""
         number = self._number(address)
         if self._loading is not None:
-            self._loading.note_released(netbox_id, number)
+            self._loading.note_released(netbox_id)
         if self._picture is not None:
             self._picture.remove_host(number, netbox_id, in_flight=number in self._in_flight)
 
@@ -320,13 +341,24 @@ class Occupancy:
         """Whether the picture knows of no free address."""
         return self._picture is not None and self._picture.taken.total > self._last
 
-    def use(self) -> SpaceUse | None:
-        """How the container is used; None without a picture."""
-        if self._picture is None:
+    def use(self, inner: Iterable[Container] = ()) -> SpaceUse | None:
+        """The use of the container; None without a picture. `inner`: containers in this one that do not contain each
+        other; they count as the prefixes of others."""
+        picture = self._picture
+        if picture is None:
             return None
-        covered = self._picture.prefixes.total
-        under_way = sum(number not in self._picture.prefixes for number in self._in_flight)
-        return SpaceUse(self._last + 1, covered + under_way, self._picture.taken.total - covered - under_way)
+        under_way = sum(number not in picture.prefixes for number in self._in_flight)
+        own, covered = picture.own.total, picture.prefixes.total
+        for one in inner:
+            net = network(one.prefix)
+            first = int(net.network_address) - self.base
+            own -= picture.own.count(first, first + net.num_addresses - 1)
+        return SpaceUse(
+            size=self._last + 1,
+            own=own + under_way,
+            prefixes=covered - own,
+            ip_addresses=picture.taken.total - covered - under_way,
+        )
 
     def _enter(self, number: int) -> None:
         self._in_flight[number] += 1

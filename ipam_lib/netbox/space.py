@@ -12,7 +12,7 @@ import logging
 import random
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
@@ -82,15 +82,17 @@ class _ContainerSpace:
     """The picture of one container, and how current it is.
 
     `tried_at`: the monotonic time of the last full load, `load_seconds` how long it took; `loaded_at`: the wall clock's
-    when the one that made the picture began. `since`: the stamp from which on a look reads. `hidden`: how many child
-    prefixes the token cannot see. `problem`: why there is no picture. `unanswered`: addresses of creations whose reply
-    was lost, and when (monotonic). `next_look` has not begun to read, `running_look` has.
+    when the one that made the picture began, `looked_at`: when the last look began. `since`: the stamp from which on a
+    look reads. `hidden`: how many child prefixes the token cannot see. `problem`: why there is no picture.
+    `unanswered`: addresses of creations whose reply was lost, and when (monotonic). `next_look` has not begun to read,
+    `running_look` has.
     """
 
     occupancy: Occupancy
     tried_at: float | None = None
     load_seconds: float = 0.0
     loaded_at: datetime | None = None
+    looked_at: datetime | None = None
     since: datetime | None = None
     hidden: int = 0
     utilized: bool = False
@@ -289,6 +291,7 @@ class AddressSpace:
         if not space.occupancy.loaded:
             return
         container, since, limit = space.occupancy.container, space.since, self._limit
+        began = self._clock.now()
         rows: list[Occupant] = []
 
         async def read(name: str, pages: AsyncIterator[list[Occupant]], enter: Callable[..., None]) -> None:
@@ -319,6 +322,7 @@ class AddressSpace:
                 raise outcome
         # Only now: a listing that failed may have rows that are older than the newest row of another one.
         space.seen(rows)
+        space.looked_at = began
 
     # -- choosing ----------------------------------------------------------------------------------------------------
 
@@ -448,14 +452,18 @@ class AddressSpace:
 
     # -- use ---------------------------------------------------------------------------------------------------------
 
-    def use(self, container: Container) -> SpaceUse | None:
-        """How the container is used; None where there is no picture."""
-        return self._space(container).occupancy.use()
-
-    def loaded_at(self, container: Container) -> datetime | None:
-        """When the picture of a container was loaded; None where there is none."""
+    def use(self, container: Container, inner: Sequence[Container] = ()) -> SpaceUse | None:
+        """See `NetBox.space_use`. None where there is no picture."""
         space = self._space(container)
-        return space.loaded_at if space.occupancy.loaded else None
+        use = space.occupancy.use(inner)
+        if use is None:
+            return None
+        return replace(
+            use,
+            utilized=space.utilized,
+            ip_addresses_known=self._policy != "ignore" and not self.refused,
+            as_of=max((one for one in (space.loaded_at, space.looked_at) if one is not None), default=None),
+        )
 
     @property
     def problems(self) -> dict[str, str]:

@@ -57,7 +57,7 @@ class SpaceReader:
         self, container: Container, *, since: datetime | None = None, limit: float
     ) -> AsyncIterator[list[Occupant]]:
         """Pages of the prefixes inside a container."""
-        params = [("within", container.prefix), ("fields", "id,prefix,vrf,last_updated")]
+        params = [("within", container.prefix), ("fields", "id,prefix,vrf,last_updated,custom_fields")]
         async for rows in self._rows("child_prefixes", PREFIXES, container, params, since, limit, _prefix):
             yield [row for row in rows if row.text != container.prefix and contains(container.prefix, row.text)]
 
@@ -112,7 +112,9 @@ def _state(item: Any) -> ContainerState:
 def _prefix(item: Any) -> Occupant:
     text = _text(item, "prefix")
     net = network(text)
-    return Occupant(payloads.id_of(item), int(net[0]), int(net[-1]), "prefix", str(net), _updated(item))
+    fields = item.get("custom_fields")
+    own = isinstance(fields, Mapping) and bool(fields.get(payloads.UUID_FIELD))
+    return Occupant(payloads.id_of(item), int(net[0]), int(net[-1]), "prefix", str(net), _updated(item), own)
 
 
 def _ip_address(item: Any) -> Occupant | None:

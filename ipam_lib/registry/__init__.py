@@ -29,9 +29,10 @@ from ipam_lib.registry.quotas import QuotaUse
 from ipam_lib.registry.recover import RecoverReport
 from ipam_lib.registry.release import ReleaseReport
 from ipam_lib.registry.statistics import Statistics
-from ipam_lib.registry.zone_usage import ZoneUse
+from ipam_lib.registry.zone_usage import ContainerUse, ZoneUse
 
 __all__ = [
+    "ContainerUse",
     "Context",
     "DriftKind",
     "DriftResult",

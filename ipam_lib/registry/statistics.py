@@ -17,7 +17,8 @@ from ipam_lib.storage.usage import Usage
 class Statistics:
     """Counts at one moment.
 
-    `counted_at`: this moment, a value of the clock's `monotonic()`. `zones`: how full each zone is. `usage`: the
+    `counted_at`: this moment, a value of the clock's `monotonic()`. `zones`: how full each zone is, with its quotas.
+    `usage`: the
     contents of the storage, by zone and family. `pool`: the number of pool entries. `pool_wanted`: the number of ready
     addresses in the settings, for each zone and family that has such a setting. `quotas`: the use of every quota.
     """
@@ -43,5 +44,6 @@ async def count(context: Context) -> Statistics:
         for one in context.zones.all_containers()
         if (number := context.settings.warm_in(one.zone))
     }
-    zones = zone_usage.zone_uses(context, used, pool)
-    return Statistics(context.clock.monotonic(), zones, usage, pool, wanted, await quotas.use(context))
+    quota_uses = await quotas.use(context)
+    zones = zone_usage.zone_uses(context, used, pool, quota_uses)
+    return Statistics(context.clock.monotonic(), zones, usage, pool, wanted, quota_uses)

@@ -1,4 +1,5 @@
-"""How full the zones are: sizes from the containers, counts from the storage."""
+"""How full the zones are: sizes of the containers, registrations and pool of the storage, and what is taken in NetBox
+as the pictures of the containers show it."""
 
 from __future__ import annotations
 
@@ -6,12 +7,13 @@ import asyncio
 import ipaddress
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Final, get_args
 
 from ipam_lib.addresses import IPNetwork, network
 from ipam_lib.models import IPFamily, PoolState
-from ipam_lib.netbox.base import Container
+from ipam_lib.netbox.base import Container, SpaceUse
 from ipam_lib.registry.context import Context
 from ipam_lib.registry.quotas import QuotaUse
 from ipam_lib.storage.pool_store import PoolKey
@@ -20,24 +22,35 @@ SECONDS_BETWEEN_COUNTS: Final = 15.0
 
 
 @dataclass(frozen=True, slots=True)
+class ContainerUse:
+    """A container, and its use in NetBox; None while that is not known completely."""
+
+    container: Container
+    space: SpaceUse | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class FamilyUse:
     """How full a zone is, in addresses of one family.
 
     `size`: addresses of all containers; an address in two containers of one VRF counts once. `used`: registrations, in
     any state. `reserved`: addresses that the pool holds. `containers`: ascending by address.
+
+    The others are None while they are not known. `free`: addresses that can be the next free address of the zone.
+    `other_prefixes`: addresses in prefixes of other systems. `other_addresses`: addresses in no prefix, but an IP
+    address or in an IP range. `as_of`: the time of the reading of NetBox that these three show; of the oldest one, if
+    the zone has several containers.
     """
 
     ip_family: IPFamily
     size: int
     used: int
     reserved: int
-    containers: Sequence[Container]
-
-    @property
-    def free(self) -> int:
-        """Addresses that are neither used nor reserved, never below 0. Addresses that others have taken in NetBox are
-        not known here; they count as free."""
-        return max(0, self.size - self.used - self.reserved)
+    containers: Sequence[ContainerUse] = ()
+    free: int | None = None
+    other_prefixes: int | None = None
+    other_addresses: int | None = None
+    as_of: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,29 +93,81 @@ async def zones(context: Context, cached_counts: CachedCounts, quotas: Sequence[
     Raises StorageUnavailable.
     """
     used = await cached_counts.read(context)
-    found = zone_uses(context, used, await context.store.pool_counts())
-    return [replace(one, quotas=[use for use in quotas if use.zone == one.zone]) for one in found]
+    return zone_uses(context, used, await context.store.pool_counts(), quotas)
 
 
-def zone_uses(context: Context, used: Mapping[tuple[str, IPFamily], int], pool: Mapping[PoolKey, int]) -> list[ZoneUse]:
+def zone_uses(
+    context: Context,
+    used: Mapping[tuple[str, IPFamily], int],
+    pool: Mapping[PoolKey, int],
+    quotas: Sequence[QuotaUse],
+) -> list[ZoneUse]:
     """The same, from the numbers of registrations and of pool entries."""
     reserved: Counter[tuple[str, str]] = Counter()
     for key, number in pool.items():
         if key.state is not PoolState.CLAIMED:
             reserved[key.zone, key.ip_family] += number
     names = dict.fromkeys((*context.zones.names, *sorted({zone for zone, _ in used})))
-    return [
-        ZoneUse(
-            name,
-            [
-                FamilyUse(family, _size(containers), number, reserved[name, family], containers)
-                for family in get_args(IPFamily)
-                if (containers := context.zones.containers(name, family)) or used.get((name, family))
-                for number in (used.get((name, family), 0),)
-            ],
-        )
-        for name in names
-    ]
+    inner = _inner_containers(context.zones.all_containers())
+    found = []
+    for name in names:
+        families = []
+        for family in get_args(IPFamily):
+            number = used.get((name, family), 0)
+            containers = [
+                ContainerUse(one, context.netbox.space_use(one, inner.get(one.id, ())))
+                for one in context.zones.containers(name, family)
+            ]
+            if containers or number:
+                families.append(_family_use(family, number, reserved[name, family], containers))
+        found.append(ZoneUse(name, families, [use for use in quotas if use.zone == name]))
+    return found
+
+
+def _family_use(family: IPFamily, used: int, reserved: int, containers: Sequence[ContainerUse]) -> FamilyUse:
+    size = _size(one.container for one in containers)
+    # NetBox may have the same prefix twice in one VRF. The one that is not marked as utilized has free addresses.
+    distinct: dict[tuple[int | None, str], SpaceUse] = {}
+    for one in containers:
+        if one.space is None:
+            return FamilyUse(family, size, used, reserved, containers)
+        key = (one.container.vrf_id, one.container.prefix)
+        if key not in distinct or distinct[key].free < one.space.free:
+            distinct[key] = one.space
+    spaces = distinct.values()
+    ip_addresses = sum(one.ip_addresses for one in spaces)
+    # A container inside another one is a prefix there. The difference counts its addresses once.
+    other_prefixes = size - ip_addresses - sum(one.own + one.unused for one in spaces)
+    return FamilyUse(
+        family,
+        size,
+        used,
+        reserved,
+        containers,
+        free=sum(one.free for one in spaces),
+        # The pictures of two such containers are not of the same moment.
+        other_prefixes=max(0, other_prefixes),
+        other_addresses=ip_addresses if all(one.ip_addresses_known for one in spaces) else None,
+        as_of=min((one.as_of for one in spaces if one.as_of is not None), default=None),
+    )
+
+
+def _inner_containers(containers: Iterable[Container]) -> Mapping[int, Sequence[Container]]:
+    """The containers directly inside each container, by its NetBox ID; of equal ones, one is enough."""
+    equal: dict[tuple[int, int, IPNetwork], list[Container]] = {}
+    for one in containers:
+        net = network(one.prefix)
+        equal.setdefault((net.version, -1 if one.vrf_id is None else one.vrf_id, net), []).append(one)
+    inner: dict[int, list[Container]] = {}
+    around: list[tuple[int, int, IPNetwork]] = []
+    # A network sorts before those inside it.
+    for key in sorted(equal):
+        while around and not (around[-1][:2] == key[:2] and key[2].subnet_of(around[-1][2])):  # type: ignore[arg-type]
+            around.pop()
+        for outer in equal[around[-1]] if around else ():
+            inner.setdefault(outer.id, []).append(equal[key][0])
+        around.append(key)
+    return inner
 
 
 def _size(containers: Iterable[Container]) -> int:

@@ -113,6 +113,23 @@ class AddressesFoundSchema(Schema):
     addresses = fields.List(fields.Nested(RegistrationSchema), required=True)
 
 
+_UNKNOWN: Final = " null: not known, because NetBox is not read yet, or the token does not see all prefixes."
+_UNREAD: Final = (
+    " null: not known, because NetBox is not read yet, or the token may not view them, or `netbox.ip_addresses` is"
+    " `ignore`."
+)
+
+
+def _count(description: str, example: int) -> fields.Integer:
+    metadata = {"description": description, "x-nullable": True, "example": example}
+    return fields.Integer(required=True, allow_none=True, metadata=metadata)
+
+
+def _as_of(description: str) -> fields.String:
+    metadata = {"description": description, "x-nullable": True, "example": "2026-11-24T13:30:00.000Z"}
+    return fields.String(required=True, allow_none=True, metadata=metadata)
+
+
 class ContainerSchema(Schema):
     """A container prefix."""
 
@@ -122,6 +139,20 @@ class ContainerSchema(Schema):
     vrf_id = fields.Integer(
         required=True, allow_none=True, metadata={"description": "null: the global table.", "x-nullable": True}
     )
+    utilized = fields.Boolean(
+        required=True,
+        allow_none=True,
+        metadata={
+            "description": "Whether NetBox marks it as utilized: then none of its addresses is free." + _UNKNOWN,
+            "x-nullable": True,
+            "example": False,
+        },
+    )
+    own = _count("Addresses in prefixes of this service: registered, or held by the pool." + _UNKNOWN, 17)
+    other_prefixes = _count("Addresses in other prefixes, and in containers inside this one." + _UNKNOWN, 20)
+    other_addresses = _count("Of the others, IP addresses and addresses in IP ranges." + _UNREAD, 3)
+    free = _count("Addresses that can be the next free address." + _UNKNOWN, 216)
+    as_of = _as_of("When NetBox was read for these counts (RFC 3339, UTC)." + _UNKNOWN)
 
 
 class FamilyUseSchema(Schema):
@@ -135,12 +166,12 @@ class FamilyUseSchema(Schema):
         required=True, metadata={"description": "Registrations here; at most 15 s old.", "example": 17}
     )
     reserved = fields.Integer(required=True, metadata={"description": "Held by the pool.", "example": 0})
-    free = fields.Integer(
-        required=True,
-        metadata={
-            "description": "Size minus used and reserved. Addresses that other systems use in NetBox count as free.",
-            "example": 239,
-        },
+    other_prefixes = _count("Addresses in prefixes of other systems." + _UNKNOWN, 20)
+    other_addresses = _count("In no prefix, but IP addresses or addresses in IP ranges." + _UNREAD, 3)
+    free = _count("Addresses that can be the next free address: taken by nothing in NetBox." + _UNKNOWN, 216)
+    as_of = _as_of(
+        "When NetBox was read for other_prefixes, other_addresses and free (RFC 3339, UTC); the oldest reading, if"
+        " there are several containers." + _UNKNOWN
     )
     containers = fields.List(fields.Nested(ContainerSchema), required=True)
 

@@ -64,9 +64,21 @@ def _zones(shown: Statistics | None) -> Iterable[Metric]:
     )
     used = GaugeMetricFamily("ipam_zone_used_addresses", "Addresses that are registered", labels=_PLACE)
     reserved = GaugeMetricFamily("ipam_zone_reserved_addresses", "Addresses that the pool holds", labels=_PLACE)
+    other = GaugeMetricFamily(
+        "ipam_zone_other_addresses",
+        "Addresses that other systems take in NetBox, by kind: prefix; ip_address (IP addresses and ranges in no"
+        " prefix); missing while it is not known",
+        labels=(*_PLACE, "kind"),
+    )
     free = GaugeMetricFamily(
         "ipam_zone_free_addresses",
-        "Size minus used and reserved; addresses that other systems use in NetBox count as free",
+        "Addresses that nothing takes in NetBox, in containers that are not marked as utilized; missing while it is not"
+        " known",
+        labels=_PLACE,
+    )
+    as_of = GaugeMetricFamily(
+        "ipam_zone_as_of_timestamp_seconds",
+        "When NetBox was read for the free and the other addresses; missing while they are not known",
         labels=_PLACE,
     )
     for zone in shown.zones if shown else ():
@@ -75,8 +87,14 @@ def _zones(shown: Statistics | None) -> Iterable[Metric]:
             size.add_metric(place, use.size)
             used.add_metric(place, use.used)
             reserved.add_metric(place, use.reserved)
-            free.add_metric(place, use.free)
-    return size, used, reserved, free
+            for kind, number in (("prefix", use.other_prefixes), ("ip_address", use.other_addresses)):
+                if number is not None:
+                    other.add_metric((*place, kind), number)
+            if use.free is not None:
+                free.add_metric(place, use.free)
+            if use.as_of is not None:
+                as_of.add_metric(place, use.as_of.timestamp())
+    return size, used, reserved, other, free, as_of
 
 
 def _pool(shown: Statistics | None) -> Metric:

@@ -137,7 +137,8 @@ def test_rows_are_told_apart_by_their_ids(bits: int) -> None:
 
 class PictureMachine(RuleBasedStateMachine):
     """NetBox as it really is (`truth`), seen through a listing that is read in pages, through looks at what changed,
-    and through what this instance does itself. `unseen`: what others created and no look or load has shown yet."""
+    and through what this instance does itself. `unseen`: what others created and no look or load has shown yet. `made`:
+    what this instance created. `stale`: whether others have deleted something since the load began."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -149,6 +150,8 @@ class PictureMachine(RuleBasedStateMachine):
         self.shown: list[int] = []
         self.under_way: dict[str, int | None] = {}
         self.unseen: list[int] = []
+        self.made: set[int] = set()
+        self.stale = self.stale_load = False
 
     def _new(self, number: int) -> int:
         self.fresh += 1
@@ -156,7 +159,11 @@ class PictureMachine(RuleBasedStateMachine):
         return self.fresh
 
     def rows(self, netbox_ids: list[int]) -> list[Occupant]:
-        return [Occupant(one, BASE + self.truth[one], BASE + self.truth[one]) for one in netbox_ids]
+        """Of what others created, every second one is of another instance."""
+        return [
+            Occupant(one, BASE + self.truth[one], BASE + self.truth[one], own=one in self.made or one % 2 == 0)
+            for one in netbox_ids
+        ]
 
     @rule(number=st.integers(0, 7))
     def others_create(self, number: int) -> None:
@@ -168,12 +175,11 @@ class PictureMachine(RuleBasedStateMachine):
             netbox_id = data.draw(st.sampled_from(sorted(self.truth)))
             del self.truth[netbox_id]
             self.unseen = [one for one in self.unseen if one != netbox_id]
+            self.stale = self.stale_load = True
 
     @rule()
     def look(self) -> None:
-        self.picture.enter_prefixes(
-            Occupant(one, BASE + self.truth[one], BASE + self.truth[one]) for one in self.unseen
-        )
+        self.picture.enter_prefixes(self.rows(self.unseen))
         if self.picture.loaded and self.load is None:
             self.unseen = []
 
@@ -181,6 +187,7 @@ class PictureMachine(RuleBasedStateMachine):
     @rule()
     def begin_to_load(self) -> None:
         self.load = self.picture.load()
+        self.stale_load = False
         self.page_from = 0
         self.shown = list(self.unseen)
 
@@ -199,6 +206,7 @@ class PictureMachine(RuleBasedStateMachine):
         else:
             self.picture.replace(self.load)
             self.load = None
+            self.stale = self.stale_load
             self.unseen = [one for one in self.unseen if one not in self.shown]
 
     @rule(skip=st.integers(0, 2))
@@ -216,6 +224,7 @@ class PictureMachine(RuleBasedStateMachine):
         del self.under_way[address]
         if happened:
             netbox_id = self._new(HOSTS.index(address))
+            self.made.add(netbox_id)
             self.picture.created(netbox_id, address)
             if deleted:
                 del self.truth[netbox_id]
@@ -243,6 +252,14 @@ class PictureMachine(RuleBasedStateMachine):
         use = self.picture.use()
         if use is not None:
             assert use.free == sum(self.picture.is_free(one) for one in HOSTS)
+            assert min(use.own, use.prefixes, use.ip_addresses) >= 0
+            assert use.own + use.prefixes + use.ip_addresses + use.free == use.size
+        if use is not None and not self.stale and not self.unseen:
+            rows = self.rows(list(self.truth))
+            own = {row.first for row in rows if row.own}
+            others = {row.first for row in rows} - own
+            under_way = {BASE + HOSTS.index(one) for one in self.under_way}
+            assert (use.own, use.prefixes) == (len(own | (under_way - others)), len(others))
             assert self.picture.full == (use.free == 0)
 
 

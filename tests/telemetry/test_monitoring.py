@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import urllib.request
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def text_with_everything() -> str:
     metrics.counted(
         Statistics(
             0.0,
-            [ZoneUse("inet", [FamilyUse("ipv4", 256, 1, 1, [])])],
+            [ZoneUse("inet", [FamilyUse("ipv4", 256, 1, 1, [], 254, 0, 0, datetime(2026, 1, 1, tzinfo=UTC))])],
             {place: Usage({"live": 1}, 1, 1)},  # type: ignore[dict-item]
             {PoolKey("inet", "ipv4", PoolState.READY): 1},
             {place: 5},  # type: ignore[dict-item]

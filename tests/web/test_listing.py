@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, cast
@@ -14,7 +14,7 @@ import pytest
 from ipam_lib.crypto import Cipher, KeySet
 from ipam_lib.errors import StorageUnavailable
 from ipam_lib.models import Registration, State
-from ipam_lib.netbox.base import Container
+from ipam_lib.netbox.base import Container, SpaceUse
 from ipam_lib.registry import Context, Registry, RegistrySettings
 from ipam_lib.registry.zone_usage import SECONDS_BETWEEN_COUNTS
 from tests.storage.samples import DAY, NOW, legacy_documents, object_id, registration, service
@@ -68,12 +68,22 @@ class Reading:
             await self.store.insert(one)
 
 
+class ReadNetBox(PlainNetBox):
+    """A NetBox of which two containers have been read."""
+
+    def space_use(self, container: Container, inner: Sequence[Container] = ()) -> SpaceUse | None:
+        return {
+            1: SpaceUse(256, own=3, prefixes=20, ip_addresses=2, as_of=self.now()),
+            2: SpaceUse(2**64, own=0, prefixes=2**63 + 1, ip_addresses=0, ip_addresses_known=False, as_of=self.now()),
+        }.get(container.id)
+
+
 @asynccontextmanager
 async def reading_service(*, bearer: bool = True) -> AsyncIterator[Reading]:
     store = MemoryStore()
     await store.open()
     clock = FakeClock(NOW)
-    context = Context(store, PlainNetBox(), PlainZones(CONTAINERS), CIPHER, clock, lambda: object_id(1))
+    context = Context(store, ReadNetBox(), PlainZones(CONTAINERS), CIPHER, clock, lambda: object_id(1))
     async with served(bearer=bearer, real=Registry(context), zones=FakeZones(("inet", "lab"))) as running:
         yield Reading(running, store, clock)
 
@@ -373,20 +383,57 @@ async def test_zones(reading: Reading) -> None:
                 "size": 256,
                 "used": 3,
                 "reserved": 0,
-                "free": 253,
-                "containers": [{"prefix": "83.118.168.0/24", "size": 256, "netbox_id": 1, "vrf_id": 7}],
+                "other_prefixes": 20,
+                "other_addresses": 2,
+                "free": 231,
+                "as_of": "2026-01-01T00:00:00.000Z",
+                "containers": [
+                    {
+                        "prefix": "83.118.168.0/24",
+                        "size": 256,
+                        "netbox_id": 1,
+                        "vrf_id": 7,
+                        "utilized": False,
+                        "own": 3,
+                        "other_prefixes": 20,
+                        "other_addresses": 2,
+                        "free": 231,
+                        "as_of": "2026-01-01T00:00:00.000Z",
+                    }
+                ],
             },
             {
                 "ip_family": "ipv6",
                 "size": 2**64,
                 "used": 0,
                 "reserved": 0,
-                "free": 2**64,
-                "containers": [{"prefix": "2001:db8::/64", "size": 2**64, "netbox_id": 2, "vrf_id": 7}],
+                "other_prefixes": 2**63 + 1,
+                "other_addresses": None,
+                "free": 2**63 - 1,
+                "as_of": "2026-01-01T00:00:00.000Z",
+                "containers": [
+                    {
+                        "prefix": "2001:db8::/64",
+                        "size": 2**64,
+                        "netbox_id": 2,
+                        "vrf_id": 7,
+                        "utilized": False,
+                        "own": 0,
+                        "other_prefixes": 2**63 + 1,
+                        "other_addresses": None,
+                        "free": 2**63 - 1,
+                        "as_of": "2026-01-01T00:00:00.000Z",
+                    }
+                ],
             },
         ],
         "quotas": [],
     }
+    unknown = {"other_prefixes": None, "other_addresses": None, "free": None, "as_of": None}
+    [family] = lab["families"]
+    [container] = family["containers"]
+    assert {name: family[name] for name in unknown} == {name: container[name] for name in unknown} == unknown
+    assert (container["utilized"], container["own"]) == (None, None)
     assert lab["families"][0]["containers"][0]["vrf_id"] is None
     assert (closed["zone"], closed["families"][0]["used"], closed["families"][0]["containers"]) == ("closed", 1, [])
 
