@@ -15,7 +15,7 @@ from typing import Any, Final
 from benchmarks.dataset import FAMILY, ZONES, Dataset, fill_mongodb, fill_sqlite, secret
 from benchmarks.figures import Figure, Turns, in_turns_async, say
 from ipam_lib.crypto import Cipher
-from ipam_lib.ids import object_ids
+from ipam_lib.ids import object_ids, uuid_spellings
 from ipam_lib.models import Filter, Registration, Service, ServiceKey, State
 from ipam_lib.storage.base import Store
 from ipam_lib.storage.mongo import MongoStore
@@ -88,7 +88,7 @@ class Operations:
             began = time.perf_counter()
             found = await call()
             samples.append((time.perf_counter() - began) * 1000)
-            if found is False or found == []:
+            if found in (False, []):
                 raise SystemExit(f"an operation of the storage found nothing: {call}")
         return samples
 
@@ -128,6 +128,16 @@ class Operations:
                 lambda: partial(self.store.find_cluster, [self.dataset.cluster(self._any())], after=None, limit=PAGE)
             )
         )
+
+    async def quota(self) -> list[float]:
+        """The count for a quota that none of the clusters has used up."""
+
+        def make() -> Callable[[], Awaitable[object]]:
+            number = self._any()
+            ids = uuid_spellings(self.dataset.cluster(number))
+            return partial(self.store.count_owned, "cluster", ids, zone=ZONES[number % len(ZONES)], limit=1_000)
+
+        return await self._timed(self._times(make))
 
     async def find_due(self) -> list[float]:
         """What cleanup asks, where nothing is due."""
@@ -243,7 +253,7 @@ async def _figures(name: str, many: Operations, few: Operations, rounds: int) ->
             )
         )
 
-    for what in ("find_service", "find_address", "find_cluster", "find_due", "find_states"):
+    for what in ("find_service", "find_address", "find_cluster", "quota", "find_due", "find_states"):
         progress = f"{name}: {what} among {sizes}"
         add(what, await in_turns_async(rounds, progress, many=getattr(many, what), few=getattr(few, what)))
     add_writes = {"insert": Turns(("many", "few")), "replace": Turns(("many", "few")), "delete": Turns(("many", "few"))}

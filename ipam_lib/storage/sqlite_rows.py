@@ -46,11 +46,11 @@ WHERE id IN (
 )
 AND id > ? AND state = 'live'
 ORDER BY id LIMIT ?"""
+# A join, because it stops at the limit. `IN (SELECT ...)` first reads all services of the cluster.
 _COUNT_OF_CLUSTER = """
 SELECT count(*) FROM (
-    SELECT id FROM registrations
-    WHERE id IN (SELECT registration_id FROM services WHERE cluster_id IN (SELECT value FROM json_each(?)))
-    AND +zone = ? LIMIT ?
+    SELECT DISTINCT registration_id FROM services CROSS JOIN registrations ON id = registration_id
+    WHERE cluster_id IN (SELECT value FROM json_each(?)) AND +zone = ? LIMIT ?
 )"""
 _BY_CLUSTERS = """
 SELECT zone, owner_id, count(*) FROM (SELECT DISTINCT registration_id, cluster_id AS owner_id FROM services)

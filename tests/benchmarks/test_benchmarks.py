@@ -26,7 +26,8 @@ COMPARED = {
     "register next, warm pool, p50",
     "register next, 3 clients, warm pool",
 }
-OPERATIONS = {"find_service", "find_address", "find_cluster", "find_due", "find_states", "insert", "replace", "delete"}
+OPERATIONS = {"find_service", "find_address", "find_cluster", "quota", "find_due", "find_states"}
+OPERATIONS |= {"insert", "replace", "delete"}
 PEAKS = {
     "serve, ready",
     "serve, register again",

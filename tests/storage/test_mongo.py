@@ -213,6 +213,8 @@ class TestQueryPlans:
         ("address of any zone", queries.page(Filter(address="10.0.0.70/32"), ObjectId(object_id(5))), {"ipam_address"}),
         ("page of a cluster", queries.page(Filter(cluster_id="c7"), ObjectId(object_id(5))), {"ipam_cluster"}),
         ("page of a namespace", queries.page(Filter(namespace_id="rare"), ObjectId(object_id(5))), {"ipam_namespace"}),
+        ("quota of a cluster", queries.by_owner("cluster", ["c7", "C7"], "inet"), {"ipam_cluster"}),
+        ("quota of a namespace", queries.by_owner("namespace", ["rare", "RARE"], "inet"), {"ipam_namespace"}),
         ("page of a zone", queries.page(Filter(zone="rare", states=None), ObjectId(object_id(5))), {"ipam_zone"}),
         (
             "page of a zone and family",

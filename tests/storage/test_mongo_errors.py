@@ -72,6 +72,14 @@ async def store(server: ScriptedMongo) -> AsyncIterator[MongoStore]:
     await store.close()
 
 
+async def test_the_count_for_a_quota_stops_at_its_limit(server: ScriptedMongo, store: MongoStore) -> None:
+    server.script = lambda command: {"ok": 1, "cursor": {"id": 0, "ns": "ipam.addresses", "firstBatch": [{"n": 10}]}}
+    assert await store.count_owned("cluster", ["c", "C"], zone="inet", limit=10) == 10
+    match, limit, _ = next(one for one in server.commands if "aggregate" in one)["pipeline"]
+    assert match == {"$match": {"services.cluster_id": {"$in": ["c", "C"]}, "zone": "inet"}}
+    assert limit == {"$limit": 10}
+
+
 @pytest.mark.parametrize("error", ERRORS)
 @pytest.mark.parametrize("write", WRITES)
 async def test_a_write_may_have_happened(server: ScriptedMongo, store: MongoStore, write: str, error: str) -> None:

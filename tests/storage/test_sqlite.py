@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import sqlite3
 import stat
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from ipam_lib.errors import ConfigError, StorageUnavailable
-from ipam_lib.models import Filter, Registration, State
+from ipam_lib.models import Filter, QuotaOwner, Registration, State
 from ipam_lib.storage import sqlite_file, sqlite_history, sqlite_rows
 from ipam_lib.storage.documents import to_registration
 from ipam_lib.storage.history_store import Place
@@ -418,6 +419,26 @@ class TestQueryPlans:
         sql, values = query
         lines = plan(connection, sql, *values)
         assert any(f"INDEX {index}" in line for line in lines), lines
+
+    @pytest.mark.parametrize("owner", ["cluster", "namespace"])
+    def test_the_count_for_a_quota_stops_at_its_limit(
+        self, statements: tuple[sqlite3.Connection, list[str]], owner: QuotaOwner
+    ) -> None:
+        connection, _ = statements
+        connection.set_trace_callback(None)
+
+        def steps(number: int) -> int:
+            """The instructions of SQLite's virtual machine to count among so many registrations of the owner."""
+            for _ in range(number):
+                sqlite_rows.insert(connection, registration(services=(service(**{owner: "big"}),)))
+            ran = itertools.count()
+            connection.set_progress_handler(lambda: next(ran) < 0, 1)
+            counted = sqlite_rows.count_owned(connection, owner, ["big", "BIG"], "inet", 10)
+            connection.set_progress_handler(None, 1)
+            assert counted == 10
+            return next(ran)
+
+        assert steps(20) == steps(2000)
 
     def test_counting_reads_an_index_in_its_order_and_no_document(
         self, statements: tuple[sqlite3.Connection, list[str]]
