@@ -1,8 +1,8 @@
-"""Each step of the design left out, one at a time: the crash machine must notice. A plain run tries all but those whose
-schedules are rare; the soak tries all.
+"""Each step of the design left out, one at a time: the crash machine must notice, or, where no schedule of it comes to
+the harm, the tests that the mutant names. A plain run tries all but those whose schedules are rare; the soak tries all.
 
 A mutant is one replacement in the text of one module. The mutated tree is written to a directory of its own, and the
-schedules run over it in a process of its own.
+schedules or tests run over it in a process of its own.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ ROOT = Path(__file__).parents[2]
 class Mutant:
     """Replace `old`, which stands in `module` exactly once, with `new`; one of `schedules` from `seed` must be bad.
 
-    rare: whether the bad schedules are so rare that only the soak looks for one.
+    rare: whether the bad schedules are so rare that only the soak looks for one. tests: what to give to pytest; one of
+    these tests must fail, instead of a schedule.
     """
 
     name: str
@@ -35,7 +36,9 @@ class Mutant:
     schedules: int = 1500
     latecomers: bool = False
     warm: bool = False
+    picture: bool = False
     rare: bool = False
+    tests: str = ""
 
 
 MUTANTS = [
@@ -315,26 +318,98 @@ MUTANTS = [
         "        if standing == before:\n",
         "        if True:\n",
     ),
+    Mutant(
+        "no look beside the creation",
+        "netbox/space.py",
+        "        await self.finish(look, limit)\n        occupancy",
+        "        look.cancel()\n        occupancy",
+        picture=True,
+        seed=120_200,
+    ),
+    Mutant(
+        "what a lost reply left is adopted without a look",
+        "netbox/space.py",
+        "        look = self._looks.pop(prefix.id) if prefix.id in self._looks else self.begin_look(container)\n",
+        "        if prefix.id not in self._looks:\n            return None\n"
+        "        look = self._looks.pop(prefix.id)\n",
+        picture=True,
+        seed=120_000,
+    ),
+    Mutant(
+        "a prefix adopted that this holder has asked NetBox to delete",
+        "registry/create.py",
+        "        return [one for one in own if one.id not in self.deleted]",
+        "        return own",
+        tests="tests/registry/test_space.py -k asked_to_delete",
+    ),
+    Mutant(
+        "an own creation not entered before it is sent",
+        "netbox/occupancy.py",
+        "        self._in_flight[number] += 1\n        if self._picture is not None:\n"
+        "            self._picture.taken.add(number, number)",
+        "        self._in_flight[number] += 1",
+        tests="tests/netbox/test_occupancy.py",
+    ),
+    Mutant(
+        "an own creation not entered when NetBox has it",
+        "netbox/space.py",
+        "        space.occupancy.created(prefix.id, prefix.prefix)\n",
+        "",
+        tests="tests/netbox/test_space.py -k has_created",
+    ),
+    Mutant(
+        "a release entered before NetBox has it",
+        "netbox/client.py",
+        "        by_id = {prefix.id: prefix for prefix in prefixes}\n        # Ascending",
+        "        by_id = {prefix.id: prefix for prefix in prefixes}\n        self.space.released(prefixes)\n"
+        "        # Ascending",
+        tests="tests/registry/test_space.py -k deletion_fails",
+    ),
+    Mutant(
+        "the page before a failure taken for the whole",
+        "netbox/space.py",
+        '            problem = f"it could not be read: {error.detail or error}"\n',
+        '            problem = f"it could not be read: {error.detail or error}"\n'
+        "            space.occupancy.replace(space.occupancy._loading)\n",
+        tests="tests/netbox/test_space.py -k a_load_that_breaks",
+    ),
+    Mutant(
+        "a load that another one has overtaken taken for the whole",
+        "netbox/occupancy.py",
+        "        if loading is self._loading:\n",
+        "        if True:\n",
+        tests="tests/netbox/test_occupancy.py -k not_read_whole",
+    ),
+    Mutant(
+        "a load forgets what this instance created meanwhile",
+        "netbox/occupancy.py",
+        "chain(rows, created)",
+        "rows",
+        tests="tests/netbox/test_occupancy.py -k while_a_listing_was_read",
+    ),
 ]
 
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of what the crash machine needs."""
+    """A copy of what the crash machine and the tests need."""
     copy = tmp_path_factory.mktemp("mutants")
-    ignored = shutil.ignore_patterns("__pycache__", "static")
-    shutil.copytree(ROOT / "ipam_lib", copy / "ipam_lib", ignore=ignored)
-    for folder in ("crash", "support"):
-        shutil.copytree(ROOT / "tests" / folder, copy / "tests" / folder, ignore=ignored)
-    (copy / "tests" / "__init__.py").touch()
+    ignored = shutil.ignore_patterns("__pycache__", "static", "build")
+    for folder in ("ipam_lib", "netbox_simulator", "tests"):
+        shutil.copytree(ROOT / folder, copy / folder, ignore=ignored)
+    for file in ("build_zipapp.py", "ipam.py", "pyproject.toml"):
+        shutil.copy(ROOT / file, copy)
     return copy
 
 
 def run(tree: Path, mutant: Mutant) -> subprocess.CompletedProcess[str]:
-    """Schedules over the tree as it stands, up to the first bad one."""
-    command = [sys.executable, "-B", "-m", "tests.crash", "--first", f"--schedules={mutant.schedules}"]
-    command += [f"--seed={mutant.seed}", *(["--latecomers"] if mutant.latecomers else [])]
-    command += ["--warm"] if mutant.warm else []
+    """Schedules over the tree as it stands, up to the first bad one, or the mutant's tests."""
+    command = [sys.executable, "-B", "-m"]
+    if mutant.tests:
+        command += ["pytest", "-x", "-q", "-p", "no:cacheprovider", *mutant.tests.split()]
+    else:
+        command += ["tests.crash", "--first", f"--schedules={mutant.schedules}", f"--seed={mutant.seed}"]
+        command += [f"--{option}" for option in ("latecomers", "warm", "picture") if getattr(mutant, option)]
     return subprocess.run(command, cwd=tree, capture_output=True, text=True, timeout=300, check=False)
 
 
@@ -350,6 +425,9 @@ def test_the_copied_tree_itself_is_good(tree: Path) -> None:
     done = run(tree, Mutant("none", "", "", "", schedules=40))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "40 schedules" in done.stdout
+    for tests in {one.tests for one in MUTANTS if one.tests}:
+        done = run(tree, Mutant("none", "", "", "", tests=tests))
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.slow
@@ -370,5 +448,5 @@ def test_each_mutant_is_caught(tree: Path, mutant: Mutant, record_amount: Record
     finally:
         module.write_text(text)
     assert ran.returncode == 1, f"not caught\n{ran.stdout}{ran.stderr}"
-    assert "seed " in ran.stdout, ran.stderr
+    assert "FAILED " in ran.stdout if mutant.tests else "seed " in ran.stdout, ran.stdout + ran.stderr
     record_amount("mutants caught", 1)

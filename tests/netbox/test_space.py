@@ -239,6 +239,14 @@ async def test_an_address_entered_a_moment_before_is_seen_by_the_look(site: Site
     assert await site.choose() == [HOSTS[1]], "what the look found is in the picture"
 
 
+async def test_what_this_instance_has_created_is_taken_without_a_look(site: Site) -> None:
+    await site.space.load(SMALL)
+    [chosen] = await site.choose()
+    with site.space.creating(SMALL, [chosen]):
+        site.space.created(SMALL, site.reader.put(chosen))
+    assert await site.choose() == [HOSTS[1]]
+
+
 @pytest.mark.parametrize("ahead", [-3600, -60, 0, 60, 3600])
 async def test_clocks_that_differ_hide_nothing_from_a_look(site: Site, ahead: int) -> None:
     site.reader.netbox_ahead = timedelta(seconds=ahead)

@@ -7,9 +7,10 @@ import asyncio
 import pytest
 
 from ipam_lib.errors import AddressTaken, ZoneFull
-from ipam_lib.models import PoolState
-from tests.registry.watched import before
+from ipam_lib.models import PoolState, State
+from tests.registry.watched import Work, before, done_but, netbox_lost
 from tests.registry.world import FIRST, SECOND, THIRD, World, request
+from tests.storage.samples import registration
 
 seen = pytest.mark.parametrize("picture", [True, False], ids=["with a picture", "before there is one"])
 
@@ -137,3 +138,45 @@ async def test_a_released_address_is_free_at_once(world: World) -> None:
     await world.registry.expire(request("a"))
     assert (await world.registry.release_expired()).released == 1
     assert await world.register("b") == FIRST
+
+
+async def test_an_address_whose_deletion_fails_stays_taken(world: World) -> None:
+    await begin(world, picture=True)
+    assert await world.register("a") == FIRST
+    await world.registry.expire(request("a"))
+    world.server.fault("status", status=500, method="DELETE", times=1000)
+    assert (await world.registry.release_expired()).released == 0
+    [container, *_] = world.zones.containers("inet", "ipv4")
+    choice = world.netbox.space.choose(container, 1)
+    assert choice.addresses == [SECOND]
+
+
+async def test_a_prefix_that_its_holder_asked_to_delete_is_not_adopted(world: World) -> None:
+    """NetBox may carry the deletion out later than it answers."""
+    await begin(world, picture=True)
+    deletions: list[Work] = []
+
+    async def entered() -> None:
+        enter(world, "192.0.2.0/24")
+
+    async def answered(work: Work) -> None:
+        deletions.append(work)
+        [in_the_way] = world.server.admin("GET", "/api/ipam/ip-addresses/")["results"]
+        world.server.admin("DELETE", f"/api/ipam/ip-addresses/{in_the_way['id']}/")
+
+    other = registration(10**6, address=SECOND, state=State.CREATING, lease_until=world.now(hours=1))
+
+    async def registered_elsewhere() -> None:
+        await world.store.unseen("insert", other)
+
+    # The first address is in use. The second one is registered elsewhere at the last moment. The reply to the creation
+    # of the third one is lost.
+    world.netbox.next("create_next", before(entered), None, done_but(netbox_lost()))
+    world.netbox.next("delete_many", answered)
+    world.store.next("replace", before(registered_elsewhere))
+    assert await world.register() == THIRD
+    for deletion in deletions:
+        await deletion()
+    await world.store.unseen("delete", other)
+    assert len(deletions) == 1
+    await world.settled()
