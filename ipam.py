@@ -74,6 +74,7 @@ from ipam_lib.web.responses import json_response, list_response
 from ipam_lib.web.secret_throttle import SECRET_THROTTLE, SecretThrottle, throttled
 from ipam_lib.web.spec import SPECIFICATION, add_operations
 from ipam_lib.web.tls import Certificate
+from ipam_lib.web.webhook import WEBHOOK_SECRET, WebhookSecret, netbox_webhook
 
 __all__ = ["create_app", "demo", "main", "serve"]
 
@@ -334,6 +335,7 @@ OPERATIONS: Final = (
     zones,
     healthz,
     readyz,
+    netbox_webhook,
     pages.index,
 )
 
@@ -348,13 +350,15 @@ def create_app(
     services: Services,
     *,
     bearer: Secret | None = None,
+    webhook_secret: Secret | None = None,
     request_timeout_seconds: float = 25.0,
     access: AccessRules | None = None,
 ) -> web.Application:
     """The application over these services.
 
-    `bearer`: the bearer token; without it the operations that need one do not exist. Every request is answered within
-    `request_timeout_seconds`. `access`: the clients that may call; None for all.
+    `bearer`: the bearer token; without it the operations that need one do not exist. `webhook_secret`: the same for the
+    webhook. Every request is answered within `request_timeout_seconds`. `access`: the clients that may call; None for
+    all.
     """
     app = web.Application(middlewares=[answer], client_max_size=LARGEST_BODY)
     app[SERVICES] = services
@@ -365,10 +369,13 @@ def create_app(
     app[ACCESS_CONTROL] = AccessControl(access or AccessRules())
     if bearer is not None:
         app[BEARER] = Bearer(bearer)
+    if webhook_secret is not None:
+        app[WEBHOOK_SECRET] = WebhookSecret(webhook_secret)
     services.metrics.add_callback_gauge(
         "http_requests_in_flight", "Requests in progress, also after their time limit", lambda: app[INFLIGHT].count
     )
-    add_operations(app, [each for each in OPERATIONS if bearer is not None or not each.bearer])
+    usable = [each for each in OPERATIONS if bearer is not None or not each.bearer]
+    add_operations(app, [each for each in usable if webhook_secret is not None or each is not netbox_webhook])
     app.router.add_get("/metrics", metrics)
     app.router.add_get("/swagger/doc.json", swagger_specification)
     app.router.add_get("/openapi.json", openapi_specification)
@@ -398,11 +405,17 @@ async def serve_settings(
         app = create_app(
             services,
             bearer=settings.auth.token,
+            webhook_secret=settings.netbox.webhook_secret,
             request_timeout_seconds=listen.request_timeout_seconds,
             access=AccessRules.of(listen),
         )
         certificate = Certificate(listen.tls_cert, listen.tls_key, listen.tls_client_ca) if listen.tls_cert else None
-        reload = Reloader(load, settings, services, app[ACCESS_CONTROL], app.get(BEARER), certificate) if load else None
+        webhook = app.get(WEBHOOK_SECRET)
+        reload = (
+            Reloader(load, settings, services, app[ACCESS_CONTROL], app.get(BEARER), certificate, webhook)
+            if load
+            else None
+        )
 
         async def report() -> str:
             return in_words(readiness(await health_state(app))[1])

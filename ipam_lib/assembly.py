@@ -13,6 +13,7 @@ from ipam_lib.lifecycle import Services
 from ipam_lib.netbox.base import NetBox, Zones
 from ipam_lib.netbox.client import NetBoxClient
 from ipam_lib.netbox.endpoint import NetBoxSettings
+from ipam_lib.netbox.event_queue import EventQueue
 from ipam_lib.netbox.transport import Transport
 from ipam_lib.netbox.zones import ZoneCache
 from ipam_lib.registry import Context, Registry, RegistrySettings
@@ -114,6 +115,16 @@ def assemble(settings: Settings, clock: Clock | None = None) -> Services:
         "Seconds since the zones were loaded from NetBox; -1 before the first load",
         lambda: -1.0 if zones.age_seconds is None else zones.age_seconds,
     )
+    events = None
+    if settings.netbox.webhook_secret is not None:
+        limit = settings.netbox.timeout_seconds
+        events = EventQueue(
+            netbox.space,
+            refresh_zones=zones.refresh,
+            get_many=partial(netbox.get_many, limit=limit),
+            limit=limit,
+            ip_addresses=settings.netbox.ip_addresses != "ignore",
+        )
     context = make_context(settings, store, netbox, zones, clock)
     metrics.add_callback_counter(
         "quota_refusals", "Requests that a quota refused; cluster, namespace", "quota", lambda: context.quotas.refused
@@ -123,6 +134,7 @@ def assemble(settings: Settings, clock: Clock | None = None) -> Services:
         netbox=netbox,
         space=netbox.space,
         zones=zones,
+        events=events,
         registry=Registry(context),
         clock=clock,
         cleanup_seconds=settings.cleanup.interval_seconds,

@@ -8,6 +8,7 @@ IPAMError                        internal_error
 │   └── NoContainers             no_containers
 ├── Unauthorized                 unauthorized
 ├── WrongSecret                  wrong_secret
+├── WrongSignature               wrong_signature
 ├── NetworkNotAllowed            network_not_allowed
 ├── CertificateNotAllowed        certificate_not_allowed
 ├── NotFound                     not_registered
@@ -61,6 +62,7 @@ CODES: Final[Mapping[str, ErrorCode]] = {
     "no_containers": ErrorCode(400, "The zone has no container prefixes of this family"),
     "unauthorized": ErrorCode(401, "The bearer token is missing or wrong"),
     "wrong_secret": ErrorCode(403, "The address is registered with another secret"),
+    "wrong_signature": ErrorCode(403, "The event of NetBox is not signed with the secret of the webhook"),
     "network_not_allowed": ErrorCode(403, "The client is in none of the allowed networks"),
     "certificate_not_allowed": ErrorCode(403, "The client certificate is missing, or none of its names is allowed"),
     "not_registered": ErrorCode(404, "The registration, the service or the cluster does not exist"),
@@ -164,6 +166,15 @@ class WrongSecret(IPAMError):
 
     def __init__(self) -> None:
         super().__init__("no matching address found with the provided secret, zone and address")
+
+
+class WrongSignature(IPAMError):
+    """The signature of an event is missing or wrong."""
+
+    code = "wrong_signature"
+
+    def __init__(self) -> None:
+        super().__init__("the signature of the event is missing or wrong")
 
 
 class NetworkNotAllowed(IPAMError):

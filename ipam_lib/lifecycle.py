@@ -12,6 +12,7 @@ from typing import Final, Protocol
 from ipam_lib.clock import Clock
 from ipam_lib.errors import ConfigError, StorageUnavailable
 from ipam_lib.netbox.base import Container
+from ipam_lib.netbox.event_queue import EventQueue
 from ipam_lib.netbox.zones import Trouble
 from ipam_lib.registry import Registry
 from ipam_lib.storage.base import Store
@@ -30,6 +31,9 @@ SECONDS_BETWEEN_IDLE_POOL_ROUNDS: Final = 30.0
 
 # A round in which no picture is due reads nothing.
 SECONDS_BETWEEN_SPACE_ROUNDS: Final = 1.0
+
+# The events that come in between share the looks at NetBox.
+SECONDS_BETWEEN_EVENT_ROUNDS: Final = 1.0
 
 SECONDS_BETWEEN_COUNTS: Final = 60.0
 SHARE_OF_COUNTING: Final = 50.0
@@ -100,6 +104,7 @@ class Services:
     """The services of the application.
 
     - `pools`: whether this instance has a pool.
+    - `events`: what NetBox's events ask for; None without a webhook.
     - `prepared`: whether the storage has its indexes. Before that, nothing may be registered.
     - `preparation`: the state of the storage until then, for `/readyz`.
     - `alive`: whether all background workers run.
@@ -113,6 +118,7 @@ class Services:
     cleanup_seconds: float = 30.0
     pools: bool = False
     space: SpaceKeeper | None = None
+    events: EventQueue | None = None
     metrics: Metrics = field(default_factory=Metrics)
     prepared: bool = field(default=False, init=False)
     preparation: str = field(default="is being prepared", init=False)
@@ -220,6 +226,8 @@ async def run_services(services: Services, grace: float = SECONDS_OF_GRACE) -> A
         preparing = workers.start(Worker("prepare the storage", SECONDS_BETWEEN_PREPARATIONS, prepare))
         keeper = asyncio.create_task(keep_zones(), name="keep the zones")
         workers.start(Worker("space", SECONDS_BETWEEN_SPACE_ROUNDS, load_space))
+        if (events := services.events) is not None:
+            workers.start(Worker("webhook", SECONDS_BETWEEN_EVENT_ROUNDS, events.work, wanted=events.wanted))
         zones_started = asyncio.create_task(started.wait())
         await asyncio.wait((preparing, zones_started), timeout=grace)
         zones_started.cancel()

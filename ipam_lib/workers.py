@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from ipam_lib.clock import Clock
 from ipam_lib.errors import ConfigError, IPAMError, Unavailable
@@ -25,13 +25,15 @@ class Worker:
     """An action to repeat every `interval` seconds, with a jitter of a tenth, so that instances do not act in step.
 
     `action`: returns True to end the worker. `at_start`: call it immediately, not after the first interval. After an
-    error it is called again after 1, 2, 4 ... seconds, at most `interval`.
+    error it is called again after 1, 2, 4 ... seconds, at most `interval`. `wanted`: call it only while this event is
+    set; immediately if the interval has passed.
     """
 
     name: str
     interval: float
     action: Callable[[], Awaitable[bool]]
     at_start: bool = True
+    wanted: asyncio.Event | None = None
     failures: int = field(default=0, init=False)
     busy_since: float | None = field(default=None, init=False)
 
@@ -115,7 +117,11 @@ class Workers:
     async def _run(self, worker: Worker) -> None:
         if not worker.at_start:
             await self._sleep(worker.pause(self._random))
-        while not self._stopping.is_set():
+        while True:
+            if worker.wanted is not None:
+                await self._until(worker.wanted.wait())
+            if self._stopping.is_set():
+                return
             worker.busy_since = self._clock.monotonic()
             finished = await worker.once()
             worker.busy_since = None
@@ -125,10 +131,14 @@ class Workers:
             await self._sleep(worker.pause(self._random))
 
     async def _sleep(self, seconds: float) -> None:
-        sleeping = asyncio.ensure_future(self._clock.sleep(seconds))
+        await self._until(self._clock.sleep(seconds))
+
+    async def _until(self, awaited: Coroutine[Any, Any, object]) -> None:
+        """Wait for this, or until the workers are stopped."""
+        waiting = asyncio.ensure_future(awaited)
         stopping = asyncio.ensure_future(self._stopping.wait())
         try:
-            await asyncio.wait((sleeping, stopping), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((waiting, stopping), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            sleeping.cancel()
+            waiting.cancel()
             stopping.cancel()

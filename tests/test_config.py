@@ -177,6 +177,7 @@ def test_everything_given(home: Path) -> None:
             "netbox.inherit_custom_fields": ["infra", "env"],
             "netbox.warm_addresses": 0,
             "netbox.ip_addresses": "refuse",
+            "netbox.webhook_secret_path": "auth.secret",
             "encryption_secrets.scheme": "legacy-ctr",
             "encryption_secrets.previous_path": "previous.json",
             "cleanup.interval_seconds": 5,
@@ -944,7 +945,9 @@ def test_table_has_every_setting_of_every_section() -> None:
         assert row.kind
     names = {field.name for section in SECTIONS.values() for field in dataclasses.fields(section)}
     # What is not a setting is the content of a file.
-    assert names - {row.name.rpartition(".")[2] for row in rows} == {"password", "token", "keys", "previous"}
+    assert names - {row.name.rpartition(".")[2] for row in rows} == {
+        *("password", "token", "webhook_secret", "keys", "previous")
+    }
 
 
 def test_sections_are_those_of_the_settings() -> None:

@@ -179,3 +179,50 @@ def test_the_pause_is_jittered_by_a_tenth_and_never_longer_than_the_interval_say
     assert 32 < max(pauses) <= 33
     worker.failures = 10_000
     assert worker.pause(Middle()) == 30
+
+
+async def test_a_worker_that_is_wanted_acts_at_once_and_then_not_before_its_interval() -> None:
+    clock, calls = Ticks(), 0
+    wanted = asyncio.Event()
+    acted = asyncio.Event()
+
+    async def action() -> bool:
+        nonlocal calls
+        wanted.clear()
+        calls += 1
+        acted.set()
+        return False
+
+    workers = Workers(clock, Middle())
+    task = workers.start(Worker("webhook", 1, action, wanted=wanted))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert (calls, clock.slept) == (0, []), "nothing is wanted"
+    wanted.set()
+    await acted.wait()
+    await clock.asleep.wait()
+    for _ in range(3):
+        wanted.set()
+        await asyncio.sleep(0)
+    assert (calls, clock.slept) == (1, [1.0]), "what is wanted within the interval waits for its end"
+    acted.clear()
+    await clock.next()
+    await acted.wait()
+    assert calls == 2
+    await clock.next()
+    await workers.stop()
+    assert task.done()
+    assert calls == 2
+
+
+async def test_a_worker_that_is_not_wanted_stops_at_once() -> None:
+    workers = Workers(Ticks(), Middle())
+    task = workers.start(Worker("webhook", 1, never, wanted=asyncio.Event()))
+    await asyncio.sleep(0)
+    await workers.stop()
+    assert task.done()
+    assert not task.cancelled()
+
+
+async def never() -> bool:
+    raise AssertionError("it was not wanted")

@@ -243,7 +243,14 @@ class NetBoxSection:
         ' `{"inet": 50}`. Use the same value on all instances.',
         default=0,
     )
+    webhook_secret_path: Path | None = setting(
+        SecretFile("webhook_secret"),
+        "File with the secret of the webhook that tells the service of changes in NetBox (`POST /netbox/webhook`)."
+        " Without it this path answers 404.",
+        reload="replace",
+    )
     token: Secret = file_content(required=True)
+    webhook_secret: Secret | None = file_content()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

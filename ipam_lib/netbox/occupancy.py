@@ -59,6 +59,10 @@ class HostRows:
             del self._numbers[index]
             del self._ids[index]
 
+    def has(self, number: int, netbox_id: int) -> bool:
+        """Whether there is this row."""
+        return self._find(number, netbox_id) is not None
+
     def others(self, number: int, netbox_id: int) -> bool:
         """Whether a row of another id stands on this number."""
         return bisect_right(self._numbers, number) - bisect_left(self._numbers, number) > (
@@ -326,6 +330,24 @@ class Occupancy:
         number = self._number(address)
         picture = self._picture
         return picture.hosts.others(number, netbox_id) or number in picture.blocks or number in picture.addresses
+
+    def overlaps(self, first: int, last: int) -> bool:
+        """Whether the container has an address of this interval of integers."""
+        return first <= self.base + self._last and last >= self.base
+
+    def has_prefix(self, netbox_id: int, first: int) -> bool | None:
+        """Whether the picture has this host prefix. `first`: its address as an integer. None during a load, which may
+        have read it."""
+        if self._loading is not None:
+            return None
+        return self._picture is not None and self._picture.hosts.has(first - self.base, netbox_id)
+
+    def has_address(self, first: int) -> bool | None:
+        """Whether the picture knows that an IP address or IP range takes this address, an integer. None during a
+        load."""
+        if self._loading is not None:
+            return None
+        return self._picture is not None and first - self.base in self._picture.addresses
 
     def is_free(self, address: str) -> bool:
         """Whether nothing that the picture knows of takes the address. False without a picture."""

@@ -16,6 +16,8 @@ from ipam_lib.netbox.base import Container, Prefix
 
 ZONE_FIELD = "k8s_zone"
 UUID_FIELD = "k8s_uuid"
+# An IP address or IP range of this status is known to be in use no more.
+DEPRECATED = "deprecated"
 
 # What the earlier service wrote on every prefix, whatever its configuration said.
 EARLIER_CONSTANTS = ("domain", "env", "purpose")

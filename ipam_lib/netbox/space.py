@@ -21,6 +21,7 @@ from ipam_lib.clock import Clock
 from ipam_lib.errors import ContainerFull, NetBoxError, NetBoxRejected, NetBoxUnavailable
 from ipam_lib.models import IPAddressPolicy
 from ipam_lib.netbox.base import Container, Occupant, Prefix, SpaceUse
+from ipam_lib.netbox.events import Place
 from ipam_lib.netbox.occupancy import MAX_ROWS, Occupancy
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,8 @@ CLOCK_SLACK: Final = timedelta(minutes=5)
 # A full load that is asked for because a container seems to be full is not repeated sooner.
 RELOAD_PAUSE: Final = 10.0
 RELOAD_SHARE: Final = 20.0
+# The same for one that an event asks for.
+EVENT_PAUSE: Final = 1.0
 # Up to so many runs of child prefixes, NetBox's own search is the cheaper call (35 ms against 43 for a given prefix;
 # in lists 17 against 24 an address). Measured on NetBox 4.6.8; it grows with the number of runs.
 CHEAP_FRAGMENTS: Final = 100
@@ -171,10 +174,12 @@ class AddressSpace:
     async def load(self, container: Container) -> None:
         """Load a picture from nothing; a call while that is under way waits for it. A failure is logged, and leaves the
         picture that there was."""
-        space = self._space(container)
+        await asyncio.shield(self._begin_load(self._space(container)))
+
+    def _begin_load(self, space: _ContainerSpace) -> asyncio.Task[None]:
         if space.load is None:
             space.load = asyncio.create_task(self._load(space))
-        await asyncio.shield(space.load)
+        return space.load
 
     async def reload(self, container: Container, limit: float) -> bool:
         """Load a picture again, since its container seems to be full, unless that was done a moment ago (then
@@ -193,6 +198,16 @@ class AddressSpace:
         except TimeoutError:
             detail = f"container {container.prefix} seems to be full, and is being read again"
             raise NetBoxUnavailable(detail=detail, applied=False) from None
+        return True
+
+    def begin_reload(self, container: Container) -> bool:
+        """Begin to load a picture again, since something was deleted inside the container. False, without a load, if
+        one is under way, or the last one was a moment ago."""
+        space = self._space(container)
+        pause = max(EVENT_PAUSE, RELOAD_SHARE * space.load_seconds)
+        if space.tried_at is not None and (space.load or self._clock.monotonic() - space.tried_at < pause):
+            return False
+        self._begin_load(space)
         return True
 
     async def _load(self, space: _ContainerSpace) -> None:
@@ -464,6 +479,21 @@ class AddressSpace:
             ip_addresses_known=self._policy != "ignore" and not self.refused,
             as_of=max((one for one in (space.loaded_at, space.looked_at) if one is not None), default=None),
         )
+
+    def at(self, place: Place) -> list[Occupancy]:
+        """The pictures of the containers that have addresses of this place."""
+        return [
+            one.occupancy
+            for one in self._spaces.values()
+            if one.occupancy.container.vrf_id == place.vrf_id
+            and one.occupancy.container.ip_family == place.ip_family
+            and one.occupancy.overlaps(place.first, place.last)
+        ]
+
+    def container(self, netbox_id: int) -> Container | None:
+        """The container with this NetBox id."""
+        space = self._spaces.get(netbox_id)
+        return None if space is None else space.occupancy.container
 
     @property
     def problems(self) -> dict[str, str]:

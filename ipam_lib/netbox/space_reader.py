@@ -22,8 +22,6 @@ from ipam_lib.netbox.transport import Params, Transport
 
 IP_ADDRESSES = "api/ipam/ip-addresses/"
 IP_RANGES = "api/ipam/ip-ranges/"
-# An IP address of this status is known to be in use no more.
-DEPRECATED = "deprecated"
 
 
 class SpaceReader:
@@ -118,7 +116,7 @@ def _prefix(item: Any) -> Occupant:
 
 
 def _ip_address(item: Any) -> Occupant | None:
-    if payloads.status_of(item) == DEPRECATED:
+    if payloads.status_of(item) == payloads.DEPRECATED:
         return None
     text = _text(item, "address")
     number = _number(item, text)
@@ -126,7 +124,7 @@ def _ip_address(item: Any) -> Occupant | None:
 
 
 def _ip_range(item: Any) -> Occupant | None:
-    if payloads.status_of(item) == DEPRECATED:
+    if payloads.status_of(item) == payloads.DEPRECATED:
         return None
     first, last = _text(item, "start_address"), _text(item, "end_address")
     ends = _number(item, first), _number(item, last)

@@ -24,9 +24,11 @@ from ipam_lib.schemas.list_query import (
 )
 from ipam_lib.schemas.requests import (
     CLUSTER_EXAMPLE,
+    EVENT_EXAMPLE,
     EXPIRE_EXAMPLE,
     REGISTER_EXAMPLE,
     ClusterSchema,
+    EventSchema,
     ExpireSchema,
     RegisterSchema,
     ServiceSchema,
@@ -35,10 +37,11 @@ from ipam_lib.schemas.requests import (
     parse_expire,
     parse_register,
 )
-from ipam_lib.schemas.response_schemas import AddressSchema, ClusterExpiredSchema, ErrorSchema
+from ipam_lib.schemas.response_schemas import AddressSchema, ClusterExpiredSchema, ErrorSchema, EventAcceptedSchema
 
 __all__ = [
     "CLUSTER_EXAMPLE",
+    "EVENT_EXAMPLE",
     "EXPIRE_EXAMPLE",
     "REGISTER_EXAMPLE",
     "AddressSchema",
@@ -47,6 +50,8 @@ __all__ = [
     "ClusterExpiredSchema",
     "ClusterSchema",
     "ErrorSchema",
+    "EventAcceptedSchema",
+    "EventSchema",
     "ExpireSchema",
     "HistorySchema",
     "RegisterSchema",

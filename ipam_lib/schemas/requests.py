@@ -118,6 +118,15 @@ class ClusterSchema(StrictSchema):
         return content["cluster_id"]
 
 
+class EventSchema(Schema):
+    """The body of an event of NetBox, for the specification; `netbox.events` parses it."""
+
+    event = fields.String(required=True, metadata={"description": "`created`, `updated` or `deleted`."})
+    object_type = fields.String(metadata={"description": "The type of object; before NetBox 4.4 it is `model`."})
+    data = fields.Dict(required=True, metadata={"description": "The object."})
+    snapshots = fields.Dict(metadata={"description": "The object before and after the change."})
+
+
 # Bodies that always work: without `address`, and without `new_secret`, with which the second try would fail.
 REGISTER_EXAMPLE: dict[str, Any] = {
     "ip_family": "ipv4",
@@ -133,6 +142,12 @@ REGISTER_EXAMPLE: dict[str, Any] = {
 }
 EXPIRE_EXAMPLE: dict[str, Any] = REGISTER_EXAMPLE
 CLUSTER_EXAMPLE: dict[str, Any] = {"cluster_id": _CLUSTER_ID}
+EVENT_EXAMPLE: dict[str, Any] = {
+    "event": "deleted",
+    "object_type": "ipam.prefix",
+    "data": {"id": 128, "prefix": "83.118.168.16/32", "vrf": {"id": 1}},
+    "snapshots": {"prechange": {"prefix": "83.118.168.16/32", "vrf": 1}, "postchange": None},
+}
 
 _REGISTER = RegisterSchema()
 _EXPIRE = ExpireSchema()

@@ -39,6 +39,12 @@ class ClusterExpiredSchema(Schema):
     )
 
 
+class EventAcceptedSchema(Schema):
+    """The answer to an event of NetBox."""
+
+    message = fields.String(required=True, metadata={"description": "What was done.", "example": "Event accepted"})
+
+
 class ErrorSchema(Schema):
     """The answer to a failed request."""
 

@@ -95,6 +95,12 @@ class Metrics:
         self._refused = self._counter(
             "refused_requests", "Requests of clients that may not call, by the code of the answer", "code"
         )
+        self._events = self._counter(
+            "netbox_events",
+            "Events that the webhook received; accepted, ignored (nothing to look at), refused (wrong signature)",
+            "kind",
+            "outcome",
+        )
         self._rounds = self._counter("worker_rounds", "Rounds of the background workers; ok, error", "worker", "result")
         self._last_success = Gauge(
             "ipam_worker_last_success_timestamp_seconds",
@@ -156,6 +162,10 @@ class Metrics:
     def refused(self, code: str) -> None:
         """Count a request of a client that may not call."""
         self._refused.labels(code).inc()
+
+    def event(self, kind: str, outcome: str) -> None:
+        """Count an event of NetBox. `kind`: of `netbox.events.EventKind`, `other` or `unknown`."""
+        self._events.labels(kind, outcome).inc()
 
     def round_done(self, worker: str, *, ok: bool, at: float) -> None:
         """Count a round of a worker. `at`: Unix time."""

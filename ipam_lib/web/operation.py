@@ -13,6 +13,7 @@ from ipam_lib import schemas
 from ipam_lib.crypto import Secret, same_text
 from ipam_lib.errors import Unauthorized
 from ipam_lib.lifecycle import Services
+from ipam_lib.netbox.events import parse_event
 from ipam_lib.registry import Registry
 from ipam_lib.telemetry import redaction
 from ipam_lib.web.middlewares import ANSWER_BY, SERVICES, Handler, time_left
@@ -30,6 +31,7 @@ _PARSERS: Final[Mapping[type[Schema], Callable[[object], object]]] = {
     schemas.RegisterSchema: schemas.parse_register,
     schemas.ExpireSchema: schemas.parse_expire,
     schemas.ClusterSchema: schemas.parse_cluster,
+    schemas.EventSchema: parse_event,
 }
 
 
@@ -73,7 +75,8 @@ class Operation:
     `function`: returns the JSON object of the answer, or a whole response. `takes`: the schema of the body. `answers`:
     the schema of the answer; None for a page. `done`: the description of status 200. `errors`: its error codes, beside
     those common to all operations. `unready`: the schema of a 503 that differs from the common one.
-    `bearer`: whether it needs the bearer token. `storage`: whether it needs the prepared storage.
+    `bearer`: whether it needs the bearer token. `storage`: whether it needs the prepared storage. `admit`: gets the
+    request and its body, before anything of the body is parsed; it raises an IPAMError to refuse the request.
     """
 
     function: UseCase
@@ -91,6 +94,7 @@ class Operation:
     parameters: Sequence[Mapping[str, Any]] = ()
     bearer: bool = False
     storage: bool = True
+    admit: Callable[[web.Request, bytes], None] | None = None
 
     def handler(self) -> Handler:
         """A new aiohttp handler of this operation."""
@@ -98,7 +102,7 @@ class Operation:
         async def handle(request: web.Request) -> web.StreamResponse:
             if self.bearer:
                 check_bearer(request)
-            content = None if self.takes is None else await _content(request, self.takes)
+            content = None if self.takes is None else await _content(request, self.takes, self.admit)
             services = request.app[SERVICES]
             if self.storage:
                 services.check_prepared()
@@ -124,9 +128,15 @@ def check_bearer(request: web.Request) -> None:
         raise Unauthorized("the bearer token is missing or wrong")
 
 
-async def _content(request: web.Request, schema: type[Schema]) -> object:
-    """The content of the body, also kept under `DATA`. Raises BadRequest, and the errors of `read_body`."""
-    body = schemas.parse_json(await read_body(request, seconds=min(SECONDS_FOR_BODY, time_left(request) / 2)))
+async def _content(
+    request: web.Request, schema: type[Schema], admit: Callable[[web.Request, bytes], None] | None
+) -> object:
+    """The content of the body, also kept under `DATA`. Raises BadRequest, and the errors of `read_body` and
+    `admit`."""
+    raw = await read_body(request, seconds=min(SECONDS_FOR_BODY, time_left(request) / 2))
+    if admit is not None:
+        admit(request, raw)
+    body = schemas.parse_json(raw)
     if isinstance(body, dict):
         redaction.set_request_secrets(body.get("secret"), body.get("new_secret"))
     content = request[DATA] = _PARSERS[schema](body)

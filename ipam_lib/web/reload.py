@@ -20,6 +20,7 @@ from ipam_lib.telemetry import redaction
 from ipam_lib.web.access_control import AccessControl, AccessRules
 from ipam_lib.web.operation import Bearer
 from ipam_lib.web.tls import Certificate, tls_context
+from ipam_lib.web.webhook import WebhookSecret
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ log = logging.getLogger(__name__)
 class Reloader:
     """Puts the settings that `load` reads in force.
 
-    `settings`: those in force. `bearer`, `certificate`: None if the service started without them.
+    `settings`: those in force. `bearer`, `certificate`, `webhook`: None if the service started without them.
     """
 
     load: Callable[[], tuple[Settings, list[str]]]
@@ -37,6 +38,7 @@ class Reloader:
     access: AccessControl
     bearer: Bearer | None = None
     certificate: Certificate | None = None
+    webhook: WebhookSecret | None = None
 
     async def __call__(self) -> None:
         """Reload. Problems are logged, never raised."""
@@ -85,11 +87,17 @@ class Reloader:
         self.access.rules = replace(AccessRules.of(new.server), certificate=self.access.rules.certificate)
         if self.bearer is not None and new.auth.token is not None:
             self.bearer.token = new.auth.token
+        if self.webhook is not None and new.netbox.webhook_secret is not None:
+            self.webhook.secret = new.netbox.webhook_secret
         if self.certificate is not None and context is not None:
             self.certificate.use(context)
         self.settings = replace(
             old,
-            netbox=replace(old.netbox, token=new.netbox.token),
+            netbox=replace(
+                old.netbox,
+                token=new.netbox.token,
+                webhook_secret=(new.netbox.webhook_secret or old.netbox.webhook_secret) if self.webhook else None,
+            ),
             auth=replace(old.auth, token=(new.auth.token or old.auth.token) if self.bearer else None),
             encryption_secrets=replace(old.encryption_secrets, keys=encryption.keys, previous=encryption.previous),
         )

@@ -95,6 +95,7 @@ def add_operations(app: web.Application, operations: Iterable[Operation]) -> Non
         ("Register", schemas.REGISTER_EXAMPLE),
         ("Expire", schemas.EXPIRE_EXAMPLE),
         ("Cluster", schemas.CLUSTER_EXAMPLE),
+        ("Event", schemas.EVENT_EXAMPLE),
     ):
         if schema in content["definitions"]:
             content["definitions"][schema]["example"] = example

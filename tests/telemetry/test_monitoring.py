@@ -56,6 +56,7 @@ def text_with_everything() -> str:
     metrics.pool_kept(PoolReport(made=1))
     metrics.registered("inet", "ipv4")
     metrics.refused("network_not_allowed")
+    metrics.event("prefix", "accepted")
     metrics.round_done("cleanup", ok=True, at=1.0)
     metrics.add_callback_gauge("http_requests_in_flight", "In flight", lambda: 1)
     metrics.add_callback_counter("log_dropped_lines", "Lost", "where", lambda: {"queue": 0})

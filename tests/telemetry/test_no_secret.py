@@ -23,6 +23,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from ipam_lib.cli.commands import COMMANDS
 from ipam_lib.cli.exit_codes import FAILED, UNFIT
 from ipam_lib.config import Settings
+from tests.netbox.events import event, sign
 from tests.support.certificates import self_signed
 from tests.support.processes import Process, run, running, until
 from tests.support.stubs import Stub, serving
@@ -32,6 +33,7 @@ pytestmark = pytest.mark.no_cover
 
 NETBOX_TOKEN = "fedcba9876543210fedcba9876543210fedcba98"
 BEARER = "bearer/token+of=this-test"
+WEBHOOK_SECRET = "webhook-secret-of-this-test"
 SPLUNK_TOKEN = "5d0b6f4e-splunk-4f0a-9c7e-token"
 PASSWORD = "p@ss/w:rd %& of 'mongo' \"db\" ü"
 ENC_KEY = "key-that-nobody-may-see-32-bytes"
@@ -39,7 +41,7 @@ ENC_IV = "iv-of-16-bytes--"
 NEW_KEY = "new-key-nobody-may-see--32-bytes"
 FIRST, SECOND, THIRD, WRONG = 'Gehe1m "eins" \\ü', "Gehe1m&zwei=+/%41", "Geheim'drei", "FalschesGeheim"
 SECRETS = (
-    NETBOX_TOKEN, BEARER, SPLUNK_TOKEN, PASSWORD, ENC_KEY, ENC_IV, NEW_KEY, FIRST, SECOND, THIRD, WRONG,
+    NETBOX_TOKEN, BEARER, WEBHOOK_SECRET, SPLUNK_TOKEN, PASSWORD, ENC_KEY, ENC_IV, NEW_KEY, FIRST, SECOND, THIRD, WRONG,
 )  # fmt: skip
 
 # What these print on standard output is the secret that was asked for.
@@ -118,13 +120,19 @@ class Site:
             ("netbox.secret", NETBOX_TOKEN),
             ("auth.secret", BEARER),
             ("splunk.secret", SPLUNK_TOKEN),
+            ("webhook.secret", WEBHOOK_SECRET),
             ("mongodb.secret", PASSWORD),
             ("secrets.json", json.dumps(keys)),
             ("new.json", json.dumps(keys | {"enc_key": NEW_KEY})),
         ):
             (self.directory / name).write_text(text + "\n", "utf-8")
         content = {
-            "netbox": {"url": netbox, "token_path": "netbox.secret", "constraint_tag": "vitistack"},
+            "netbox": {
+                "url": netbox,
+                "token_path": "netbox.secret",
+                "constraint_tag": "vitistack",
+                "webhook_secret_path": "webhook.secret",
+            },
             "encryption_secrets": {"path": "secrets.json"},
             "auth": {"token_path": "auth.secret"},
             "splunk": {"enable": True, "url": splunk, "token_path": "splunk.secret", "index": "vitistack"},
@@ -220,6 +228,9 @@ def every_request(site: Site, url: str) -> dict[str, int]:
             ask("GET", path, headers=headers)
             ask("GET", path + f"?token={quote(BEARER)}&zone={quote(FIRST)}", headers=headers)
         ask("DELETE", "/v2/cluster", {"cluster_id": "0f3c7805-6b1d-4387-b8c4-b8c5d0e9b87f"}, headers)
+    deleted = json.dumps(event("deleted", 7, {"prefix": "83.118.168.0/32", "comments": FIRST})).encode()
+    for signature in (sign(deleted, WEBHOOK_SECRET), sign(deleted, FIRST), WEBHOOK_SECRET):
+        ask("POST", "/netbox/webhook", deleted, {"X-Hook-Signature": signature})
     ask("DELETE", "/v2/cluster", {"cluster_id": SERVICE["cluster_id"]}, AUTHORIZED)
     ask("DELETE", "/v2/cluster", {"cluster_id": BEARER}, AUTHORIZED)
     for path in ("/", "/healthz", "/readyz", "/swagger", "/swagger/index.html", "/swagger/doc.json", "/nowhere"):

@@ -19,6 +19,7 @@ from ipam_lib.errors import CODES
 from ipam_lib.lifecycle import Services
 from ipam_lib.models import ClusterExpired, Registered, Request
 from ipam_lib.netbox.base import Container
+from ipam_lib.netbox.event_queue import EventQueue
 from ipam_lib.netbox.zones import Trouble
 from ipam_lib.registry import PoolReport, RecoverReport, Registry, ReleaseReport, Statistics
 from ipam_lib.storage.base import DuplicateReport, Store
@@ -207,6 +208,8 @@ class Service:
 async def service(
     *,
     bearer: bool = True,
+    webhook_secret: str | None = None,
+    events: EventQueue | None = None,
     request_timeout_seconds: float = 25.0,
     limits: Limits | None = None,
     listen: Listen | None = None,
@@ -229,10 +232,12 @@ async def service(
         registry=real or cast(Registry, registry),
         clock=clock or SystemClock(),
         cleanup_seconds=3600,
+        events=events,
     )
     app = ipam.create_app(
         services,
         bearer=Secret(TOKEN) if bearer else None,
+        webhook_secret=Secret(webhook_secret) if webhook_secret is not None else None,
         request_timeout_seconds=request_timeout_seconds,
         access=access,
     )

@@ -64,6 +64,7 @@ ELSEWHERE: dict[str, Callable[[Service], Awaitable[tuple[int, Any]]]] = {
     "invalid_http": lambda running: _over_the_wire(running, b"GARBAGE\r\n\r\n"),
     "invalid_json": lambda running: _answer(running, "POST", "/", b"{"),
     "invalid_request": lambda running: _answer(running, "POST", "/", {}),
+    "wrong_signature": lambda running: _answer(running, "POST", "/netbox/webhook", {}),
     "unauthorized": lambda running: _answer(running, "GET", "/v2/zones"),
     "unknown_path": lambda running: _answer(running, "GET", "/nowhere"),
     "method_not_allowed": lambda running: _answer(running, "PUT", "/"),
@@ -78,7 +79,7 @@ ELSEWHERE: dict[str, Callable[[Service], Awaitable[tuple[int, Any]]]] = {
 
 @pytest.mark.parametrize("code", ELSEWHERE)
 async def test_an_error_before_any_use_case(code: str) -> None:
-    async with service(limits=Limits(seconds_for_head=0.2)) as running:
+    async with service(limits=Limits(seconds_for_head=0.2), webhook_secret="s3cret") as running:
         status, content = await ELSEWHERE[code](running)
     assert (status, content["code"]) == (CODES[code].status, code), content
     assert content["message"]
@@ -110,7 +111,7 @@ def test_every_code_is_answered_by_a_test_above() -> None:
 
 
 async def test_the_specification_has_every_code_that_an_operation_may_answer() -> None:
-    async with service() as running:
+    async with service(webhook_secret="s3cret") as running:
         _, specification, _ = await running.call("GET", "/swagger/doc.json")
     assert specification["definitions"]["Error"]["properties"]["code"]["enum"] == list(CODES)
     described = {

@@ -23,6 +23,7 @@ from ipam_lib.config.setting_types import SecretFile
 from ipam_lib.crypto import Secret
 from ipam_lib.errors import ConfigError
 from ipam_lib.web.reload import needs_restart
+from tests.netbox.events import event, sign
 from tests.support.processes import BEARER, TOKEN, Process, call, ready, running, write_config
 from tests.web.service import BODY, SERVICE
 from tests.web.test_server import write_certificate
@@ -108,6 +109,35 @@ def test_the_bearer_token(tmp_path: Path, netbox: Process) -> None:
         assert authorised(service.url, "another-bearer-token")
         assert service.stop() == 0
         assert not any("Traceback" in line for line in service.errors)
+
+
+def signed(url: str, secret: str) -> int:
+    """The status of an event that is signed with this secret."""
+    body = event("created", 5, {"prefix": "192.0.2.0/32"})
+    signature = sign(json.dumps(body).encode(), secret)
+    return call("POST", f"{url}/netbox/webhook", body, {"X-Hook-Signature": signature})[0]
+
+
+def test_the_secret_of_the_webhook(tmp_path: Path, netbox: Process) -> None:
+    config = write_config(tmp_path, netbox.url, STORAGE)
+    (tmp_path / "webhook.secret").write_text("first-secret\n")
+    with running("serve", "--config", str(config), cwd=tmp_path) as service:
+        assert ready(service.url)
+        assert signed(service.url, "first-secret") == 404
+        change(config, netbox={"webhook_secret_path": "webhook.secret"})
+        assert any("need a restart: netbox.webhook_secret_path" in line for line in reload(service))
+        assert signed(service.url, "first-secret") == 404
+        assert service.stop() == 0
+    with running("serve", "--config", str(config), cwd=tmp_path) as service:
+        assert ready(service.url)
+        assert signed(service.url, "first-secret") == 200
+        (tmp_path / "webhook.secret").write_text("second-secret\n")
+        assert signed(service.url, "second-secret") == 403, "not before it is told so"
+        reload(service)
+        assert signed(service.url, "second-secret") == 200
+        assert signed(service.url, "first-secret") == 403
+        assert service.stop() == 0
+        assert not any("first-secret" in line or "second-secret" in line for line in service.errors)
 
 
 def test_the_keys(tmp_path: Path, netbox: Process) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from ipam_lib import schemas
+from ipam_lib.netbox.events import parse_event
 from ipam_lib.version import __version__
 from tests.web.service import FakeZones, Service, service
 
@@ -37,7 +38,7 @@ def _references(value: Any) -> set[str]:
 
 
 async def test_every_route_is_described() -> None:
-    async with service() as running:
+    async with service(webhook_secret="s3cret") as running:
         described = {(path, method) for path, item in (await _spec(running))["paths"].items() for method in item}
         routes = {
             (route.resource.canonical, route.method.lower())
@@ -46,7 +47,7 @@ async def test_every_route_is_described() -> None:
         }
     pages = {(path, "get") for path in NOT_DESCRIBED}
     assert described == routes - pages
-    assert len(described) == 12
+    assert len(described) == 13
 
 
 async def test_the_cluster_path_is_described_only_where_it_is() -> None:
@@ -55,7 +56,7 @@ async def test_the_cluster_path_is_described_only_where_it_is() -> None:
 
 
 async def test_it_is_swagger_2_0_and_whole() -> None:
-    async with service() as running:
+    async with service(webhook_secret="s3cret") as running:
         spec = await _spec(running)
     assert spec["swagger"] == "2.0"
     assert spec["info"]["version"] == __version__
@@ -115,6 +116,7 @@ async def test_the_examples_are_good_requests() -> None:
         assert schemas.parse_register(definitions["Register"]["example"])
         assert schemas.parse_expire(definitions["Expire"]["example"])
         assert schemas.parse_cluster(definitions["Cluster"]["example"])
+        assert parse_event(schemas.EVENT_EXAMPLE)
         for method, path, name in (
             ("POST", "/", "Register"),
             ("DELETE", "/", "Expire"),
