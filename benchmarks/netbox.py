@@ -45,7 +45,7 @@ def build(site: dict[str, Any]) -> NetBoxModel:
         assert one.netbox_id is not None
         row = _child(containers[one.zone], one.netbox_id, network[2], network[0])
         state.put_prefix(row.changed(tags=(tag,), custom_fields={"k8s_zone": one.zone, "k8s_uuid": one.id}))
-    state.changes.clear()
+    state.take_changes()
     return model
 
 

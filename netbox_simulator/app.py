@@ -2,18 +2,21 @@
 
 With latency, or with the costs of a model, a write waits between its check and its insert, as in NetBox: two requests
 for one address can then both succeed. POSTs to available-prefixes hold one lock over both steps. A request is served
-to its end even if the client hangs up: aiohttp does not cancel the handler.
+to its end even if the client hangs up: aiohttp does not cancel the handler. Events of event rules are sent one after
+the other, as by one worker of NetBox.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
 
+import aiohttp
 from aiohttp import web
 
 from netbox_simulator.costs import Costs
@@ -22,6 +25,9 @@ from netbox_simulator.wire import Request, Response
 
 Sleep = Callable[[float], Awaitable[Any]]
 MAX_BODY = 16 * 1024 * 1024
+SECONDS_TO_DELIVER = 10.0
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -33,6 +39,7 @@ class Simulator:
     sleep: Sleep = asyncio.sleep
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     costs: Costs | None = None
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def answer(self, request: Request) -> Response:
         """Serve a request, with latency and costs."""
@@ -46,7 +53,24 @@ class Simulator:
             staged = self.model.stage(request)
             if seconds := self.latency_ms / 1000 + cost:
                 await self.sleep(seconds)
-            return staged.commit()
+            answer = staged.commit()
+            if self.model.deliveries:
+                self.changed.set()
+            return answer
+
+    async def deliver(self) -> None:
+        """Send what event rules send, each once. Never returns."""
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=SECONDS_TO_DELIVER)) as session:
+            while True:
+                await self.changed.wait()
+                self.changed.clear()
+                while self.model.deliveries:
+                    one = self.model.deliveries.popleft()
+                    try:
+                        async with session.request(one.method, one.url, headers=one.headers, data=one.body) as answer:
+                            log.info("event sent to %s: status %d", one.url, answer.status)
+                    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+                        log.warning("event could not be sent to %s: %s", one.url, error)
 
 
 SIMULATOR: web.AppKey[Simulator] = web.AppKey("simulator", Simulator)
@@ -68,7 +92,15 @@ def create_app(
     app = web.Application(client_max_size=MAX_BODY)
     app[SIMULATOR] = Simulator(model, latency_ms, sleep, costs=costs)
     app.router.add_route("*", "/{path:.*}", _serve)
+    app.cleanup_ctx.append(_deliver)
     return app
+
+
+async def _deliver(app: web.Application) -> AsyncIterator[None]:
+    task = asyncio.create_task(app[SIMULATOR].deliver(), name="deliver events")
+    yield
+    task.cancel()
+    await asyncio.wait((task,))
 
 
 async def request_of(request: web.Request) -> Request:

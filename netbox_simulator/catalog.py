@@ -11,6 +11,7 @@ from netbox_simulator.kinds import (
     ADDRESS_STATUSES,
     CHOICE_SET,
     CUSTOM_FIELD,
+    EVENT_RULE,
     PERMISSION,
     RANGE,
     RANGE_STATUSES,
@@ -20,6 +21,7 @@ from netbox_simulator.kinds import (
     TOKEN,
     USER,
     VRF,
+    WEBHOOK,
     Computed,
     Field,
     Kind,
@@ -39,6 +41,7 @@ ADDRESS_ROLES = {
     **{name: name.capitalize() for name in ("loopback", "secondary", "anycast")},
     **{name: name.upper() for name in ("vip", "vrrp", "hsrp", "glbp", "carp")},
 }
+_ACTION_TYPES = {"webhook": "Webhook", "script": "Script", "notification": "Notification"}
 _DATA_TYPES = {"integer": "integer", "boolean": "boolean"}
 
 
@@ -59,6 +62,16 @@ def _zero(name: str) -> Field:
 
 def _family(state: State, row: Row, base: str) -> Row:
     return {"value": ends(row)[0], "label": f"IPv{ends(row)[0]}"}
+
+
+def _webhook(state: State, row: Row, base: str) -> Row | None:
+    """The action of an event rule, in its short form."""
+    hook = state.rows(WEBHOOK).get(row["action_object_id"])
+    if hook is None:
+        return None
+    short = {name: hook[name] for name in ("name", "description")}
+    shown = {"id": hook["id"], "url": f"{base}/api/extras/webhooks/{hook['id']}/", "display": hook["name"], **short}
+    return state.version.nested(shown)
 
 
 _OWNER = Field("owner", None)
@@ -260,6 +273,52 @@ _ALL = (
         nested=("start_address", "end_address", "description"),
         order=("start_address", "end_address"),
         search=("start_address", "end_address", "description"),
+    ),
+    Kind(
+        WEBHOOK,
+        "extras/webhooks",
+        "Webhook",
+        "webhook",
+        "extras.webhook",
+        (
+            Field("name", required=True, unique=True),
+            _DESCRIPTION,
+            Field("payload_url", required=True),
+            Field("http_method", "POST"),
+            Field("http_content_type", "application/json"),
+            Field("additional_headers"),
+            Field("body_template"),
+            Field("secret"),
+            Field("ssl_verification", default=True),
+            Field("ca_file_path", None),
+            Field("custom_fields", computed=lambda state, row, base: {}),
+            _OWNER,
+            Field("tags", [], ref=TAG, many=True),
+            *_STAMPS,
+        ),
+    ),
+    Kind(
+        EVENT_RULE,
+        "extras/event-rules",
+        "EventRule",
+        "event rule",
+        "extras.eventrule",
+        (
+            Field("object_types", [], required=True),
+            Field("name", required=True, unique=True),
+            Field("enabled", default=True),
+            Field("event_types", [], required=True),
+            Field("conditions", None),
+            Field("action_type", "webhook", required=True, choices=_ACTION_TYPES),
+            Field("action_object_type", required=True),
+            Field("action_object_id", None),
+            Field("action_object", computed=_webhook),
+            _DESCRIPTION,
+            Field("custom_fields", computed=lambda state, row, base: {}),
+            _OWNER,
+            Field("tags", [], ref=TAG, many=True),
+            *_STAMPS,
+        ),
     ),
     Kind(
         USER,

@@ -38,7 +38,7 @@ class Changelog:
         """Note the change of one prefix; an update that changes nothing is none."""
         changed = after or before
         assert changed is not None
-        if before is not None and after is not None and _data(state, before) == _data(state, after):
+        if before is not None and after is not None and snapshot(state, before) == snapshot(state, after):
             return
         self._last += 1
         self.entries[self._last] = {
@@ -110,12 +110,13 @@ class Changelog:
             "changed_object": show(current) if current is not None else None,
             "object_repr": entry["object_repr"],
             **({"message": entry["message"]} if state.version.since("4.4") else {}),
-            "prechange_data": _data(state, entry["before"]),
-            "postchange_data": _data(state, entry["after"]),
+            "prechange_data": snapshot(state, entry["before"]),
+            "postchange_data": snapshot(state, entry["after"]),
         }
 
 
-def _data(state: State, prefix: Prefix | None) -> dict[str, Any]:
+def snapshot(state: State, prefix: Prefix | None) -> dict[str, Any]:
+    """A prefix as changelog and events show what it was and is."""
     if prefix is None:
         return {}
     tags = state.rows(TAG)

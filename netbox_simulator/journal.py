@@ -65,7 +65,7 @@ class FileJournal:
             entry: dict[str, Any] = json.loads(line)
             state.apply((kind, row_id, row) for kind, row_id, row in entry["changes"])
             state.sequences.update(entry["sequences"])
-        state.changes.clear()
+        state.take_changes()
         return True
 
     def write(self, changes: list[Change], state: State) -> None:
@@ -73,7 +73,8 @@ class FileJournal:
         if self._file is None or self._lines >= _LINES:
             self.rewrite(state)
             return
-        line = json.dumps({"changes": changes, "sequences": state.sequences}, separators=(",", ":"))
+        noted = [(one.kind, one.id, one.stored) for one in changes]
+        line = json.dumps({"changes": noted, "sequences": state.sequences}, separators=(",", ":"))
         try:
             self._file.write(line.encode() + b"\n")
             self._file.flush()

@@ -11,6 +11,7 @@ from netbox_simulator.wire import Row
 
 CHOICE_SET, CUSTOM_FIELD, TAG = "choice-set", "custom-field", "tag"
 TENANT, ROLE, VRF, ADDRESS, RANGE = "tenant", "role", "vrf", "ip-address", "ip-range"
+WEBHOOK, EVENT_RULE = "webhook", "event-rule"
 USER, PERMISSION, TOKEN = "user", "permission", "token"
 
 ADDRESS_STATUSES = {

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import json
 import random
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn, Protocol
 
 from netbox_simulator.access import NOT_PROVIDED, User, authenticate, ensure_admin
 from netbox_simulator.changelog import Changelog
+from netbox_simulator.events import Delivery, deliveries
 from netbox_simulator.routes import ALLOCATE, Route, Router, check_right
 from netbox_simulator.state import Change, Now, State
 from netbox_simulator.versions import NEWEST, Version
@@ -38,6 +39,7 @@ from netbox_simulator.wire import (
 
 _VARY = "HX-Request, Accept-Language, Cookie, origin"
 NO_OPERATION = "unknown"
+MAX_DELIVERIES = 20_000
 
 
 class Journal(Protocol):
@@ -72,7 +74,8 @@ class NetBoxModel:
     """A NetBox with everything it holds.
 
     `tokens` (40 hex digits, or `nbt_KEY.SECRET`) belong to the superuser. `now` gives aware UTC times. `journal`
-    gets each change before the answer is sent. `calls` counts the requests by operation.
+    gets each change before the answer is sent. `calls` counts the requests by operation. `deliveries` holds what event
+    rules send, until somebody takes it from there.
     `version` is the NetBox version that it answers as.
     """
 
@@ -91,6 +94,7 @@ class NetBoxModel:
         self.tokens = frozenset(tokens)
         self.journal = journal
         self.calls: Counter[str] = Counter()
+        self.deliveries: deque[Delivery] = deque(maxlen=MAX_DELIVERIES)
         self.router = Router(self.state, self.changelog)
         ensure_admin(self.state)
         self.flush()
@@ -146,7 +150,15 @@ class NetBoxModel:
             except Unhandled as error:
                 return Reply(500, error.payload(self.state.version.full, self.state.version.python))
 
-        outcome = guarded(lambda: self._view(request, route, request_id))
+        username = ""
+
+        def serve() -> Reply | Write:
+            nonlocal username
+            user = self._user(request, route)
+            username = user.name
+            return self._view(request, route, user, request_id)
+
+        outcome = guarded(serve)
         if isinstance(outcome, Reply):
             return Staged(operation, _response(version, request, route, outcome, request_id))
         write = outcome
@@ -154,13 +166,13 @@ class NetBoxModel:
         def commit() -> Response:
             reply = guarded(write)
             assert isinstance(reply, Reply)
-            self.flush()
+            changes = self.flush()
+            self.deliveries += deliveries(self.router.prefixes, changes, request, request_id, username)
             return _response(version, request, route, reply, request_id)
 
         return Staged(operation, None, commit)
 
-    def _view(self, request: Request, route: Route, request_id: str) -> Reply | Write:
-        user = self._user(request, route)
+    def _view(self, request: Request, route: Route, user: User, request_id: str) -> Reply | Write:
         method = "GET" if request.method == "HEAD" else request.method
         check_right(self.state, user, route, method)
         if method == "OPTIONS":
@@ -193,11 +205,12 @@ class NetBoxModel:
             headers["API-Version"] = self.state.version.name
         return Response(404, headers, html_page("Page Not Found", "The page you requested does not exist."))
 
-    def flush(self) -> None:
-        """Hand what changed to the journal."""
+    def flush(self) -> list[Change]:
+        """Hand what changed to the journal, and return it."""
         changes = self.state.take_changes()
         if self.journal is not None and changes:
             self.journal.write(changes, self.state)
+        return changes
 
     def dump(self) -> Row:
         """Everything it holds, as JSON values (not the changelog and the counters)."""

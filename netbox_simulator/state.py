@@ -22,7 +22,6 @@ from netbox_simulator.wire import Row
 BITS = {4: 32, 6: 128}
 MAX_PAGE_SIZE = 1000
 Now = Callable[[], datetime]
-Change = tuple[str, int, Row | None]
 PREFIX = "prefix"
 
 
@@ -84,6 +83,21 @@ def etag(last_updated: str) -> str:
 def index_key(value: Any) -> Any:
     """Something hashable that stands for a custom field's value."""
     return value if isinstance(value, str | int | bool) else json.dumps(value, sort_keys=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What one request has done to an object: what it was and is, None before its creation and after its deletion."""
+
+    kind: str
+    id: int
+    before: Row | Prefix | None
+    after: Row | Prefix | None
+
+    @property
+    def stored(self) -> Row | None:
+        """What it is now, as JSON values."""
+        return prefix_row(self.after) if isinstance(self.after, Prefix) else self.after
 
 
 class FieldIndex:
@@ -200,7 +214,7 @@ class State:
         self.prefixes = PrefixTable()
         self.kinds: dict[str, dict[int, Row]] = {}
         self.sequences: dict[str, int] = {}
-        self.changes: dict[tuple[str, int], Row | Prefix | None] = {}
+        self._changes: dict[tuple[str, int], Change] = {}
 
     def now(self) -> datetime:
         """The time, later than at any call before: entity tags tell versions apart even when the clock stands still."""
@@ -225,37 +239,40 @@ class State:
 
     def put(self, kind: str, row: Row) -> None:
         """Insert or overwrite a row of any kind but prefixes."""
+        before = self.rows(kind).get(row["id"])
         self.rows(kind)[row["id"]] = row
         self.sequences[kind] = max(self.sequences.get(kind, 0), row["id"])
-        self.changes[kind, row["id"]] = row
+        self._note(kind, row["id"], before, row)
 
     def drop(self, kind: str, row_id: int) -> Row | None:
         """Delete a row of any kind but prefixes."""
         row = self.rows(kind).pop(row_id, None)
         if row is not None:
-            self.changes[kind, row_id] = None
+            self._note(kind, row_id, row, None)
         return row
 
     def put_prefix(self, row: Prefix) -> None:
         """Insert or overwrite a prefix."""
+        before = self.prefixes.rows.get(row.id)
         self.prefixes.put(row)
         self.sequences[PREFIX] = max(self.sequences.get(PREFIX, 0), row.id)
-        self.changes[PREFIX, row.id] = row
+        self._note(PREFIX, row.id, before, row)
 
     def drop_prefix(self, prefix_id: int) -> Prefix | None:
         """Delete a prefix; None when it is gone already."""
         row = self.prefixes.drop(prefix_id)
         if row is not None:
-            self.changes[PREFIX, prefix_id] = None
+            self._note(PREFIX, prefix_id, row, None)
         return row
+
+    def _note(self, kind: str, row_id: int, before: Row | Prefix | None, after: Row | Prefix | None) -> None:
+        earlier = self._changes.get((kind, row_id))
+        self._changes[kind, row_id] = Change(kind, row_id, earlier.before if earlier else before, after)
 
     def take_changes(self) -> list[Change]:
         """What changed since the last call."""
-        taken = [
-            (kind, row_id, prefix_row(row) if isinstance(row, Prefix) else row)
-            for (kind, row_id), row in self.changes.items()
-        ]
-        self.changes.clear()
+        taken = list(self._changes.values())
+        self._changes.clear()
         return taken
 
     def dump(self) -> Row:
@@ -275,9 +292,9 @@ class State:
         self.version = VERSIONS[name]
         self.apply((kind, row["id"], row) for kind, rows in dump["rows"].items() for row in rows)
         self.sequences.update(dump["sequences"])
-        self.changes.clear()
+        self._changes.clear()
 
-    def apply(self, changes: Iterable[Change]) -> None:
+    def apply(self, changes: Iterable[tuple[str, int, Row | None]]) -> None:
         """Do changes that were noted earlier."""
         for kind, row_id, row in changes:
             if kind == PREFIX:

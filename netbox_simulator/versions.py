@@ -3,7 +3,7 @@ version here or where it takes effect. Source: recorded exchanges of real instan
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -31,6 +31,8 @@ class Version:
                 shown |= {"content_types": row["object_types"], "object_type": None}
             elif kind == "prefix":
                 shown["site"] = None
+            elif kind == "event-rule":
+                shown |= {"content_types": row["object_types"], **_flags(row["event_types"])}
         return shown
 
     def nested(self, row: Row) -> Row:
@@ -40,16 +42,27 @@ class Version:
 
     def given(self, data: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
         """A payload in the words of NetBox 4.6."""
-        if kind == "custom-field" and not self.since("4.2"):
-            rest = {name: value for name, value in data.items() if name != "object_types"}
-            return {**rest, **({"object_types": data["content_types"]} if "content_types" in data else {})}
-        return data
+        if kind not in ("custom-field", "event-rule") or self.since("4.2"):
+            return data
+        given = {name: value for name, value in data.items() if name not in ("object_types", "event_types")}
+        if "content_types" in data:
+            given["object_types"] = data["content_types"]
+        if kind == "event-rule":
+            given["event_types"] = [event for event, flag in _FLAGS.items() if data.get(flag)]
+        return given
+
+
+def _flags(event_types: Sequence[str]) -> dict[str, bool]:
+    """The event types of a rule, as NetBox before 4.1 shows them."""
+    return {flag: event in event_types for event, flag in _FLAGS.items()}
 
 
 def _key(name: str) -> tuple[int, ...]:
     return tuple(int(part) for part in name.split("."))
 
 
+# Before NetBox 4.1, an event rule had a flag for each type of event.
+_FLAGS: Final = {"object_created": "type_create", "object_updated": "type_update", "object_deleted": "type_delete"}
 # The version that added a field, by kind of object; under "" for all kinds.
 _ADDED: Final[dict[str, dict[str, str]]] = {
     "": {"display_url": "4.2", "owner": "4.5"},
@@ -58,6 +71,7 @@ _ADDED: Final[dict[str, dict[str, str]]] = {
         **dict.fromkeys(("object_types", "related_object_type", "unique", "related_object_filter", "comments"), "4.2"),
         "validation_schema": "4.6",
     },
+    "event-rule": dict.fromkeys(("object_types", "event_types"), "4.2"),
     "prefix": dict.fromkeys(("scope_type", "scope_id", "scope"), "4.2"),
     "role": {"comments": "4.5", "asn_count": "4.6"},
     "tag": {"weight": "4.4"},

@@ -19,7 +19,7 @@ FILES = (
     *("00-populate", "01-status-and-auth", "02-choice-sets", "03-tags", "04-prefix-list-by-zone"),
     *("06-available-prefixes", "07-available-prefixes-exhaustion", "05-prefix-lookup", "08-post-prefix-specific"),
     *("09-patch-put", "10-bulk-patch-delete", "11-find-by-cf-and-tag", "12-etag-ifmatch-changelog"),
-    *("11b-text-cf-exact-lookups", "13-minimal-permissions", "20-page-size-cap", "18-what-blocks-space"),
+    *("11b-text-cf-exact-lookups", "13-minimal-permissions", "14-webhook", "20-page-size-cap", "18-what-blocks-space"),
     *("08b-global-table-not-unique", "23-unique-custom-field-and-request-id", "19-lookups-vrf-tenant-role"),
 )
 
