@@ -86,6 +86,7 @@ EXAMPLES = {
     "Run the service:": "ipam serve --config /etc/ipam-api/config.json",
     "List the registrations of a zone, as text and for scripts:": "ipam list-addresses --zone inet\n"
     "ipam list-addresses --zone inet --format json",
+    "Show how full the zones are:": "ipam list-zones",
     "Replace a secret without showing it in the process list:": "ipam replace-secret --yes --zone inet "
     "--address 192.0.2.10 < new.secret",
     "Expire all services of a deleted cluster:": "ipam delete-cluster "

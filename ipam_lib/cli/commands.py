@@ -330,6 +330,15 @@ _TABLE = (
         ),
     ),
     Command(
+        "list-zones",
+        "list the zones: how full they are, and the use of their quotas",
+        "ipam_lib.cli.list_zones:run",
+        (
+            Argument("--zone", type=argtypes.nonempty, metavar="ZONE", help="only this zone"),
+            FORMAT,
+        ),
+    ),
+    Command(
         "history",
         "show which services had an address, and when",
         "ipam_lib.cli.history:show",

@@ -139,6 +139,11 @@ class NetBox(ABC):
         """
         return None
 
+    async def read_space(self, container: Container) -> str | None:
+        """Read what is taken in a container, for `space_use`. Returns why this is not known completely afterwards, and
+        None if it is. An error is such a reason; nothing is raised."""
+        return "this is not read"
+
     @abstractmethod
     async def create_next(self, container: Container, *, uuid: str, limit: float) -> Prefix:
         """Create the lowest free host prefix of the container, complete in one call: length, tenant and role of the

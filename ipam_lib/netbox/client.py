@@ -136,6 +136,9 @@ class NetBoxClient(NetBox):
     def space_use(self, container: Container, inner: Sequence[Container] = ()) -> SpaceUse | None:
         return self.space.use(container, inner)
 
+    async def read_space(self, container: Container) -> str | None:
+        return await self.space.load(container)
+
     async def create_given(
         self, container: Container, addresses: Sequence[str], uuids: Sequence[str], *, limit: float, reserved: bool
     ) -> list[Prefix]:

@@ -171,10 +171,12 @@ class AddressSpace:
         seconds = self._refresh_seconds if space.problem is None else min(self._refresh_seconds, 3 * RELOAD_PAUSE)
         return space.tried_at is None or self._clock.monotonic() - space.tried_at >= seconds
 
-    async def load(self, container: Container) -> None:
+    async def load(self, container: Container) -> str | None:
         """Load a picture from nothing; a call while that is under way waits for it. A failure is logged, and leaves the
-        picture that there was."""
-        await asyncio.shield(self._begin_load(self._space(container)))
+        picture that there was. Returns why the load made no picture, None if it did."""
+        space = self._space(container)
+        await asyncio.shield(self._begin_load(space))
+        return space.problem
 
     def _begin_load(self, space: _ContainerSpace) -> asyncio.Task[None]:
         if space.load is None:

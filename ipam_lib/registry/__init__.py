@@ -29,13 +29,14 @@ from ipam_lib.registry.quotas import QuotaUse
 from ipam_lib.registry.recover import RecoverReport
 from ipam_lib.registry.release import ReleaseReport
 from ipam_lib.registry.statistics import Statistics
-from ipam_lib.registry.zone_usage import ContainerUse, ZoneUse
+from ipam_lib.registry.zone_usage import ContainerUse, FamilyUse, ZoneUse
 
 __all__ = [
     "ContainerUse",
     "Context",
     "DriftKind",
     "DriftResult",
+    "FamilyUse",
     "PoolReport",
     "QuotaUse",
     "RecoverReport",

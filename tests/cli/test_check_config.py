@@ -639,6 +639,7 @@ async def test_rights_that_have_to_be_tried() -> None:
         ("check-config",),
         ("serve",),
         ("list-addresses",),
+        ("list-zones",),
         ("reconcile",),
         ("mongo-backup", "--out", "backup.archive.gz"),
         ("mongo-restore", "--in", str(REAL)),

@@ -58,6 +58,11 @@ def test_show_services_and_list_addresses(filled: Installation) -> None:
     assert_documented("list-addresses", json_of(filled, "list-addresses"))
 
 
+def test_list_zones(filled: Installation, netbox: RemoteNetBox) -> None:
+    filled.configure(netbox.url, limits={"addresses_per_cluster": 5})
+    assert_documented("list-zones", json_of(filled, "list-zones"))
+
+
 def test_history(filled: Installation) -> None:
     left = {**SERVICE, "id": "65f000000000000000000009", "until": datetime(2026, 11, 24, tzinfo=UTC)}
     filled.seed(document(9, services=[SERVICE | {"since": datetime(2026, 11, 23, tzinfo=UTC)}], departed=[left]))

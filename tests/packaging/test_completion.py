@@ -98,7 +98,7 @@ def test_subcommands_options_choices_and_files(shell: str, tmp_path: Path) -> No
     (tmp_path / "my-config.json").touch()
     (tmp_path / "my-logs").mkdir()
     cases = {
-        "ipam.pyz list-": "list-addresses",
+        "ipam.pyz list-a": "list-addresses",
         "ipam.pyz --conf": "--config",
         "ipam.pyz --config my-c": "my-config.json",
         "ipam.pyz --config my-config.json rot": "rotate-key",

@@ -308,6 +308,7 @@ def _run_every_command(site: Site) -> None:
         # The one that shows it: so this test would notice.
         assert any(form in site.command("show-secret", *on, "--format", format_, status=0) for form in spelled(FIRST))
         site.command("list-addresses", "--format", format_, status=0)
+        site.command("list-zones", "--format", format_, status=0)
         site.command("history", "--address", address, "--format", format_, status=0)
         site.command("check-config", "--format", format_, status=0)
     site.command("show-services", *ON_NONE, status=1)
@@ -361,6 +362,7 @@ def _fail_everywhere(site: Site, directory: Path, refusing: Stub) -> None:
         ("delete-service", *ON_FIRST, "--secret", FIRST, *SERVICE_OPTIONS, "--yes"),
         ("delete-cluster", "--cluster-id", SERVICE["cluster_id"], "--yes"),
         ("list-addresses",),
+        ("list-zones",),
         ("history", "--address", "83.118.168.0"),
         ("reconcile",),
         ("rotate-key", "--new-secrets", "new.json", "--yes"),

@@ -5,7 +5,7 @@
 #    source ~/.local/share/bash_completion/ipam.pyz
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_ipam_pyz_subparsers=(serve demo simulate-netbox install uninstall check-config netbox-setup show-services show-secret replace-secret delete-service delete-cluster list-addresses history reconcile rotate-key mongo-backup mongo-restore completion version help)
+_shtab_ipam_pyz_subparsers=(serve demo simulate-netbox install uninstall check-config netbox-setup show-services show-secret replace-secret delete-service delete-cluster list-addresses list-zones history reconcile rotate-key mongo-backup mongo-restore completion version help)
 
 _shtab_ipam_pyz_serve_option_strings=(-h --help --config --host --port --log-dir)
 _shtab_ipam_pyz_demo_option_strings=(-h --help --config --port --data --reset --netbox-version)
@@ -20,6 +20,7 @@ _shtab_ipam_pyz_replace_secret_option_strings=(-h --help --config --zone --addre
 _shtab_ipam_pyz_delete_service_option_strings=(-h --help --config --zone --address --secret --service-name --namespace-id --cluster-id --yes --dry-run --format)
 _shtab_ipam_pyz_delete_cluster_option_strings=(-h --help --config --cluster-id --cluster --yes --dry-run --format)
 _shtab_ipam_pyz_list_addresses_option_strings=(-h --help --config --zone --ip-family --cluster-id --expiring --format)
+_shtab_ipam_pyz_list_zones_option_strings=(-h --help --config --zone --format)
 _shtab_ipam_pyz_history_option_strings=(-h --help --config --address --zone --at --format)
 _shtab_ipam_pyz_reconcile_option_strings=(-h --help --config --fix --rounds --format)
 _shtab_ipam_pyz_rotate_key_option_strings=(-h --help --config --new-secrets --yes --dry-run --format)
@@ -52,6 +53,7 @@ _shtab_ipam_pyz_replace_secret___config_COMPGEN=_shtab_compgen_files
 _shtab_ipam_pyz_delete_service___config_COMPGEN=_shtab_compgen_files
 _shtab_ipam_pyz_delete_cluster___config_COMPGEN=_shtab_compgen_files
 _shtab_ipam_pyz_list_addresses___config_COMPGEN=_shtab_compgen_files
+_shtab_ipam_pyz_list_zones___config_COMPGEN=_shtab_compgen_files
 _shtab_ipam_pyz_history___config_COMPGEN=_shtab_compgen_files
 _shtab_ipam_pyz_reconcile___config_COMPGEN=_shtab_compgen_files
 _shtab_ipam_pyz_rotate_key___config_COMPGEN=_shtab_compgen_files
@@ -77,14 +79,15 @@ _shtab_ipam_pyz_delete_service___format_choices=(text json)
 _shtab_ipam_pyz_delete_cluster___format_choices=(text json)
 _shtab_ipam_pyz_list_addresses___ip_family_choices=(ipv4 ipv6)
 _shtab_ipam_pyz_list_addresses___format_choices=(text json)
+_shtab_ipam_pyz_list_zones___format_choices=(text json)
 _shtab_ipam_pyz_history___format_choices=(text json)
 _shtab_ipam_pyz_reconcile___format_choices=(text json)
 _shtab_ipam_pyz_rotate_key___format_choices=(text json)
 _shtab_ipam_pyz_mongo_backup___format_choices=(text json)
 _shtab_ipam_pyz_mongo_restore___format_choices=(text json)
 _shtab_ipam_pyz_completion_pos_0_choices=(bash zsh fish)
-_shtab_ipam_pyz_help_pos_0_choices=(serve demo simulate-netbox install uninstall check-config netbox-setup show-services show-secret replace-secret delete-service delete-cluster list-addresses history reconcile rotate-key mongo-backup mongo-restore completion version help)
-_shtab_ipam_pyz_pos_0_choices=(serve demo simulate-netbox install uninstall check-config netbox-setup show-services show-secret replace-secret delete-service delete-cluster list-addresses history reconcile rotate-key mongo-backup mongo-restore completion version help)
+_shtab_ipam_pyz_help_pos_0_choices=(serve demo simulate-netbox install uninstall check-config netbox-setup show-services show-secret replace-secret delete-service delete-cluster list-addresses list-zones history reconcile rotate-key mongo-backup mongo-restore completion version help)
+_shtab_ipam_pyz_pos_0_choices=(serve demo simulate-netbox install uninstall check-config netbox-setup show-services show-secret replace-secret delete-service delete-cluster list-addresses list-zones history reconcile rotate-key mongo-backup mongo-restore completion version help)
 
 _shtab_ipam_pyz_serve__h_nargs=0
 _shtab_ipam_pyz_serve___help_nargs=0
@@ -130,6 +133,8 @@ _shtab_ipam_pyz_delete_cluster___dry_run_nargs=0
 _shtab_ipam_pyz_list_addresses__h_nargs=0
 _shtab_ipam_pyz_list_addresses___help_nargs=0
 _shtab_ipam_pyz_list_addresses___expiring_nargs=0
+_shtab_ipam_pyz_list_zones__h_nargs=0
+_shtab_ipam_pyz_list_zones___help_nargs=0
 _shtab_ipam_pyz_history__h_nargs=0
 _shtab_ipam_pyz_history___help_nargs=0
 _shtab_ipam_pyz_reconcile__h_nargs=0

@@ -50,7 +50,7 @@ function _shtab_ipam_pyz_using
   test "$_shtab_ipam_pyz_cmdpath" = "$argv"
 end
 
-set -g _shtab_ipam_pyz_commands serve demo simulate-netbox install uninstall check-config netbox-setup show-services show-secret replace-secret delete-service delete-cluster list-addresses history reconcile rotate-key mongo-backup mongo-restore completion version help
+set -g _shtab_ipam_pyz_commands serve demo simulate-netbox install uninstall check-config netbox-setup show-services show-secret replace-secret delete-service delete-cluster list-addresses list-zones history reconcile rotate-key mongo-backup mongo-restore completion version help
 set -g _shtab_ipam_pyz_opts_with_value --address --at --cluster --cluster-id --config --cost-model --data --format --from --host --in --ip-family --latency-ms --log-dir --namespace-id --netbox-version --new --new-secrets --out --port --prefix --root --rounds --secret --service-name --state --time-scale --token --token-file --zone --zones
 
 complete -c ipam.pyz -e
@@ -162,6 +162,11 @@ complete -c ipam.pyz -n '_shtab_ipam_pyz_using list-addresses' -l ip-family -xka
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using list-addresses' -l cluster-id -x -d 'only registrations with a service of this cluster'
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using list-addresses' -l expiring -d 'only registrations with an expiring service'
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using list-addresses' -l format -xka "text json" -d 'text for people (the default), or json for scripts'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using; and test $_shtab_ipam_pyz_npos -eq 0' -a list-zones -d 'List the zones: how full they are, and the use of their quotas.'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using list-zones' -s h -l help -d 'show this help message and exit'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using list-zones' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'configuration file (default: $IPAM_CONFIG, ./config.json, /etc/ipam-api/config.json)'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using list-zones' -l zone -x -d 'only this zone'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using list-zones' -l format -xka "text json" -d 'text for people (the default), or json for scripts'
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using; and test $_shtab_ipam_pyz_npos -eq 0' -a history -d 'Show which services had an address, and when.'
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using history' -s h -l help -d 'show this help message and exit'
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using history' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'configuration file (default: $IPAM_CONFIG, ./config.json, /etc/ipam-api/config.json)'
@@ -207,6 +212,6 @@ complete -c ipam.pyz -n '_shtab_ipam_pyz_using; and test $_shtab_ipam_pyz_npos -
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using help' -s h -l help -d 'show this help message and exit'
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using help' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'configuration file (default: $IPAM_CONFIG, ./config.json, /etc/ipam-api/config.json)'
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using help' -l man -d 'print the man page instead, as man(1) reads it'
-complete -c ipam.pyz -n '_shtab_ipam_pyz_using help; and test $_shtab_ipam_pyz_npos -eq 0' -ka "serve demo simulate-netbox install uninstall check-config netbox-setup show-services show-secret replace-secret delete-service delete-cluster list-addresses history reconcile rotate-key mongo-backup mongo-restore completion version help" -d 'the subcommand to explain'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using help; and test $_shtab_ipam_pyz_npos -eq 0' -ka "serve demo simulate-netbox install uninstall check-config netbox-setup show-services show-secret replace-secret delete-service delete-cluster list-addresses list-zones history reconcile rotate-key mongo-backup mongo-restore completion version help" -d 'the subcommand to explain'
 complete -c ipam-cli -w ipam.pyz
 complete -c ipam -w ipam.pyz

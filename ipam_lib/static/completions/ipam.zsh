@@ -19,6 +19,7 @@ _shtab_ipam_pyz_commands() {
     history:'Show which services had an address, and when.'
     install:'Install this file on the machine: program, systemd units, man page, completions, a first configuration.'
     list-addresses:'List the registrations.'
+    list-zones:'List the zones: how full they are, and the use of their quotas.'
     mongo-backup:'Write all stored data into an archive in the format of mongodump --archive --gzip.'
     mongo-restore:'Restore such an archive, or one of mongodump, into MongoDB or the embedded database.'
     netbox-setup:'Create the choice set, custom fields and tag that NetBox needs, if they are missing.'
@@ -107,7 +108,7 @@ _shtab_ipam_pyz_help_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--config[configuration file (default\: \$IPAM_CONFIG, .\/config.json, \/etc\/ipam-api\/config.json)]:PATH:_files"
   "--man[print the man page instead, as man(1) reads it]"
-  ":the subcommand to explain:(serve demo simulate-netbox install uninstall check-config netbox-setup show-services show-secret replace-secret delete-service delete-cluster list-addresses history reconcile rotate-key mongo-backup mongo-restore completion version help)"
+  ":the subcommand to explain:(serve demo simulate-netbox install uninstall check-config netbox-setup show-services show-secret replace-secret delete-service delete-cluster list-addresses list-zones history reconcile rotate-key mongo-backup mongo-restore completion version help)"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -150,6 +151,16 @@ _shtab_ipam_pyz_list_addresses_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_ipam_pyz_list_addresses_defaults_added=0
+
+_shtab_ipam_pyz_list_zones_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--config[configuration file (default\: \$IPAM_CONFIG, .\/config.json, \/etc\/ipam-api\/config.json)]:PATH:_files"
+  "--zone[only this zone]:ZONE:"
+  "--format[text for people (the default), or json for scripts]:format:(text json)"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_ipam_pyz_list_zones_defaults_added=0
 
 _shtab_ipam_pyz_mongo_backup_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -326,6 +337,7 @@ _shtab_ipam_pyz() {
         history) _arguments -C -s $_shtab_ipam_pyz_history_options ;;
         install) _arguments -C -s $_shtab_ipam_pyz_install_options ;;
         list-addresses) _arguments -C -s $_shtab_ipam_pyz_list_addresses_options ;;
+        list-zones) _arguments -C -s $_shtab_ipam_pyz_list_zones_options ;;
         mongo-backup) _arguments -C -s $_shtab_ipam_pyz_mongo_backup_options ;;
         mongo-restore) _arguments -C -s $_shtab_ipam_pyz_mongo_restore_options ;;
         netbox-setup) _arguments -C -s $_shtab_ipam_pyz_netbox_setup_options ;;
