@@ -7,6 +7,7 @@ import ipaddress
 import re
 from datetime import datetime, timedelta
 from typing import Final
+from urllib.parse import urlsplit
 
 from ipam_lib.models import UUID_PATTERN
 
@@ -101,6 +102,21 @@ def zone(text: str) -> str:
     """The name of a zone: at most 100 printable characters, NetBox's limit for a choice. Raises ArgumentTypeError."""
     if not text.strip() or text != text.strip() or not text.isprintable() or len(text) > 100:
         raise argparse.ArgumentTypeError(f"{text!r} is no name of a zone: expected 1 to 100 printable characters")
+    return text
+
+
+def webhook_url(text: str) -> str:
+    """The URL of the webhook of an instance. Raises ArgumentTypeError."""
+    expected = "expected an http or https URL of the path /netbox/webhook: https://ipam.example.com/netbox/webhook"
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        raise argparse.ArgumentTypeError(expected) from None
+    # NetBox takes 500 characters, and replaces what stands in braces.
+    plain = text.isascii() and text.isprintable() and not set(text) & set(" {}?#@") and len(text) <= 500
+    if not usable or not plain or not parts.path.endswith("/netbox/webhook"):
+        raise argparse.ArgumentTypeError(expected)
     return text
 
 

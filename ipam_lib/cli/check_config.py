@@ -108,7 +108,8 @@ async def _netbox(section: NetBoxSection) -> AsyncIterator[Finding]:
             yield error("netbox.connection", one, "correct it in the configuration")
         return
     async with transport:
-        probe = NetBoxProbe(transport, zones_named=warm if isinstance(warm, Mapping) else ())
+        zones_named = warm if isinstance(warm, Mapping) else ()
+        probe = NetBoxProbe(transport, zones_named=zones_named, webhook_secret=section.webhook_secret)
         async for finding in probe.findings():
             yield finding
 

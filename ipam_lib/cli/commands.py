@@ -227,7 +227,7 @@ _TABLE = (
     ),
     Command(
         "netbox-setup",
-        "create the choice set, custom fields and tag that NetBox needs, if they are missing",
+        "create the choice set, custom fields, tag, webhook and event rule that NetBox needs, if they are missing",
         "ipam_lib.cli.netbox_setup:run",
         (
             Argument(
@@ -237,6 +237,15 @@ _TABLE = (
                 default=[],
                 metavar="ZONE",
                 help="a zone to create; may be given several times",
+            ),
+            Argument(
+                "--webhook",
+                type=argtypes.webhook_url,
+                action="append",
+                default=[],
+                metavar="URL",
+                help="URL at which NetBox reaches an instance, to create a webhook and event rule for it; may be given"
+                " several times",
             ),
             Argument(
                 "--token-file",

@@ -36,6 +36,7 @@ LOCK: Final = "demo.lock"
 # Files, and the content of a new one.
 SECRETS: Final[dict[str, Callable[[], str]]] = {
     "netbox.secret": lambda: secrets.token_hex(20),
+    "webhook.secret": lambda: secrets.token_hex(32),
     "auth.secret": lambda: secrets.token_urlsafe(24),
     "secrets.json": lambda: json.dumps({"enc_key": secrets.token_hex(16), "enc_iv": secrets.token_hex(8)}),
 }
@@ -100,7 +101,12 @@ def write_config(directory: Path, netbox_url: str, port: int) -> Settings:
     """Write the configuration and load it. Raises ConfigError."""
     content = {
         "storage": {"sqlite": DATABASE},
-        "netbox": {"url": netbox_url, "token_path": "netbox.secret", "constraint_tag": TAG_NAME},
+        "netbox": {
+            "url": netbox_url,
+            "token_path": "netbox.secret",
+            "constraint_tag": TAG_NAME,
+            "webhook_secret_path": "webhook.secret",
+        },
         "encryption_secrets": {"path": "secrets.json"},
         "auth": {"token_path": "auth.secret"},
         "server": {"host": "127.0.0.1", "port": port},

@@ -21,23 +21,33 @@ from ipam_lib.config import Settings, read_secret
 from ipam_lib.netbox.endpoint import NetBoxSettings
 from ipam_lib.netbox.setup import Item, NetBoxSetup
 from ipam_lib.netbox.transport import Transport
+from ipam_lib.netbox.webhook_definitions import WebhookTarget, by_hand
 from ipam_lib.text import plural, printable
 
 HEADINGS: Final = ("WHAT", "NAME", "TO DO", "DETAIL")
-_KINDS: Final = {"choice_set": "choice set", "custom_field": "custom field", "tag": "tag"}
+_KINDS: Final = {
+    "choice_set": "choice set",
+    "custom_field": "custom field",
+    "tag": "tag",
+    "webhook": "webhook",
+    "event_rule": "event rule",
+}
+# NetBox keeps no longer one.
+_LONGEST_SECRET: Final = 255
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Compare with NetBox, show the plan, ask, and create.
 
     Raises CommandError if NetBox cannot be read or the answer is no; UsageError if NetBox has no zones and --zone names
-    none; ConfigError.
+    none, or --webhook has no secret; ConfigError.
     """
     settings = load_settings(arguments)
+    targets = _targets(settings, arguments.webhook)
     netbox = netbox_settings(settings.netbox)
     if arguments.token_file is not None:
         netbox = replace(netbox, token=_token(arguments.token_file))
-    plan = run_work(_plan(netbox, arguments.zone))
+    plan = run_work(_plan(netbox, arguments.zone, targets))
     as_text = arguments.format == "text"
     if as_text:
         terminal.print_table(HEADINGS, [_row(item) for item in plan])
@@ -66,9 +76,18 @@ def _token(path: Path) -> str:
     return read_secret(path).reveal()
 
 
-async def _plan(netbox: NetBoxSettings, zones: Sequence[str]) -> list[Item]:
+def _targets(settings: Settings, urls: Sequence[str]) -> list[WebhookTarget]:
+    secret = settings.netbox.webhook_secret
+    if urls and secret is None:
+        raise UsageError("--webhook needs a secret: name its file in netbox.webhook_secret_path, for the service too")
+    if urls and secret is not None and len(secret.reveal()) > _LONGEST_SECRET:
+        raise UsageError(f"the secret of the webhook has more than {_LONGEST_SECRET} characters; NetBox keeps no more")
+    return [WebhookTarget(url, secret) for url in dict.fromkeys(urls) if secret is not None]
+
+
+async def _plan(netbox: NetBoxSettings, zones: Sequence[str], targets: Sequence[WebhookTarget]) -> list[Item]:
     async with Transport(netbox) as transport:
-        return await NetBoxSetup(transport).plan(zones)
+        return await NetBoxSetup(transport).plan(zones, targets)
 
 
 def _apply(settings: Settings, netbox: NetBoxSettings, plan: Sequence[Item], *, as_text: bool) -> list[Item]:
@@ -94,6 +113,7 @@ def _row(item: Item) -> tuple[str, ...]:
         "extend": "add zones",
         "differs": "differs: left alone",
         "needs_zones": "needs --zone",
+        "unseen": "not known",
     }[item.action]
     detail = f"zones to add: {', '.join(item.zones)}" if item.zones else item.detail
     return _KINDS[item.kind], printable(item.name), terminal.paint(todo, colour), printable(detail)
@@ -117,7 +137,10 @@ def _conclude(items: Sequence[Item], *, dry_run: bool) -> None:
                 f"the {_KINDS[item.kind]} {item.name} is there, but cannot be used: {item.detail}. Correct it in"
                 " NetBox; this program changes nothing that is there"
             )
-    if any("may not" in item.failure for item in items):
+    urls = [one.target.url for one in items if one.target and not one.settled and not (dry_run and one.changes)]
+    for url in dict.fromkeys(urls):
+        terminal.say(by_hand(url))
+    if any("may not" in item.failure or item.action == "unseen" for item in items):
         terminal.say("An administrator's token may: give the file that holds one with --token-file.")
     if all(item.settled for item in items):
         print(terminal.paint("NetBox has everything that is needed", "green"))

@@ -33,10 +33,10 @@ def value_of(choice: Any) -> str:
 
 def on_prefixes(field: Mapping[str, Any]) -> bool:
     """Whether prefixes have this custom field."""
-    return PREFIX_TYPE in _object_types(field)
+    return PREFIX_TYPE in object_types(field)
 
 
-def _object_types(definition: Mapping[str, Any]) -> Any:
+def object_types(definition: Mapping[str, Any]) -> Any:
     """The types of objects that it applies to; NetBox before 4.0 calls them content types."""
     return definition.get("object_types") or definition.get("content_types") or ()
 

@@ -12,7 +12,8 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from ipam_lib.clock import SystemClock
-from ipam_lib.errors import NetBoxError, NetBoxUnavailable
+from ipam_lib.crypto import Secret
+from ipam_lib.errors import NetBoxError, NetBoxRejected, NetBoxUnavailable
 from ipam_lib.findings import Finding, error, ok, stays_here, warning
 from ipam_lib.netbox import definitions, payloads, probe_findings
 from ipam_lib.netbox.base import Container
@@ -26,6 +27,7 @@ from ipam_lib.netbox.responses import NetBoxResponse
 from ipam_lib.netbox.snapshot import Snapshot
 from ipam_lib.netbox.space_reader import IP_ADDRESSES, IP_RANGES
 from ipam_lib.netbox.transport import Transport
+from ipam_lib.netbox.webhook_definitions import read_hooks
 from ipam_lib.netbox.zone_reader import ZoneReader
 
 OLDEST: Final = (3, 7)
@@ -48,12 +50,16 @@ def probe_transport(settings: NetBoxSettings) -> Transport:
 
 
 class NetBoxProbe:
-    """Checks NetBox over an open transport. `zones_named`: the zones that the configuration names."""
+    """Checks NetBox over an open transport. `zones_named`: the zones that the configuration names. `webhook_secret`: of
+    the webhook, if the service has one."""
 
-    def __init__(self, transport: Transport, *, zones_named: Collection[str] = ()) -> None:
+    def __init__(
+        self, transport: Transport, *, zones_named: Collection[str] = (), webhook_secret: Secret | None = None
+    ) -> None:
         self._transport = transport
         self._settings = transport.settings
         self._zones_named = zones_named
+        self._webhook_secret = webhook_secret
 
     async def findings(self) -> AsyncIterator[Finding]:
         """All findings, each as soon as it is known."""
@@ -95,6 +101,8 @@ class NetBoxProbe:
         yield await self._tag_there()
         async for finding in self._containers(zones, containers):
             yield finding
+        if self._webhook_secret is not None:
+            yield await self._webhook(self._webhook_secret)
 
     # -- connection ----------------------------------------------------------------------------------------------------
 
@@ -275,6 +283,15 @@ class NetBoxProbe:
         except (NetBoxError, UnexpectedResponse) as problem:
             return probe_findings.failed(check, "the tag", problem)
         return ok(check, f"the tag {name!r} is there")
+
+    async def _webhook(self, secret: Secret) -> Finding:
+        try:
+            return probe_findings.webhook(await read_hooks(self._transport, "check-config"), secret)
+        except NetBoxRejected:
+            message = "the token may not view webhooks and event rules, nor need it; so they were not looked at"
+            return ok("netbox.webhook", message)
+        except NetBoxError as problem:
+            return probe_findings.failed("netbox.webhook", "the webhooks", problem)
 
     # -- containers ----------------------------------------------------------------------------------------------------
 

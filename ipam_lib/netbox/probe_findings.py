@@ -6,12 +6,14 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from ipam_lib.crypto import Secret
 from ipam_lib.errors import NetBoxError
 from ipam_lib.findings import Finding, error, ok, warning
 from ipam_lib.netbox import payloads
 from ipam_lib.netbox.payloads import ZONE_FIELD, UnexpectedResponse
 from ipam_lib.netbox.responses import NetBoxResponse, texts
 from ipam_lib.netbox.snapshot import Snapshot
+from ipam_lib.netbox.webhook_definitions import Hooks, event_rule_problems, webhook_problems
 
 # Returns what is wrong with a definition.
 Judge = Callable[[Mapping[str, Any]], list[str]]
@@ -73,6 +75,23 @@ def unfilled_fields(names: Sequence[str], constants: Mapping[str, Any] | None, e
         line += f', "inherit_custom_fields": {json.dumps(inherited)}'
     message = f"NetBox requires {', '.join(names)} on prefixes, and no setting fills it: it refuses every registration"
     return error("netbox.custom_fields", message, f"add to the section netbox, with a value for ...: {line}")
+
+
+def webhook(hooks: Hooks, secret: Secret) -> Finding:
+    """Whether a webhook of NetBox with our secret gets the events that the service needs."""
+    check, found = "netbox.webhook", hooks.signed_with(secret)
+    if not found:
+        advice = "netbox-setup --webhook URL creates it and its event rule; or correct its secret in NetBox"
+        message = "no webhook in NetBox has the secret of netbox.webhook_secret_path, so no event is accepted"
+        return warning(check, message, advice)
+    problems = {
+        str(one.get("payload_url")): [*webhook_problems(one, secret), *event_rule_problems(hooks.rules_of(one))]
+        for one in found
+    }
+    wrong = [f"{url}: {'; '.join(told)}" for url, told in problems.items() if told]
+    if wrong:
+        return warning(check, f"events are missing: {' / '.join(wrong)}", "correct webhook and event rule in NetBox")
+    return ok(check, f"NetBox sends events to {', '.join(problems)}")
 
 
 def limits_of(release: tuple[int, int]) -> str:

@@ -1,5 +1,5 @@
-"""Finds out which definitions NetBox lacks for this service, and creates them. It removes and changes nothing that is
-there; it only adds zones to the choice set.
+"""Finds out which definitions, webhooks and event rules NetBox lacks for this service, and creates them. It removes and
+changes nothing that is there; it only adds zones to the choice set.
 """
 
 from __future__ import annotations
@@ -17,8 +17,18 @@ from ipam_lib.netbox.paging import find_named, unexpected_response
 from ipam_lib.netbox.payloads import UUID_FIELD, ZONE_FIELD, UnexpectedResponse
 from ipam_lib.netbox.responses import NetBoxResponse
 from ipam_lib.netbox.transport import Transport
+from ipam_lib.netbox.webhook_definitions import (
+    EVENT_RULES,
+    WEBHOOKS,
+    WebhookTarget,
+    event_rule_problems,
+    event_rule_wanted,
+    read_hooks,
+    webhook_problems,
+    webhook_wanted,
+)
 
-Action = Literal["present", "create", "extend", "differs", "needs_zones"]
+Action = Literal["present", "create", "extend", "differs", "needs_zones", "unseen"]
 CHANGES: Final = ("create", "extend")
 _CHANGELOG: Final = "IPAM-API: netbox-setup"
 _COLOUR: Final = "2196f3"
@@ -29,8 +39,9 @@ class Item:
     """One object that the service needs, and the action for it.
 
     `present`: no action. `create`. `extend`: add `zones`. `differs`: the object is not as it should be and is left
-    alone; `detail` says how it differs. `needs_zones`: there are no zones, and none were named. `kind` is `choice_set`,
-    `custom_field` or `tag`. `done`: whether the action was carried out; `failure`: why it was not.
+    alone; `detail` says how it differs. `needs_zones`: there are no zones, and none were named. `unseen`: the token may
+    not view such objects. `kind` is `choice_set`, `custom_field`, `tag`, `webhook` or `event_rule`. `target`: of the
+    latter two. `done`: whether the action was carried out; `failure`: why it was not.
     """
 
     kind: str
@@ -38,6 +49,7 @@ class Item:
     action: Action
     detail: str = ""
     zones: tuple[str, ...] = ()
+    target: WebhookTarget | None = None
     done: bool = False
     failure: str = ""
 
@@ -58,8 +70,9 @@ class NetBoxSetup:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    async def plan(self, zones: Sequence[str]) -> list[Item]:
+    async def plan(self, zones: Sequence[str], targets: Sequence[WebhookTarget] = ()) -> list[Item]:
         """The actions that make these zones and everything else exist, in the order in which `apply` must take them.
+        `targets`: where NetBox is to send events to.
 
         Raises NetBoxError when NetBox cannot be read.
         """
@@ -68,7 +81,7 @@ class NetBoxSetup:
         items.append(await self._plan_field(UUID_FIELD, definitions.uuid_field_problems))
         if (name := self._transport.settings.constraint_tag) is not None:
             items.append(await self._plan_tag(name))
-        return items
+        return items + await self._plan_webhooks(targets)
 
     async def apply(self, items: Sequence[Item], report: Callable[[Item], None]) -> list[Item]:
         """Carry out the actions, and call `report` after each success. One failure does not stop the others; an action
@@ -116,7 +129,41 @@ class NetBoxSetup:
             return Item("tag", name, "differs", f"it may only be put on {', '.join(map(str, types))}")
         return Item("tag", name, "present")
 
+    async def _plan_webhooks(self, targets: Sequence[WebhookTarget]) -> list[Item]:
+        if not targets:
+            return []
+        items: list[Item] = []
+        try:
+            hooks = await read_hooks(self._transport, "netbox-setup")
+        except NetBoxRejected as error:
+            detail = f"the token may not view webhooks and event rules: {error.detail}"
+            return [
+                Item(kind, one.name, "unseen", detail, target=one)
+                for one in targets
+                for kind in ("webhook", "event_rule")
+            ]
+        for one in targets:
+            hook = hooks.to(one.url)
+            problems = [] if hook is None else webhook_problems(hook, one.secret)
+            items.append(_item("webhook", one, there=hook is not None, problems=problems))
+            rules = [] if hook is None else hooks.rules_of(hook)
+            problems = event_rule_problems(rules) if rules else []
+            items.append(_item("event_rule", one, there=bool(rules), problems=problems))
+        return items
+
+    async def _add_event_rule(self, target: WebhookTarget) -> None:
+        hook = (await read_hooks(self._transport, "netbox-setup")).to(target.url)
+        if hook is None:
+            raise NetBoxRejected("not tried", detail="not tried: it needs the webhook")
+        await self._add(EVENT_RULES, event_rule_wanted(target, _id(hook)))
+
     async def _do(self, item: Item) -> None:
+        if item.target is not None:
+            if item.kind == "webhook":
+                await self._add(WEBHOOKS, webhook_wanted(item.target))
+            else:
+                await self._add_event_rule(item.target)
+            return
         match item.kind, item.action:
             case "choice_set", "create":
                 choices = [[zone, zone] for zone in item.zones]
@@ -176,6 +223,11 @@ class NetBoxSetup:
         """The object of exactly this name, or None. Raises NetBoxError."""
         found = await find_named(self._transport, "netbox-setup", path, name, self._transport.budget())
         return found if isinstance(found, dict) else None
+
+
+def _item(kind: str, target: WebhookTarget, *, there: bool, problems: Sequence[str]) -> Item:
+    action: Action = "create" if not there else "differs" if problems else "present"
+    return Item(kind, target.name, action, "; ".join(problems), target=target)
 
 
 def slug(name: str) -> str:

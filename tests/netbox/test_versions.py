@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -9,13 +10,16 @@ from dataclasses import replace
 import pytest
 from aiohttp import web
 
+from ipam_lib.crypto import Secret
 from ipam_lib.findings import Finding
 from ipam_lib.netbox.base import PrefixChange
 from ipam_lib.netbox.client import NetBoxClient
 from ipam_lib.netbox.endpoint import NetBoxSettings
+from ipam_lib.netbox.events import is_signed, parse_event
 from ipam_lib.netbox.probe import NetBoxProbe
 from ipam_lib.netbox.setup import NetBoxSetup
 from ipam_lib.netbox.transport import Transport
+from ipam_lib.netbox.webhook_definitions import WebhookTarget
 from netbox_simulator import VERSIONS, NetBoxModel, create_app, sample_model, serve
 from netbox_simulator.app import request_of, web_response
 from tests.netbox.clients import LIMIT, TOKEN
@@ -132,3 +136,38 @@ async def test_a_required_custom_field_comes_with_the_line_to_add() -> None:
     assert "owner_team" in problem.message
     line = '"custom_fields": {"domain": "na", "owner_team": "..."}, "inherit_custom_fields": ["infra"]'
     assert problem.advice.endswith(line)
+
+
+@pytest.mark.parametrize("name", VERSIONS)
+async def test_a_webhook_and_its_events(name: str) -> None:
+    model = sample_model(version=VERSIONS[name])
+    target = WebhookTarget("http://127.0.0.1:9/netbox/webhook", Secret("s3cret"))
+    async with transport_to(model) as transport:
+        setup = NetBoxSetup(transport)
+        done = await setup.apply(await setup.plan(["inet"], [target]), lambda item: None)
+        assert [item.failure for item in done if not item.settled] == []
+        assert {item.action for item in await setup.plan(["inet"], [target])} == {"present"}
+        probe = NetBoxProbe(transport, webhook_secret=target.secret)
+        [found] = of([one async for one in probe.findings()], "netbox.webhook")
+        assert (found.status, found.message) == ("ok", f"NetBox sends events to {target.url}")
+
+    headers = {"Authorization": f"Token {TOKEN}"}
+    for path, body in (
+        ("ipam/prefixes", {"prefix": "83.118.168.9/32", "vrf": 1}),
+        ("ipam/ip-addresses", {"address": "83.118.168.1/24", "vrf": 1}),
+        ("ipam/ip-ranges", {"start_address": "83.118.168.2/24", "end_address": "83.118.168.5/24", "vrf": 1}),
+        ("extras/custom-field-choice-sets", {"name": "other", "extra_choices": [["a", "a"]]}),
+    ):
+        made = model.handle("POST", f"/api/{path}/", headers=headers, body=body).json()
+        assert model.handle("PATCH", f"/api/{path}/{made['id']}/", headers=headers, body=body).status == 200
+        assert model.handle("DELETE", f"/api/{path}/{made['id']}/", headers=headers).status == 204
+    events = []
+    for one in model.deliveries:
+        assert is_signed(one.body, one.headers["X-Hook-Signature"], "s3cret")
+        events.append(parse_event(json.loads(one.body)))
+    kinds = ["prefix", "ip_address", "ip_range", "choice_set"]
+    assert [one.kind for one in events if one] == [kind for kind in kinds for _ in range(3)]
+    placed = [one for one in events if one is not None and one.kind != "choice_set"]
+    for created, updated, deleted in zip(placed[::3], placed[1::3], placed[2::3], strict=True):
+        assert created.before is None is deleted.after
+        assert created.after == updated.before == updated.after == deleted.before

@@ -51,7 +51,7 @@ function _shtab_ipam_pyz_using
 end
 
 set -g _shtab_ipam_pyz_commands serve demo simulate-netbox install uninstall check-config netbox-setup show-services show-secret replace-secret delete-service delete-cluster list-addresses list-zones history reconcile rotate-key mongo-backup mongo-restore completion version help
-set -g _shtab_ipam_pyz_opts_with_value --address --at --cluster --cluster-id --config --cost-model --data --format --from --host --in --ip-family --latency-ms --log-dir --namespace-id --netbox-version --new --new-secrets --out --port --prefix --root --rounds --secret --service-name --state --time-scale --token --token-file --zone --zones
+set -g _shtab_ipam_pyz_opts_with_value --address --at --cluster --cluster-id --config --cost-model --data --format --from --host --in --ip-family --latency-ms --log-dir --namespace-id --netbox-version --new --new-secrets --out --port --prefix --root --rounds --secret --service-name --state --time-scale --token --token-file --webhook --zone --zones
 
 complete -c ipam.pyz -e
 complete -c ipam.pyz -f
@@ -106,10 +106,11 @@ complete -c ipam.pyz -n '_shtab_ipam_pyz_using; and test $_shtab_ipam_pyz_npos -
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using check-config' -s h -l help -d 'show this help message and exit'
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using check-config' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'configuration file (default: $IPAM_CONFIG, ./config.json, /etc/ipam-api/config.json)'
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using check-config' -l format -xka "text json" -d 'text for people (the default), or json for scripts'
-complete -c ipam.pyz -n '_shtab_ipam_pyz_using; and test $_shtab_ipam_pyz_npos -eq 0' -a netbox-setup -d 'Create the choice set, custom fields and tag that NetBox needs, if they are missing.'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using; and test $_shtab_ipam_pyz_npos -eq 0' -a netbox-setup -d 'Create the choice set, custom fields, tag, webhook and event rule that NetBox needs, if they are missing.'
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using netbox-setup' -s h -l help -d 'show this help message and exit'
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using netbox-setup' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'configuration file (default: $IPAM_CONFIG, ./config.json, /etc/ipam-api/config.json)'
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using netbox-setup' -l zone -x -d 'a zone to create; may be given several times'
+complete -c ipam.pyz -n '_shtab_ipam_pyz_using netbox-setup' -l webhook -x -d 'URL at which NetBox reaches an instance, to create a webhook and event rule for it; may be given several times'
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using netbox-setup' -l token-file -xka "(__fish_complete_path (commandline -ct))" -d 'file with an administrator'"'"'s token, used instead of the service'"'"'s token; - reads standard input'
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using netbox-setup' -l yes -d 'do not ask'
 complete -c ipam.pyz -n '_shtab_ipam_pyz_using netbox-setup' -l dry-run -d 'only show what would be done'

@@ -22,7 +22,7 @@ _shtab_ipam_pyz_commands() {
     list-zones:'List the zones: how full they are, and the use of their quotas.'
     mongo-backup:'Write all stored data into an archive in the format of mongodump --archive --gzip.'
     mongo-restore:'Restore such an archive, or one of mongodump, into MongoDB or the embedded database.'
-    netbox-setup:'Create the choice set, custom fields and tag that NetBox needs, if they are missing.'
+    netbox-setup:'Create the choice set, custom fields, tag, webhook and event rule that NetBox needs, if they are missing.'
     reconcile:'Compare the storage with NetBox, and repair what is safe to repair.'
     replace-secret:'Replace the secret of an address (the log records it).'
     rotate-key:'Encrypt every stored secret with a new key, also secrets in the scheme of the earlier service.'
@@ -190,6 +190,7 @@ _shtab_ipam_pyz_netbox_setup_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--config[configuration file (default\: \$IPAM_CONFIG, .\/config.json, \/etc\/ipam-api\/config.json)]:PATH:_files"
   "*--zone[a zone to create\; may be given several times]:ZONE:"
+  "*--webhook[URL at which NetBox reaches an instance, to create a webhook and event rule for it\; may be given several times]:URL:"
   "--token-file[file with an administrator\'s token, used instead of the service\'s token\; - reads standard input]:PATH:_files"
   "--yes[do not ask]"
   "--dry-run[only show what would be done]"
