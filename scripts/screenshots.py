@@ -37,6 +37,14 @@ _NAMES = uuid.UUID("8d5c6f0e-3b77-4a0f-9f0a-7a1c55d3a7b4")
 # Addresses to keep ahead of demand, in each family of a zone; and services to register: zone, family, how many.
 POOLS: Final = {"inet": 48, "hnet-private": 96}
 FAMILIES: Final = 2
+# What other systems have in NetBox, in the VRF of the sample: gateways, a DHCP range, a subnet.
+OTHERS: Final = (
+    ("prefixes", {"prefix": "83.118.169.192/26"}),
+    ("ip-ranges", {"start_address": "83.118.169.128/24", "end_address": "83.118.169.159/24"}),
+    *(("ip-addresses", {"address": one}) for one in ("83.118.168.1/24", "83.118.169.1/24", "100.64.0.1/24")),
+    ("ip-addresses", {"address": "10.10.0.1/22"}),
+    ("prefixes", {"prefix": "10.10.2.0/23"}),
+)
 SAMPLE: Final = (
     ("inet", "ipv4", 187),
     ("inet", "ipv6", 41),
@@ -99,6 +107,11 @@ def accepted(method: str, url: str, body: dict[str, Any]) -> dict[str, Any]:
 def serving(directory: Path) -> Iterator[Process]:
     """The service over a NetBox simulator and the sample."""
     with running("simulate-netbox", "--port", "0", "--token", TOKEN, cwd=directory) as netbox:
+        for kind, fields in OTHERS:
+            headers = {"Authorization": f"Token {TOKEN}", "Content-Type": "application/json"}
+            status, content = call("POST", f"{netbox.url}/api/ipam/{kind}/", {"vrf": 1, **fields}, headers)
+            if status != 201:
+                raise RuntimeError(f"{fields}: {status} {content}")
         sections = {"url": netbox.url, "token_path": "netbox.secret", "warm_addresses": POOLS}
         config = write_config(directory, netbox.url, {"storage": {"sqlite": "registrations.sqlite"}}, netbox=sections)
         with running("serve", "--config", str(config), cwd=directory) as process:

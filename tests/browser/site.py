@@ -5,14 +5,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from ipam_lib.addresses import contains, network
 from ipam_lib.crypto import Cipher, KeySet
 from ipam_lib.models import Registration
-from ipam_lib.netbox.base import Container
+from ipam_lib.netbox.base import Container, SpaceUse
 from ipam_lib.registry import Context, Registry
 from tests.storage.samples import NOW, object_id
 from tests.support.clock import FakeClock
@@ -30,6 +31,35 @@ CONTAINERS = (
 )
 
 
+class CountedNetBox(PlainNetBox):
+    """A NetBox that has a prefix for each registration of the store. `others`: addresses of other systems in a
+    container, by its id: in prefixes, and IP addresses (None: not known). `unread`: containers that are not read yet.
+    """
+
+    def __init__(self, store: MemoryStore, clock: FakeClock) -> None:
+        super().__init__(CONTAINERS)
+        self.others: dict[int, tuple[int, int | None]] = {}
+        self.unread: set[int] = set()
+        self.utilized: set[int] = set()
+        self._store = store
+        self._clock = clock
+
+    def space_use(self, container: Container, inner: Sequence[Container] = ()) -> SpaceUse | None:
+        if container.id in self.unread:
+            return None
+        addresses = (one["address"] for one in self._store.database.registrations.values())
+        prefixes, hosts = self.others.get(container.id, (0, 0))
+        return SpaceUse(
+            network(container.prefix).num_addresses,
+            own=sum(contains(container.prefix, one) for one in addresses),
+            prefixes=prefixes,
+            ip_addresses=hosts or 0,
+            utilized=container.id in self.utilized,
+            ip_addresses_known=hosts is not None,
+            as_of=self._clock.now(),
+        )
+
+
 @dataclass
 class Site:
     """The service, and what it works with. `clock` decides whether zones are counted anew."""
@@ -38,6 +68,7 @@ class Site:
     running: Service
     store: MemoryStore
     clock: FakeClock
+    netbox: CountedNetBox
     loop: asyncio.AbstractEventLoop
 
     def do(self, work: Coroutine[Any, Any, T]) -> T:
@@ -55,6 +86,9 @@ class Site:
         self.store.database.registrations.clear()
         self.store.database.history.clear()
         self.clock.advance(60)
+        self.netbox.others.clear()
+        self.netbox.unread.clear()
+        self.netbox.utilized.clear()
         self.running.store.trouble = None
         self.running.netbox.away = False
         self.running.zones.trouble, self.running.zones.source = None, "netbox"
@@ -72,10 +106,11 @@ def site(*, bearer: bool = True) -> Iterator[Site]:
         store, clock = MemoryStore(), FakeClock(NOW)
         await store.open()
         cipher = Cipher(KeySet(b"0123456789abcdef", b"fedcba9876543210"))
-        context = Context(store, PlainNetBox(), PlainZones(CONTAINERS), cipher, clock, lambda: object_id(1))
+        netbox = CountedNetBox(store, clock)
+        context = Context(store, netbox, PlainZones(CONTAINERS), cipher, clock, lambda: object_id(1))
         zones = FakeZones(("inet", "lab"))
         async with service(bearer=bearer, real=Registry(context), zones=zones) as running:
-            made.append(Site(running.url, running, store, clock, asyncio.get_running_loop()))
+            made.append(Site(running.url, running, store, clock, netbox, asyncio.get_running_loop()))
             there.set()
             await stop[0].wait()
 

@@ -107,7 +107,54 @@ def test_zones_as_bars_with_their_numbers(look: Looking, place: Site) -> None:
     assert "< 0.1 % taken" in rows[1]
     assert "full" in rows[2]
     counts = look.texts(".zones tbody .count")
-    assert (counts[:4], counts[8:]) == (["64", "0", "192", "256"], ["4", "0", "0", "4"])
+    assert (counts[:5], counts[10:]) == (["64", "0", "0", "192", "256"], ["4", "0", "0", "0", "4"])
+
+
+def test_what_other_systems_take_is_not_free(look: Looking, place: Site) -> None:
+    place.add(*(sample(number) for number in range(64)))
+    place.netbox.others = {1: (150, 22), 2: (2**62, None), 3: (1, 1)}
+    place.netbox.utilized = {3}
+    opened(look)
+    widths = look.script(
+        "return [...document.querySelectorAll('.bar')].map((bar) => [...bar.children].map((part) =>"
+        " part.getBoundingClientRect().width / bar.getBoundingClientRect().width))"
+    )
+    assert widths == [pytest.approx(one, abs=0.01) for one in ([0.25, 0, 172 / 256], [0, 0, 0.25], [0, 0, 1])]
+    rows = look.texts(".zones tbody tr")
+    assert "92 % taken" in rows[0]
+    assert "nearly full" in rows[0]
+    assert "25 % taken" in rows[1]
+    assert "100 % taken" in rows[2]
+    counts = look.texts(".zones tbody .count")
+    assert (counts[:5], counts[10:]) == (["64", "0", "172", "20", "256"], ["0", "0", "2", "0", "4"])
+    for details in look.all(".zones summary"):
+        details.click()
+    assert [one.splitlines()[1] for one in look.texts(".zones details li")] == [
+        "64 own, 150 in other prefixes, 22 by IP addresses, 20 free",
+        f"{2**62:,} in other prefixes, IP addresses not known, {2**64 - 2**62:,} free",
+        "marked as utilized, 1 in other prefixes, 1 by IP addresses, 0 free",
+    ]
+    assert re.search(r"as of \d{4}-\d\d-\d\d \d\d:\d\d", look.text(".zones details li"))
+    assert re.fullmatch(r"2 zones, as of [\d:]{8}; NetBox read (.+ ago|now|last .+)", look.text("#zones-told"))
+
+
+def test_what_is_not_known_is_not_called_free(look: Looking, place: Site) -> None:
+    place.add(*(sample(number) for number in range(64)))
+    place.add(*(sample(300 + n, address=f"10.0.0.{n}/32", zone="lab") for n in range(4)))
+    place.netbox.unread = {1, 2, 3}
+    opened(look)
+    rows = look.texts(".zones tbody tr")
+    assert "at least 25 % taken" in rows[0]
+    assert "full" not in rows[0]
+    assert "full" in rows[2]
+    counts = look.texts(".zones tbody .count")
+    assert (counts[:5], counts[10:]) == (
+        ["64", "0", "unknown", "unknown", "256"],
+        ["4", "0", "unknown", "unknown", "4"],
+    )
+    look.click(".zones summary")
+    assert "what is taken in NetBox is not known" in look.text(".zones details li")
+    assert re.fullmatch(r"2 zones, as of [\d:]{8}", look.text("#zones-told"))
 
 
 def test_a_64_is_shown_to_the_last_address(look: Looking, place: Site) -> None:

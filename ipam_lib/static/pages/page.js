@@ -177,7 +177,9 @@ function loadZones() {
         zones.length ? zonesTable(zones, linkTo) : nothing("NetBox has no zones: its choice set is empty."),
       );
       at("zones").querySelectorAll("details").forEach((each, i) => (each.open = open.has(i)));
-      at("zones-told").textContent = zones.length ? `${many(zones.length, "zone")}, as of ${clock()}` : "";
+      at("zones-told").textContent = zones.length
+        ? `${many(zones.length, "zone")}, as of ${clock()}${readingOf(zones)}`
+        : "";
       offer(zones.map((one) => one.zone));
     },
     barred,
@@ -196,6 +198,14 @@ function offer(names = [...at("f-zone").options].map((option) => option.value)) 
   const options = [...new Set([...names, chosen])].filter(Boolean).map((name) => new Option(name, name));
   select.replaceChildren(new Option("any", ""), ...options);
   select.value = chosen;
+}
+
+// How old the oldest reading of NetBox is.
+function readingOf(zones) {
+  const times = zones.flatMap(({ families }) => families.map((use) => use.as_of)).filter(Boolean);
+  if (!times.length) return "";
+  const seconds = (Math.min(...times.map(Date.parse)) - Date.now()) / 1000;
+  return `; NetBox read ${fromNow(Math.min(seconds, 0))}`;
 }
 
 const clock = () => new Date().toLocaleTimeString("sv");

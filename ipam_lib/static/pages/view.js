@@ -56,11 +56,16 @@ function percentInWords(part, whole) {
   return `${share.toFixed(share < 10 ? 1 : 0)} %`;
 }
 
+// The addresses that are not free. While it is not known what other systems take: those of this service, at least.
+function taken({ used, reserved, free, size }) {
+  return free === null ? BigInt(used) + BigInt(reserved) : BigInt(size) - BigInt(free);
+}
+
 // A word for a full or nearly full zone; empty otherwise.
-export function fullness({ used, reserved, free, size }) {
-  if (BigInt(size) === 0n) return "no prefixes";
-  if (BigInt(free) === 0n) return "full";
-  return percent(BigInt(used) + BigInt(reserved), size) >= 90 ? "nearly full" : "";
+export function fullness(use) {
+  if (BigInt(use.size) === 0n) return "no prefixes";
+  if (taken(use) >= BigInt(use.size)) return "full";
+  return percent(taken(use), use.size) >= 90 ? "nearly full" : "";
 }
 
 export const familyName = (family) => ({ ipv4: "IPv4", ipv6: "IPv6" })[family] ?? family;
@@ -73,13 +78,23 @@ function bar(use) {
     element.style.width = BigInt(value) > 0n ? `max(3px, ${percent(value, use.size)}%)` : "0";
     return element;
   };
-  return make("span", { class: "bar", "aria-hidden": "true" }, part("used", use.used), part("reserved", use.reserved));
+  const own = BigInt(use.used) + BigInt(use.reserved);
+  const others = taken(use) > own ? taken(use) - own : 0n;
+  return make(
+    "span",
+    { class: "bar", "aria-hidden": "true" },
+    part("used", use.used),
+    part("reserved", use.reserved),
+    part("others", others),
+  );
 }
 
 // Cells name their column for narrow screens, where a row is a block; the roles keep it a table for screen readers.
 const cell = (label, ...children) => make("td", { role: "cell", "data-label": label }, ...children);
-const numberCell = (label, value) => make("td", { role: "cell", "data-label": label, class: "count" }, count(value));
+const numberCell = (label, value) =>
+  make("td", { role: "cell", "data-label": label, class: "count" }, value === null ? unknown() : count(value));
 const row = (...cells) => make("tr", { role: "row" }, ...cells);
+const unknown = () => make("span", { class: "none" }, "unknown");
 
 function table(caption, columns, bodies, kind) {
   return make(
@@ -103,7 +118,7 @@ export function zonesTable(zones, linkTo) {
       make("th", { role: "rowheader", scope: "rowgroup", rowspan: rows > 1 && String(rows), class: "zone" }, link);
     const rows = families.length
       ? families.map((use, at) => row(at === 0 ? name(families.length) : null, ...familyCells(zone, use, linkTo)))
-      : [row(name(1), make("td", { role: "cell", colspan: "6", class: "none" }, "no container prefixes"))];
+      : [row(name(1), make("td", { role: "cell", colspan: "7", class: "none" }, "no container prefixes"))];
     return make("tbody", { role: "rowgroup" }, ...rows, ...quotas.map(quotaRow));
   });
   const columns = [
@@ -112,6 +127,7 @@ export function zonesTable(zones, linkTo) {
     ["Use"],
     ["Used", "count"],
     ["Reserved", "count"],
+    ["Others", "count"],
     ["Free", "count"],
     ["Size", "count"],
   ];
@@ -122,12 +138,12 @@ export function zonesTable(zones, linkTo) {
 function quotaRow({ owner, limit, highest, nearly_used: nearly }) {
   const text = `Quota of each ${owner}: ${limit} addresses; highest use: ${highest}`;
   const badge = nearly > 0 && make("strong", { class: "badge warn" }, `${nearly} with 90 % or more`);
-  return row(make("td", { role: "cell", colspan: "7", class: "none" }, text, " ", badge));
+  return row(make("td", { role: "cell", colspan: "8", class: "none" }, text, " ", badge));
 }
 
 function familyCells(zone, use, linkTo) {
   const state = fullness(use);
-  const taken = BigInt(use.used) + BigInt(use.reserved);
+  const share = `${use.free === null ? "at least " : ""}${percentInWords(taken(use), use.size)} taken`;
   return [
     make(
       "td",
@@ -143,14 +159,36 @@ function familyCells(zone, use, linkTo) {
       "td",
       { role: "cell", "data-label": "Use", class: "use" },
       bar(use),
-      make("span", { class: "share" }, `${percentInWords(taken, use.size)} taken`),
+      make("span", { class: "share" }, share),
       state && make("strong", { class: `badge ${state === "full" ? "bad" : "warn"}` }, state),
     ),
     numberCell("Used", use.used),
     numberCell("Reserved", use.reserved),
+    numberCell("Others", others(use)),
     numberCell("Free", use.free),
     numberCell("Size", use.size),
   ];
+}
+
+// The addresses that other systems take; null while that is not known.
+function others({ other_prefixes: inPrefixes, other_addresses: hosts }) {
+  return inPrefixes === null ? null : BigInt(inPrefixes) + BigInt(hosts ?? 0);
+}
+
+// The use of a container prefix in words.
+function containerUse(use) {
+  if (use.free === null) return "what is taken in NetBox is not known";
+  const some = (value, words) => value !== null && BigInt(value) > 0n && `${inFull(value)} ${words}`;
+  return [
+    use.utilized && "marked as utilized",
+    some(use.own, "own"),
+    some(use.other_prefixes, "in other prefixes"),
+    some(use.other_addresses, "by IP addresses"),
+    use.other_addresses === null && "IP addresses not known",
+    `${inFull(use.free)} free`,
+  ]
+    .filter(Boolean)
+    .join(", ");
 }
 
 function prefixes({ containers }) {
@@ -163,12 +201,14 @@ function prefixes({ containers }) {
     make(
       "ul",
       {},
-      containers.map(({ prefix, size, vrf_id }) =>
+      containers.map((one) =>
         make(
           "li",
-          { title: `${inFull(size)} addresses` },
-          make("code", {}, prefix),
-          vrf_id === null ? " global table" : ` VRF ${vrf_id}`,
+          { title: `${inFull(one.size)} addresses` },
+          make("code", {}, one.prefix),
+          one.vrf_id === null ? " global table" : ` VRF ${one.vrf_id}`,
+          make("span", { class: "under" }, containerUse(one)),
+          one.as_of !== null && make("span", { class: "under" }, "as of ", moment(one.as_of)),
         ),
       ),
     ),
