@@ -53,6 +53,7 @@ from ipam_lib.telemetry.metrics import CONTENT_TYPE
 from ipam_lib.web import pages, server
 from ipam_lib.web.access_control import ACCESS_CONTROL, AccessControl, AccessRules
 from ipam_lib.web.activation import passed_sockets
+from ipam_lib.web.connection import Limits
 from ipam_lib.web.health import (
     PROBE,
     HealthSchema,
@@ -68,6 +69,7 @@ from ipam_lib.web.middlewares import INFLIGHT, REQUEST_TIMEOUT, SERVICES, answer
 from ipam_lib.web.notify import Notifier
 from ipam_lib.web.openapi import openapi
 from ipam_lib.web.operation import BEARER, CHANGE, READ, SERVICE, Answer, Bearer, Call, operation
+from ipam_lib.web.refusal_throttle import RefusalThrottle
 from ipam_lib.web.reload import Reloader
 from ipam_lib.web.request_body import LARGEST_BODY
 from ipam_lib.web.responses import json_response, list_response
@@ -428,6 +430,10 @@ async def serve_settings(
                 reuse_port=listen.reuse_port,
                 certificate=certificate,
                 sockets=sockets,
+                limits=Limits(
+                    connections=server.connection_limit(),
+                    refusals=RefusalThrottle(services.clock.monotonic, listen.refusals_per_second),
+                ),
             ),
             announce,
             server.ServiceManagerHooks(notifier=notifier, alive=lambda: services.alive(), report=report, reload=reload),

@@ -167,7 +167,7 @@ def test_everything_given(home: Path) -> None:
                 "host": "::1", "port": 0, "reuse_port": True, "request_timeout_seconds": 12.5,
                 "tls_cert": "cert.pem", "tls_key": "key.pem", "tls_client_ca": "ca.pem",
                 "tls_client_names": ["operator.example.com"], "allowed_networks": ["10.0.0.0/8", "2001:db8::/32"],
-                "trusted_proxies": ["127.0.0.1/32"], "forwarded_header": "Forwarded",
+                "trusted_proxies": ["127.0.0.1/32"], "forwarded_header": "Forwarded", "refusals_per_second": 7,
             },
             "auth.token_path": "auth.secret",
             "netbox.timeout_seconds": 6,
@@ -201,6 +201,7 @@ def test_everything_given(home: Path) -> None:
     assert loaded.server.allowed_networks == (ip_network("10.0.0.0/8"), ip_network("2001:db8::/32"))
     assert loaded.server.trusted_proxies == (ip_network("127.0.0.1/32"),)
     assert loaded.server.forwarded_header == "forwarded"
+    assert loaded.server.refusals_per_second == 7
     assert (loaded.server.tls_cert, loaded.server.tls_key) == (home / "cert.pem", home / "key.pem")
     assert loaded.auth.token == Secret("hunter2-auth")
     assert loaded.netbox.timeout_seconds == 6
@@ -625,6 +626,7 @@ WRONG: list[tuple[str, object, str]] = [
     ("server.allowed_networks", "10.0.0.0/8", "must be a list of networks, not a string"),
     ("server.allowed_networks", ["10.0.0.1/8"], "must hold networks without host bits, such as 10.0.0.0/8"),
     ("server.trusted_proxies", [7], "must hold networks without host bits, such as 10.0.0.0/8"),
+    ("server.refusals_per_second", -1, "must be an integer from 0 to 100000"),
     ("server.forwarded_header", "x-real-ip", "must be one of: x-forwarded-for, forwarded"),
     ("server.host", [], "must hold at least one address, and none twice"),
     ("server.host", ["::1", "::1"], "must hold at least one address, and none twice"),

@@ -109,7 +109,8 @@ def write_config(directory: Path, netbox_url: str, port: int) -> Settings:
         },
         "encryption_secrets": {"path": "secrets.json"},
         "auth": {"token_path": "auth.secret"},
-        "server": {"host": "127.0.0.1", "port": port},
+        # Without the limit of refusals: tools that try an interface send many wrong requests.
+        "server": {"host": "127.0.0.1", "port": port, "refusals_per_second": 0},
         "logging": {"directory": "logs"},
     }
     write_private(directory / CONFIG, json.dumps(content, indent=2))

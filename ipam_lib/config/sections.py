@@ -148,6 +148,12 @@ class ServerSection:
         default="x-forwarded-for",
         reload="yes",
     )
+    refusals_per_second: int = setting(
+        Integer(0, 100_000),
+        "Errors (4xx) that one source gets in a second, for long. The answers to further ones wait up to 5 seconds."
+        " Other answers never wait. 0 for no limit.",
+        default=50,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

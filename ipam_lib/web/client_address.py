@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 
@@ -31,3 +32,12 @@ def peer_address(request: web.BaseRequest) -> str | None:
 def client_address(request: web.BaseRequest) -> str | None:
     """The address of the client; of the peer as long as nothing else is known."""
     return request.get(CLIENT_ADDRESS) or peer_address(request)
+
+
+@lru_cache(maxsize=4096)
+def source_of(remote: str | None) -> str:
+    """The source of an address, for the throttles. An IPv6 client has at least a /64, so a /64 is one source."""
+    address = parsed(remote)
+    if isinstance(address, IPv6Address):
+        return f"{IPv6Address(int(address) >> 64 << 64)}/64"
+    return str(address or remote or "")

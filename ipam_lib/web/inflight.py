@@ -14,10 +14,10 @@ T = TypeVar("T")
 
 
 class InFlight:
-    """The tasks that work for requests. `stopping`: whether the server is about to end."""
+    """The tasks that work for requests. `stopping`: set when the server is about to end."""
 
     def __init__(self) -> None:
-        self.stopping = False
+        self.stopping = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property

@@ -12,6 +12,8 @@ from importlib import resources
 from typing import Final
 
 from aiohttp import hdrs, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.payload import Payload
 
 from ipam_lib.errors import Unavailable
 from ipam_lib.version import __version__
@@ -31,6 +33,8 @@ _SWAGGER_POLICY = (
     _LOCKED
     + "script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src data:; connect-src 'self'"
 )
+
+_BYTES_OF_A_PIECE: Final = 64 * 1024
 
 PAGE_ASSETS: Final = ("base.css", "style.css", "page.js", "view.js", "api.js", "swagger.css", "swagger-init.js")
 SWAGGER_ASSETS: Final = ("swagger-ui-bundle.js", "swagger-ui.css")
@@ -58,27 +62,36 @@ def _load(folder: str, name: str) -> Asset:
     )
 
 
+class _InPieces(Payload):
+    """A body that is written piece by piece, so that a client that does not read holds one piece in memory, not all."""
+
+    _value: bytes
+
+    def __init__(self, value: bytes) -> None:
+        super().__init__(value)
+        self._size = len(value)
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        return self._value.decode(encoding, errors)
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        for begin in range(0, len(self._value), _BYTES_OF_A_PIECE):
+            await writer.write(self._value[begin : begin + _BYTES_OF_A_PIECE])
+
+
 class Assets:
     """Files of the package, read at the first request for each."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, str], Asset] = {}
+        self._loading = asyncio.Lock()
 
     async def answer(self, request: web.Request, folder: str, name: str, policy: str | None = None) -> web.Response:
         """The answer with this file; 304 if the browser has the current one.
 
         Raises Unavailable without the file: the build fetches Swagger UI.
         """
-        asset = self._known.get((folder, name))
-        if asset is None:
-            try:
-                asset = await asyncio.to_thread(_load, folder, name)
-            except FileNotFoundError:
-                raise Unavailable(
-                    f"{name} is not part of this copy of the program; `python3 build_zipapp.py --assets` fetches it",
-                    retry_after=3600,
-                ) from None
-            self._known[folder, name] = asset
+        asset = self._known.get((folder, name)) or await self._load(folder, name)
         # The browser revalidates each time, so that it never mixes the files of two versions of the program.
         headers = {hdrs.CACHE_CONTROL: "no-cache", hdrs.VARY: hdrs.ACCEPT_ENCODING, "Referrer-Policy": "no-referrer"}
         if policy is not None:
@@ -87,14 +100,28 @@ class Assets:
             answer = web.Response(status=304, headers=headers)
         elif "gzip" in request.headers.get(hdrs.ACCEPT_ENCODING, ""):
             headers[hdrs.CONTENT_ENCODING] = "gzip"
-            answer = web.Response(body=asset.compressed, headers=headers)
+            answer = web.Response(body=_InPieces(asset.compressed), headers=headers)
         else:
-            answer = web.Response(body=asset.plain, headers=headers)
+            answer = web.Response(body=_InPieces(asset.plain), headers=headers)
         if answer.status == 200:
             answer.content_type = asset.content_type
             answer.charset = "utf-8"
         answer.etag = asset.etag
         return answer
+
+    async def _load(self, folder: str, name: str) -> Asset:
+        """Read a file, once for all requests that come meanwhile."""
+        async with self._loading:
+            if (known := self._known.get((folder, name))) is not None:
+                return known
+            try:
+                asset = self._known[folder, name] = await asyncio.to_thread(_load, folder, name)
+            except FileNotFoundError:
+                raise Unavailable(
+                    f"{name} is not part of this copy of the program; `python3 build_zipapp.py --assets` fetches it",
+                    retry_after=3600,
+                ) from None
+        return asset
 
 
 ASSETS = web.AppKey("assets", Assets)

@@ -22,15 +22,13 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
-from ipaddress import IPv6Address
 from typing import Final
 
 from aiohttp import web
 
 from ipam_lib.errors import AnotherSecret, NotFound, SecretShared, TooManyAttempts, WrongSecret
 from ipam_lib.models import Request
-from ipam_lib.web.client_address import client_address, parsed
+from ipam_lib.web.client_address import client_address, source_of
 from ipam_lib.web.middlewares import SERVICES
 
 log = logging.getLogger(__name__)
@@ -62,15 +60,6 @@ class ThrottleKey:
     zone: str
     subject: str
     by_service: str = ""
-
-
-@lru_cache(maxsize=4096)
-def source_of(remote: str | None) -> str:
-    """The source for a peer address. An IPv6 client has at least a /64, so a /64 is one source."""
-    address = parsed(remote)
-    if isinstance(address, IPv6Address):
-        return f"{IPv6Address(int(address) >> 64 << 64)}/64"
-    return str(address or remote or "")
 
 
 @dataclass(slots=True)

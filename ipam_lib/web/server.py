@@ -145,7 +145,7 @@ async def listening(app: web.Application, listen: Listen) -> AsyncIterator[str]:
         yield urls[0]
     finally:
         await _stop_accepting(servers)
-        inflight.stopping = True
+        inflight.stopping.set()
         if runner.server is not None:
             await _await_pending_requests(runner.server)
         if left := inflight.count:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -245,6 +246,63 @@ async def test_one_connection_too_many_is_refused_when_all_are_busy() -> None:
         busy[1].close()
 
 
+HOSTILE = ("127.0.0.2", 0)
+"""Another source than the other connections."""
+
+
+async def _begun(running: Service) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection of the other source that never ends its head."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", running.port, local_addr=HOSTILE)
+    writer.write(b"GET /healthz HTTP/1.1\r\nHost: ")
+    return reader, writer
+
+
+async def test_a_source_with_many_connections_closes_its_own_only() -> None:
+    async with service(limits=Limits(connections=3)) as running:
+        owner = await _connected(running)
+        others = [await _connected(running, local_addr=HOSTILE) for _ in range(6)]
+        for reader, _ in others[:4]:
+            assert await reader.read() == b""
+        owner[1].write(b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        assert status_of(await owner[0].read()) == 200
+        for _, writer in (owner, *others):
+            writer.close()
+
+
+async def test_a_source_whose_heads_never_end_makes_room_for_others() -> None:
+    async with service(limits=Limits(connections=3)) as running:
+        begun = [await _begun(running) for _ in range(3)]
+        head = b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+        assert status_of(await running.raw(head)) == 200
+        refused = await _begun(running)
+        owner = await _connected(running)
+        one_more = await _begun(running)
+        assert status_of(await one_more[0].read()) == 503, "its own source has the most connections"
+        owner[1].write(head)
+        assert status_of(await owner[0].read()) == 200
+        for _, writer in (*begun, refused, owner, one_more):
+            writer.close()
+
+
+async def test_an_answer_that_nobody_reads_is_not_all_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    waiting: list[int] = []
+    stuck = asyncio.Event()
+    pause = Connection.pause_writing
+
+    def paused(connection: Connection) -> None:
+        pause(connection)
+        assert isinstance(connection.transport, asyncio.Transport)
+        waiting.append(connection.transport.get_write_buffer_size())
+        stuck.set()
+
+    monkeypatch.setattr(Connection, "pause_writing", paused)
+    async with service() as running:
+        writer = await _deaf(running)
+        await stuck.wait()
+        writer.close()
+    assert 0 < max(waiting) <= 192 * 1024
+
+
 async def _deaf(running: Service) -> asyncio.StreamWriter:
     """A client that asks for more than fits into any buffer, and reads nothing of it."""
     _, writer = await asyncio.open_connection("127.0.0.1", running.port, limit=1024)
@@ -305,8 +363,8 @@ async def test_one_connection_too_many_takes_the_place_of_one_that_does_not_take
         writer.close()
 
 
-async def _connected(running: Service) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+async def _connected(running: Service, **options: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", running.port, **options)
     writer.write(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
     assert status_of(await reader.readuntil(b"}\n")) == 200
     return reader, writer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import re
 from collections.abc import AsyncIterator
@@ -127,6 +128,20 @@ async def test_an_asset_is_tagged_and_compressed(running: Service, path: str, co
             assert await answer.read() == b""
     async with running.client.get(running.url + path, headers={"If-None-Match": '"other"'}) as answer:
         assert answer.status == 200
+
+
+async def test_an_asset_is_read_once_for_all_who_ask_at_once(running: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    load = pages._load
+
+    def noted(folder: str, name: str) -> pages.Asset:
+        read.append(name)
+        return load(folder, name)
+
+    monkeypatch.setattr(pages, "_load", noted)
+    answers = await asyncio.gather(*(running.call("GET", "/assets/page.js") for _ in range(10)))
+    assert {status for status, _, _ in answers} == {200}
+    assert read == ["page.js"]
 
 
 async def test_a_missing_asset_is_503_and_says_what_to_do(

@@ -15,6 +15,7 @@ from ipam_lib.crypto import Cipher, KeySet
 from ipam_lib.errors import TooManyAttempts
 from ipam_lib.netbox.base import Container
 from ipam_lib.registry import Context, Registry
+from ipam_lib.web.client_address import source_of
 from ipam_lib.web.secret_throttle import (
     FREE_TRIES,
     LONGEST_PENALTY,
@@ -22,7 +23,6 @@ from ipam_lib.web.secret_throttle import (
     SECONDS_TO_FORGIVE,
     SecretThrottle,
     ThrottleKey,
-    source_of,
 )
 from tests.storage.samples import NOW, registration, service
 from tests.support.clock import FakeClock
