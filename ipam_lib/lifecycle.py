@@ -143,6 +143,7 @@ async def run_services(services: Services, grace: float = SECONDS_OF_GRACE) -> A
 
     workers = Workers(services.clock, on_round=on_round)
     counting = Worker("count for the metrics", SECONDS_BETWEEN_COUNTS, lambda: count())
+    space_loaded = False
 
     async def prepare() -> bool:
         try:
@@ -207,8 +208,16 @@ async def run_services(services: Services, grace: float = SECONDS_OF_GRACE) -> A
         return False
 
     async def load_space() -> bool:
-        if services.space is not None:
-            await services.space.load_due(services.zones.all_containers())
+        nonlocal space_loaded
+        if services.space is None:
+            return False
+        containers = services.zones.all_containers()
+        await services.space.load_due(containers)
+        if containers and not space_loaded:
+            space_loaded = True
+            # Otherwise the metrics lack the free addresses until the next count.
+            if services.prepared:
+                await count()
         return False
 
     async def keep_zones() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 import pytest
@@ -12,6 +12,7 @@ import pytest
 from ipam_lib.clock import SystemClock
 from ipam_lib.errors import ConfigError, NetBoxUnavailable, StorageUnavailable
 from ipam_lib.lifecycle import Services, run_services
+from ipam_lib.netbox.base import Container
 from ipam_lib.registry import PoolReport, RecoverReport, Registry, ReleaseReport, Statistics
 from ipam_lib.storage.base import DuplicateReport, Store
 from tests.support.clock import FakeClock
@@ -73,6 +74,35 @@ async def test_what_takes_long_to_count_is_counted_less_often() -> None:
         # A fiftieth of the time: twelve seconds in ten minutes, give or take a tenth.
         assert registry.rounds.count("statistics") == 1
         await clock.run(200)
+        assert registry.rounds.count("statistics") == 2
+
+
+async def test_when_the_containers_were_read_for_the_first_time_the_zones_are_counted_again() -> None:
+    clock = FakeClock(auto=False)
+    began, go = asyncio.Event(), asyncio.Event()
+    rounds = []
+
+    class Space:
+        refused: Mapping[str, str] = {}
+
+        async def load_due(self, containers: Sequence[Container]) -> None:
+            rounds.append(list(containers))
+            began.set()
+            await go.wait()
+
+    containers = [Container(1, "192.0.2.0/24", "ipv4", "inet")]
+    zones = FakeZones()
+    zones.all_containers = lambda: containers  # type: ignore[method-assign]
+    registry = FakeRegistry()
+    services = make(zones=zones, registry=registry)
+    services.clock, services.space = clock, Space()
+    async with run_services(services, grace=0):
+        await began.wait()
+        await until(lambda: registry.rounds.count("statistics") == 1)
+        go.set()
+        await until(lambda: registry.rounds.count("statistics") == 2)
+        await clock.run(5)
+        assert len(rounds) > 3
         assert registry.rounds.count("statistics") == 2
 
 
