@@ -27,6 +27,9 @@ def main() -> int:
     parser.add_argument("--warm", action="store_true", help="with a warm pool, and now and then a cooldown")
     parser.add_argument("--rush", action="store_true", help="with many who want an address of one zone at once")
     parser.add_argument("--picture", action="store_true", help="with a picture of what is taken, and with intruders")
+    parser.add_argument(
+        "--events", action="store_true", help="with a picture, and with events of NetBox, true and false"
+    )
     parser.add_argument("--history", action="store_true", help="print what happened in a bad schedule")
     parser.add_argument("--first", action="store_true", help="stop at the first bad schedule, not at the tenth")
     args = parser.parse_args()
@@ -42,6 +45,7 @@ def main() -> int:
             warm=args.warm,
             rush=args.rush,
             picture=args.picture,
+            events=args.events,
         )
         total.add(summary)
         if summary.problems:

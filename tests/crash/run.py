@@ -13,23 +13,16 @@ from tests.support.virtual_loop import VirtualLoop, run_virtually
 STORES = ("memory", "sqlite")
 
 
-def run_schedule(
-    seed: int,
-    *,
-    store: str = "memory",
-    latecomers: bool = False,
-    warm: bool = False,
-    rush: bool = False,
-    picture: bool = False,
-) -> tuple[Summary, list[str]]:
-    """The summary of the schedule with this seed, and its history, a line for each thing that happened."""
+def run_schedule(seed: int, *, store: str = "memory", **options: bool) -> tuple[Summary, list[str]]:
+    """The summary of the schedule with this seed, and its history, a line for each thing that happened. `options`: as
+    for World."""
     loop = VirtualLoop()
     if store == "memory":
         memory = MemoryStore(MemoryDatabase(parsed={}))
-        return _run(World(seed, loop, memory, latecomers=latecomers, warm=warm, rush=rush, picture=picture))
+        return _run(World(seed, loop, memory, **options))
     with tempfile.TemporaryDirectory() as directory:
         embedded = sqlite_on_virtual_time(Path(directory) / "crash.sqlite", loop)
-        return _run(World(seed, loop, embedded, latecomers=latecomers, warm=warm, rush=rush, picture=picture))
+        return _run(World(seed, loop, embedded, **options))
 
 
 def _run(world: World) -> tuple[Summary, list[str]]:

@@ -33,6 +33,7 @@ from ipam_lib.netbox.base import Container
 from ipam_lib.netbox.space import AddressSpace
 from ipam_lib.registry import Context, Registry, RegistrySettings
 from ipam_lib.storage.base import Store
+from tests.crash.events import EventSource
 from tests.crash.faults import CALM, FaultyNetBox, FaultyStore, Instance, Odds
 from tests.crash.truth import ClusterDeletions, Truth, everything
 from tests.support.plain_netbox import PlainNetBox, PlainZones
@@ -117,6 +118,7 @@ class World:
         rush: bool = False,
         calm: bool = False,
         picture: bool = False,
+        events: bool = False,
     ) -> None:
         self.random = Random(seed)
         self.loop = loop
@@ -126,8 +128,10 @@ class World:
         self.netbox.checks_uniqueness = self.random.random() < 0.7
         self.netbox.now = VirtualClock(loop).now
         self.zones = PlainZones(CONTAINERS)
-        self.picture = picture
+        self.picture = picture or events
+        self.events = events
         self.intruders = Random(seed + 4)
+        self.netbox_events = Random(seed + 5)
         self.coalescing = self.random.random() < 0.6 or rush
         scale = 0.0 if calm else self.random.choice((0.3, 1.0, 1.0, 2.5))
         # Drawn last of all, from a source of its own, so that the other choices of a seed stay what they were.
@@ -306,6 +310,10 @@ class World:
             instance.spawn(lambda: self._worker(instance, registry.keep_pool, self.random.choice((1.0, 20.0))))
         if netbox.space is not None:
             instance.spawn(partial(self._keep_pictures, instance, netbox.space))
+        if self.events:
+            source = EventSource(netbox, self.netbox, CONTAINERS, self.netbox_events)
+            instance.spawn(lambda: self._send_events(instance, source))
+            instance.spawn(lambda: self._worker(instance, source.queue.work, 1.0))
         self.note(f"{instance.name} starts")
         return instance
 
@@ -326,6 +334,10 @@ class World:
             for container in CONTAINERS:
                 await space.load(container)
             await asyncio.sleep(seconds * self.intruders.random())
+
+    async def _send_events(self, instance: Instance, source: EventSource) -> None:
+        while instance.alive and not self.over:
+            await source.send()
 
     def problem(self, text: str) -> None:
         """Something that must not be."""

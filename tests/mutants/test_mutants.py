@@ -387,6 +387,27 @@ MUTANTS = [
         "self._hosts",
         tests="tests/netbox/test_occupancy.py -k while_a_listing_was_read",
     ),
+    Mutant(
+        "an event that says that a prefix was deleted is believed",
+        "netbox/event_queue.py",
+        "for netbox_id, one in named.items() if netbox_id not in there)",
+        "for netbox_id, one in named.items())",
+        tests="tests/netbox/test_event_queue.py -k netbox_still_has",
+    ),
+    Mutant(
+        "a hint is forgotten when its look fails",
+        "netbox/event_queue.py",
+        "                self._looks.add(netbox_id)\n                raise",
+        "                raise",
+        tests="tests/netbox/test_event_queue.py -k netbox_is_away",
+    ),
+    Mutant(
+        "an event without a signature is taken",
+        "web/webhook.py",
+        "        raise WrongSignature\n",
+        "",
+        tests="tests/web/test_webhook.py -k wrong_signature_is_refused",
+    ),
 ]
 
 
