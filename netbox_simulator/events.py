@@ -79,7 +79,7 @@ def _content(
         "username": username,
         "request_id": request_id,
         "data": _shown(views, change),
-        **({"request": about} if version.since("4.5") else {}),
+        **({"request": about} if version.since("4.6") else {}),
         "snapshots": {"prechange": _snapshot(state, change.before), "postchange": _snapshot(state, change.after)},
     }
 

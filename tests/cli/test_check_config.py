@@ -35,6 +35,7 @@ from tests.cli.remote_netbox import RIGHTS, RemoteNetBox
 from tests.storage.backends import SQLiteBackend
 from tests.storage.samples import legacy_documents
 from tests.storage.scripted_mongo import Command, Instead, ScriptedMongo
+from tests.support.certificates import self_signed
 from tests.support.processes import TOKEN
 from tests.support.wire import Act, answer, wire_server
 
@@ -202,6 +203,21 @@ def test_a_bearer_token_that_can_be_guessed(ready: Installation) -> None:
     status, checks = looked(ready)
     assert status == 0
     assert any("can be guessed" in one["message"] for one in of(checks, "secret_files"))
+    assert "letmein" not in str(checks)
+
+
+def test_a_webhook_that_can_be_forged_or_is_shut_out(ready: Installation) -> None:
+    (ready.directory / "webhook.secret").write_text("letmein")
+    content = json.loads(ready.config.read_text())
+    content["netbox"]["webhook_secret_path"] = "webhook.secret"
+    certificate, key = self_signed(ready.directory, "127.0.0.1")
+    server = {"tls_cert": certificate.name, "tls_key": key.name, "tls_client_ca": certificate.name}
+    content["server"] = content.get("server", {}) | server
+    ready.config.write_text(json.dumps(content))
+    status, checks = looked(ready)
+    assert status == 0
+    assert any("webhook_secret_path is shorter than 16" in one["message"] for one in of(checks, "secret_files"))
+    assert any("no client certificate" in one["message"] for one in of(checks, "netbox.webhook"))
     assert "letmein" not in str(checks)
 
 

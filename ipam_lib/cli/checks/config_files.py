@@ -52,6 +52,14 @@ def secret_files(config: Inspection) -> Iterator[Finding]:
         advice = "put a longer one there, such as `openssl rand -hex 24` prints"
         message = f"the bearer token in auth.token_path is shorter than {SHORTEST_BEARER} characters: it can be guessed"
         yield warning("secret_files", message, advice)
+    secret = config.netbox.webhook_secret if config.netbox is not None else None
+    if secret is not None and len(secret.reveal()) < SHORTEST_BEARER:
+        message = f"the secret in netbox.webhook_secret_path is shorter than {SHORTEST_BEARER} characters"
+        advice = "put a longer one there and into NetBox, such as `openssl rand -hex 32` prints"
+        yield warning("secret_files", f"{message}: it can be guessed", advice)
+    if secret is not None and config.server is not None and config.server.tls_client_ca is not None:
+        message = "NetBox sends no client certificate with an event, so server.tls_client_ca refuses its events"
+        yield warning("netbox.webhook", message, "let a reverse proxy that has a certificate pass the events on")
 
 
 def _mode(setting: str, path: Path) -> Finding:
