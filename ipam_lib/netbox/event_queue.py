@@ -8,16 +8,16 @@ harm. The queue holds each container at most once for each kind of look, and the
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from ipam_lib.addresses import HOST_LENGTH
 from ipam_lib.netbox.base import Prefix
 from ipam_lib.netbox.events import Event, Place
 from ipam_lib.netbox.occupancy import Occupancy
 from ipam_lib.netbox.space import AddressSpace
 
+MAX_ADDRESSES: Final = 10
+"""So many deleted IP addresses are looked up, each with two requests. For more, their containers are loaded again."""
 MAX_DELETED: Final = 200
 """So many deleted prefixes are looked up by their ids, 50 in a request. For more, their containers are loaded again."""
 
@@ -47,6 +47,8 @@ class EventQueue:
         self._looks: set[int] = set()
         self._reloads: set[int] = set()
         self._deleted: dict[int, Prefix] = {}
+        # The id of a container, and an address as an integer.
+        self._addresses: set[tuple[int, int]] = set()
         self.wanted = asyncio.Event()
 
     def add(self, event: Event) -> bool:
@@ -73,10 +75,11 @@ class EventQueue:
         try:
             await self._look_at_zones()
             await self._look_at_deleted()
+            await self._look_at_addresses()
             await self._look_at_changed()
             self._reloads -= {one for one in self._reloads if self._reloaded(one)}
         finally:
-            if self._zones or self._looks or self._reloads or self._deleted:
+            if self._zones or self._looks or self._reloads or self._deleted or self._addresses:
                 self.wanted.set()
         return False
 
@@ -104,7 +107,9 @@ class EventQueue:
             return noted
         left = [one for one in self._space.at(before) if not (before.single and known(one, before) is False)]
         if event.kind == "prefix" and after is None and before.single and left and len(self._deleted) < MAX_DELETED:
-            self._deleted[event.netbox_id] = _host_prefix(event.netbox_id, before)
+            self._deleted[event.netbox_id] = Prefix(event.netbox_id, left[0].host(before.first), before.vrf_id)
+        elif event.kind == "ip_address" and len(self._addresses) < MAX_ADDRESSES:
+            self._addresses |= {(one.container.id, before.first) for one in left}
         else:
             self._reloads |= {one.container.id for one in left}
         return noted or bool(left)
@@ -129,6 +134,21 @@ class EventQueue:
         for netbox_id in named:
             del self._deleted[netbox_id]
 
+    async def _look_at_addresses(self) -> None:
+        for noted in list(self._addresses):
+            # An event that comes during the look is noted for another one.
+            self._addresses.discard(noted)
+            looked = False
+            try:
+                looked = await self._looked_at_address(*noted)
+            finally:
+                if not looked:
+                    self._addresses.add(noted)
+
+    async def _looked_at_address(self, netbox_id: int, first: int) -> bool:
+        container = self._space.container(netbox_id)
+        return container is None or await self._space.check_address(container, first, limit=self._limit)
+
     async def _look_at_changed(self) -> None:
         for netbox_id in list(self._looks):
             self._looks.discard(netbox_id)
@@ -143,9 +163,3 @@ class EventQueue:
     def _reloaded(self, netbox_id: int) -> bool:
         container = self._space.container(netbox_id)
         return container is None or self._space.begin_reload(container)
-
-
-def _host_prefix(netbox_id: int, place: Place) -> Prefix:
-    length = HOST_LENGTH[place.ip_family]
-    address = ipaddress.IPv4Address(place.first) if length == 32 else ipaddress.IPv6Address(place.first)
-    return Prefix(netbox_id, f"{address}/{length}", place.vrf_id)

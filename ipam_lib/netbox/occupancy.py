@@ -217,6 +217,8 @@ class Occupancy:
         self._loading: Loading | None = None
         # Addresses of creations that are under way, as numbers, and how many creations of each.
         self._in_flight: Counter[int] = Counter()
+        # See `check_address`.
+        self._checked: set[int] = set()
 
     @property
     def loaded(self) -> bool:
@@ -233,6 +235,7 @@ class Occupancy:
         if loading is self._loading:
             self._loading = None
             self._picture = loading.picture(self._in_flight)
+            self._checked.clear()
 
     def forget(self) -> None:
         """Have no picture any more: it may be wrong towards "free"."""
@@ -265,6 +268,22 @@ class Occupancy:
                 self._loading.note_addresses(clipped)
             if self._picture is not None:
                 self._picture.add_addresses(*clipped)
+            self._checked = {number for number in self._checked if not clipped[0] <= number <= clipped[1]}
+
+    def check_address(self, first: int) -> None:
+        """NetBox is being asked whether an IP address or IP range still takes this address, an integer."""
+        self._checked.add(first - self.base)
+
+    def address_gone(self, first: int) -> bool:
+        """NetBox has answered `check_address`: none takes it. False, without effect, if one may have been entered since
+        then."""
+        number = first - self.base
+        if number not in self._checked or self._loading is not None or self._picture is None:
+            return False
+        self._checked.discard(number)
+        self._picture.addresses.remove(number, number)
+        self._picture.remove_in_flight(number, in_flight=number in self._in_flight)
+        return True
 
     # -- choosing, and what becomes of it ----------------------------------------------------------------------------
 
@@ -348,6 +367,10 @@ class Occupancy:
         if self._loading is not None:
             return None
         return self._picture is not None and first - self.base in self._picture.addresses
+
+    def host(self, first: int) -> str:
+        """The host prefix at this address, an integer."""
+        return self._text(first - self.base)
 
     def is_free(self, address: str) -> bool:
         """Whether nothing that the picture knows of takes the address. False without a picture."""

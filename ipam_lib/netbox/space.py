@@ -467,6 +467,19 @@ class AddressSpace:
                 self._note_refused(name, error)
         return found
 
+    async def check_address(self, container: Container, first: int, *, limit: float) -> bool:
+        """Ask NetBox whether an IP address or IP range still takes this address, an integer, and enter that none does.
+        False if that has to be asked again, because the container is being loaded or has changed meanwhile.
+
+        Raises NetBoxUnavailable.
+        """
+        occupancy = self._space(container).occupancy
+        if (known := occupancy.has_address(first)) is not True:
+            return known is False
+        occupancy.check_address(first)
+        found = await self.ip_occupants(container, occupancy.host(first), limit=limit)
+        return bool(found or self.refused) or occupancy.address_gone(first)
+
     # -- use ---------------------------------------------------------------------------------------------------------
 
     def use(self, container: Container, inner: Sequence[Container] = ()) -> SpaceUse | None:

@@ -402,6 +402,13 @@ MUTANTS = [
         tests="tests/netbox/test_event_queue.py -k netbox_is_away",
     ),
     Mutant(
+        "an IP address is freed though it was entered during the look",
+        "netbox/occupancy.py",
+        "            self._checked = {number for number in self._checked if not clipped[0] <= number <= clipped[1]}\n",
+        "",
+        tests="tests/netbox/test_event_queue.py -k comes_back",
+    ),
+    Mutant(
         "an event without a signature is taken",
         "web/webhook.py",
         "        raise WrongSignature\n",
