@@ -222,7 +222,8 @@ class NetBoxSection:
     )
     refresh_seconds: float = setting(
         Seconds(1, 86400),
-        "Interval at which zones and containers, and what is taken inside the containers, are read from NetBox.",
+        "Interval at which zones and containers, and what is taken inside the containers, are read from NetBox. A"
+        " container that takes more than 5 % of this time to read is read less often.",
         default=600.0,
     )
     ip_addresses: IPAddressPolicy = setting(

@@ -33,6 +33,7 @@ STAMP_SLACK: Final = timedelta(seconds=60)
 CLOCK_SLACK: Final = timedelta(minutes=5)
 # A full load that is asked for because a container seems to be full is not repeated sooner.
 RELOAD_PAUSE: Final = 10.0
+# Full loads of a container begin at intervals of at least 20 times their duration: they take 5 % of the time.
 RELOAD_SHARE: Final = 20.0
 # The same for one that an event asks for.
 EVENT_PAUSE: Final = 1.0
@@ -84,9 +85,9 @@ class SpaceReader(Protocol):
 class _ContainerSpace:
     """The picture of one container, and how current it is.
 
-    `tried_at`: the monotonic time of the last full load, `load_seconds` how long it took; `loaded_at`: the wall clock's
-    when the one that made the picture began, `looked_at`: when the last look began. `since`: the stamp from which on a
-    look reads. `hidden`: how many child prefixes the token cannot see. `problem`: why there is no picture.
+    `tried_at`: the monotonic time of the last full load, `load_seconds` how long it took, `unreadable` whether it broke
+    off; `loaded_at`: the wall clock's when the one that made the picture began, `looked_at`: when the last look began.
+    `since`: the stamp from which on a look reads. `hidden`: how many child prefixes the token cannot see. `problem`: why there is no picture.
     `unanswered`: addresses of creations whose reply was lost, and when (monotonic). `next_look` has not begun to read,
     `running_look` has.
     """
@@ -94,6 +95,7 @@ class _ContainerSpace:
     occupancy: Occupancy
     tried_at: float | None = None
     load_seconds: float = 0.0
+    unreadable: bool = False
     loaded_at: datetime | None = None
     looked_at: datetime | None = None
     since: datetime | None = None
@@ -169,6 +171,8 @@ class AddressSpace:
 
     def _is_due(self, space: _ContainerSpace) -> bool:
         seconds = self._refresh_seconds if space.problem is None else min(self._refresh_seconds, 3 * RELOAD_PAUSE)
+        # Also where a container that was read whole has no picture. One that could not be read may be tried sooner.
+        seconds = max(seconds, space.load_seconds * (2.0 if space.unreadable else RELOAD_SHARE))
         return space.tried_at is None or self._clock.monotonic() - space.tried_at >= seconds
 
     async def load(self, container: Container) -> str | None:
@@ -216,9 +220,11 @@ class AddressSpace:
         container = space.occupancy.container
         space.tried_at = self._clock.monotonic()
         began = self._clock.now()
+        space.unreadable = False
         try:
             problem = await self._read_whole(space, began)
         except NetBoxError as error:
+            space.unreadable = True
             problem = f"it could not be read: {error.detail or error}"
         finally:
             space.load = None

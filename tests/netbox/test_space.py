@@ -365,6 +365,28 @@ async def test_the_worker_loads_each_container_when_it_is_due(site: Site) -> Non
     assert site.space.problems == {}, "after a failure sooner"
 
 
+@pytest.mark.parametrize(("hidden", "broken", "pause"), [(0, False, 1000), (1, False, 1000), (0, True, 100)])
+async def test_full_loads_take_a_small_part_of_the_time(site: Site, hidden: int, broken: bool, pause: float) -> None:
+    """Also of a container that has no picture afterwards. One that could not be read is tried sooner."""
+    site.space._refresh_seconds = 30
+    site.reader.gate.clear()
+    site.reader.hidden = hidden
+    loading = asyncio.create_task(site.space.load_due([SMALL]))
+    await site.clock.settle()
+    site.clock.advance(50)
+    site.reader.broken = broken
+    site.reader.gate.set()
+    await loading
+    site.reader.broken = False
+    site.reader.reads.clear()
+    site.clock.advance(pause - 51)
+    await site.space.load_due([SMALL])
+    assert site.reader.reads == []
+    site.clock.advance(1)
+    await site.space.load_due([SMALL])
+    assert ("prefix", None) in site.reader.reads
+
+
 async def test_closing_ends_what_is_under_way(site: Site) -> None:
     site.reader.gate.clear()
     loading = asyncio.create_task(site.space.load(SMALL))
