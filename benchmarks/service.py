@@ -88,8 +88,8 @@ class Comparison:
     def client(self, url: str) -> Client:
         """The one connection to this server."""
         if url not in self._clients:
-            headers = {"Authorization": f"Token {TOKEN}"} if url == self.netbox else None
-            self._clients[url] = Client(url, headers)
+            token = f"Token {TOKEN}" if url == self.netbox else f"Bearer {site.BEARER}"
+            self._clients[url] = Client(url, {"Authorization": token})
         return self._clients[url]
 
     def close(self) -> None:
@@ -132,7 +132,7 @@ class Comparison:
         self.forget()
         yield from self.next_free()
         self.forget()
-        yield self.fragmented()
+        yield from self.fragmented()
         self.forget()
         yield self.many_clients()
         yield from self.from_the_pool()
@@ -225,23 +225,45 @@ class Comparison:
             1.15,
         )
 
-    def fragmented(self) -> Figure:
+    def fragmented(self) -> Iterator[Figure]:
         """The same where every other address is taken."""
-        number = self.effort.slow_requests
+        number = self.effort.requests
         mine, theirs = FRAGMENTED
+        children = f"{self.effort.children:,} alternating children"
+        site.until(lambda: self._has_picture(mine), "a picture of the fragmented container")
         turns = in_turns(
             self.effort.slow_rounds,
-            f"{self.storage}: register next among {self.effort.children:,} alternating children",
+            f"{self.storage}: register next among {children}, and in a near-empty container",
+            fragmented=lambda: self._new(self.urls["ours"], mine, number),
+            empty=lambda: self._new(self.urls["ours"], "ours", number),
+        )
+        yield Figure(
+            f"register next, {children} / near-empty container",
+            self.storage,
+            turns.side("fragmented", f"register next among {children}", "ms"),
+            turns.side("empty", "register next in a near-empty container", "ms"),
+            1.5,
+        )
+        number = self.effort.slow_requests
+        turns = in_turns(
+            self.effort.slow_rounds,
+            f"{self.storage}: register next among {children}",
             ours=lambda: self._new(self.urls["ours"], mine, number),
             earlier=lambda: self._new(self.urls["earlier"], theirs, number),
         )
-        return Figure(
-            f"register next, {self.effort.children:,} alternating children, p50",
+        yield Figure(
+            f"register next, {children}, p50",
             self.storage,
             turns.side("ours", "register next", "ms"),
             turns.side("earlier", "the earlier sequence of calls", "ms"),
             1 / 100,
         )
+
+    def _has_picture(self, zone: str) -> bool:
+        """Whether the service knows what is taken in the containers of a zone."""
+        zones = self.client(self.urls["ours"]).ask("GET", "/v2/zones")["zones"]
+        [found] = [one for one in zones if one["zone"] == zone]
+        return all(one["as_of"] is not None for one in found["families"])
 
     def many_clients(self) -> Figure:
         """Many clients at once."""

@@ -87,9 +87,9 @@ class _ContainerSpace:
 
     `tried_at`: the monotonic time of the last full load, `load_seconds` how long it took, `unreadable` whether it broke
     off; `loaded_at`: the wall clock's when the one that made the picture began, `looked_at`: when the last look began.
-    `since`: the stamp from which on a look reads. `hidden`: how many child prefixes the token cannot see. `problem`: why there is no picture.
-    `unanswered`: addresses of creations whose reply was lost, and when (monotonic). `next_look` has not begun to read,
-    `running_look` has.
+    `since`: the stamp from which on a look reads. `hidden`: how many child prefixes the token cannot see. `problem`:
+    why there is no picture. `unanswered`: addresses of creations whose reply was lost, and when (monotonic).
+    `next_look` has not begun to read, `running_look` has.
     """
 
     occupancy: Occupancy

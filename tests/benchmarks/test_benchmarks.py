@@ -22,6 +22,7 @@ COMPARED = {
     "register next, near-empty container, p50",
     "register next / one NetBox create",
     "register next, 20 alternating children, p50",
+    "register next, 20 alternating children / near-empty container",
     "register next, 3 clients, pool off",
     "register next, warm pool, p50",
     "register next, 3 clients, warm pool",
