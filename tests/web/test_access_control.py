@@ -232,7 +232,10 @@ async def test_another_authority_and_an_expired_certificate_are_refused_and_logg
         assert not running.registry.asked
 
 
-async def test_only_certain_names_are_allowed_and_a_reload_changes_them(clients: Clients) -> None:
+async def test_only_certain_names_are_allowed_and_a_reload_changes_them(
+    clients: Clients, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     from ipam_lib.web.access_control import ACCESS_CONTROL
 
     listen = Listen(host="127.0.0.1", port=0, certificate=clients.certificate())
@@ -245,6 +248,12 @@ async def test_only_certain_names_are_allowed_and_a_reload_changes_them(clients:
         running.app[ACCESS_CONTROL].rules = required("other.example.com")
         assert (await clients.post(running, good))[0] == 403
         assert (await clients.post(running, bad))[0] == 200
+    lines = [record.__dict__ for record in caplog.records if record.name == "ipam_lib.http"]
+    assert (lines[1]["status"], lines[1]["certificate"], lines[1]["reason"]) == (
+        403,
+        "DNS:other.example.com",
+        "no name of the client certificate is allowed",
+    )
 
 
 async def test_a_replaced_authority_counts_for_new_connections(clients: Clients) -> None:

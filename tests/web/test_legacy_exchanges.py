@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,11 @@ import pytest
 
 from ipam_lib.crypto import Cipher, KeySet
 from ipam_lib.netbox.base import Container
-from ipam_lib.registry import Context, Registry
+from ipam_lib.registry import Context, Registry, RegistrySettings
 from ipam_lib.storage.documents import Document
+from ipam_lib.web.access_control import AccessRules
+from ipam_lib.web.connection import Limits
+from ipam_lib.web.refusal_throttle import RefusalThrottle
 from tests.storage.samples import DAY, NOW, legacy_documents
 from tests.support.clock import FakeClock
 from tests.support.memory_store import MemoryStore
@@ -88,8 +92,9 @@ def plain(document: Document) -> Document:
 
 
 @asynccontextmanager
-async def successor(*documents: Document) -> AsyncIterator[Successor]:
-    """The service over what the earlier one has stored."""
+async def successor(*documents: Document, rules: bool = False) -> AsyncIterator[Successor]:
+    """The service over what the earlier one has stored. `rules`: with allowed networks, quotas and the throttle for
+    refusals."""
     store, clock, netbox = MemoryStore(), FakeClock(NOW), PlainNetBox([one for one, _ in CONTAINERS])
     store.database.registrations.update({one["_id"]: one for one in documents})
     await store.open()
@@ -99,13 +104,17 @@ async def successor(*documents: Document) -> AsyncIterator[Successor]:
             netbox.add(container, f"{base}{last}/32")
     zones = PlainZones([one for one, _ in CONTAINERS])
     ids = (f"{n:024x}" for n in itertools.count(1))
-    registry = Registry(Context(store, netbox, zones, CIPHER, clock, lambda: next(ids)))
-    async with served(real=registry) as running:
+    settings = RegistrySettings(quotas={"cluster": 100, "namespace": {"inet": 100}} if rules else {})
+    registry = Registry(Context(store, netbox, zones, CIPHER, clock, lambda: next(ids), settings))
+    access = AccessRules(allowed_networks=[ip_network("127.0.0.0/8")] if rules else [])
+    limits = Limits(refusals=RefusalThrottle(clock.monotonic, 50) if rules else None)
+    async with served(real=registry, access=access, limits=limits) as running:
         yield Successor(running, store, clock, netbox)
 
 
-async def test_every_exchange_goes_as_it_went_or_better() -> None:
-    async with successor() as service:
+@pytest.mark.parametrize("rules", [False, True], ids=["without rules", "with networks and quotas"])
+async def test_every_exchange_goes_as_it_went_or_better(rules: bool) -> None:
+    async with successor(rules=rules) as service:
         for number, exchange in enumerate(EXCHANGES):
             status, content = await service.ask(exchange)
             if number in OTHERWISE:
