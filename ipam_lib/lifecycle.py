@@ -32,8 +32,8 @@ SECONDS_BETWEEN_IDLE_POOL_ROUNDS: Final = 30.0
 # A round in which no picture is due reads nothing.
 SECONDS_BETWEEN_SPACE_ROUNDS: Final = 1.0
 
-# The events that come in between share the looks at NetBox.
-SECONDS_BETWEEN_EVENT_ROUNDS: Final = 1.0
+# The events that come in between share the looks at NetBox. What a bulk deletion frees is free within a second.
+SECONDS_BETWEEN_EVENT_ROUNDS: Final = 0.5
 
 SECONDS_BETWEEN_COUNTS: Final = 60.0
 SHARE_OF_COUNTING: Final = 50.0

@@ -1,8 +1,8 @@
 """What NetBox's events ask for: a bounded queue of hints, and the worker that looks at NetBox because of them.
 
 An event is only believed as far as to say where to look. So one that is forged, repeated, late or out of order does no
-harm. The queue holds each container at most once for each kind of look, and the worker makes at most one round a second
-(see `lifecycle`): events that come between two rounds share the looks.
+harm. The queue holds each container at most once for each kind of look, and the worker makes at most two rounds a
+second (see `lifecycle`): events that come between two rounds share the looks.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ def _admit(request: web.Request, body: bytes) -> None:
     name="netbox_webhook",
     summary="Receive an event of NetBox",
     description="For the webhook of an event rule in NetBox. An event only says where the service looks in NetBox, at "
-    "most once a second: deleted prefixes become free at once, and new objects are avoided. Without "
+    "most twice a second: deleted prefixes become free at once, and new objects are avoided. Without "
     "`netbox.webhook_secret_path` this path does not exist.",
     tag=SERVICE,
     takes=EventSchema,
