@@ -8,6 +8,7 @@ from typing import Final
 
 from ipam_lib.clock import Clock, SystemClock
 from ipam_lib.config import NetBoxSection, Settings, SQLitePath
+from ipam_lib.description import DescriptionTemplate
 from ipam_lib.ids import object_ids
 from ipam_lib.lifecycle import Services
 from ipam_lib.netbox.base import NetBox, Zones
@@ -80,6 +81,7 @@ def make_context(settings: Settings, store: Store, netbox: NetBox, zones: Zones,
             warm=settings.netbox.warm_addresses,
             cooldown=timedelta(minutes=settings.cleanup.cooldown_minutes),
             history=timedelta(days=settings.history.retention_days),
+            description=DescriptionTemplate(settings.netbox.description) if settings.netbox.description else None,
             quotas={
                 "cluster": settings.limits.addresses_per_cluster,
                 "namespace": settings.limits.addresses_per_namespace,

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 # How long the start waits for the storage and NetBox before the server listens without them.
 SECONDS_OF_GRACE: Final = 2.0
 SECONDS_BETWEEN_RECOVERIES: Final = 60.0
+SECONDS_BETWEEN_DESCRIPTIONS: Final = 10.0
 SECONDS_BETWEEN_PREPARATIONS: Final = 10.0
 # A round with nothing to do is one small read.
 SECONDS_BETWEEN_POOL_ROUNDS: Final = 1.0
@@ -166,6 +167,7 @@ async def run_services(services: Services, grace: float = SECONDS_OF_GRACE) -> A
         workers.start(Worker("cleanup", services.cleanup_seconds, clean_up, at_start=False))
         seconds = SECONDS_BETWEEN_POOL_ROUNDS if services.pools else SECONDS_BETWEEN_IDLE_POOL_ROUNDS
         workers.start(Worker("pool", seconds, keep_pool))
+        workers.start(Worker("descriptions", SECONDS_BETWEEN_DESCRIPTIONS, describe))
         workers.start(counting)
         return True
 
@@ -203,6 +205,15 @@ async def run_services(services: Services, grace: float = SECONDS_OF_GRACE) -> A
                 "kept the pool",
                 extra={"made": report.made, "put_back": report.put_back, "dropped": report.dropped},
             )
+        if report.error is not None:
+            raise report.error
+        return False
+
+    async def describe() -> bool:
+        report = await services.registry.describe()
+        services.metrics.described(report)
+        if report.written:
+            log.info("wrote descriptions", extra={"written": report.written})
         if report.error is not None:
             raise report.error
         return False

@@ -110,7 +110,9 @@ class Registration:
     of the prefix in NetBox. `secret`: encrypted (see `crypto`). `revision`: None in documents of the earlier service.
     `lease_until`: until when the holder of a creation may write to NetBox. `duplicate`: whether another registration
     has the same zone and address and is in force. `departed`: the services that have left and are not in the history
-    yet. `raw_document`: the document as the store read it; only the store uses it, and comparisons ignore it.
+    yet. `described`: the texts that this program has written to the description of the prefix, or may have written,
+    last one last. `description_due`: whether a worker must write the description. `raw_document`: the document as the
+    store read it; only the store uses it, and comparisons ignore it.
     """
 
     id: str
@@ -125,6 +127,8 @@ class Registration:
     lease_until: datetime | None = None
     duplicate: bool = False
     departed: tuple[Departure, ...] = ()
+    described: tuple[str, ...] = ()
+    description_due: bool = False
     raw_document: Any = field(default=None, compare=False, repr=False)
 
     def service(self, key: ServiceKey) -> Service | None:

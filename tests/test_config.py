@@ -178,6 +178,7 @@ def test_everything_given(home: Path) -> None:
             "netbox.warm_addresses": 0,
             "netbox.ip_addresses": "refuse",
             "netbox.webhook_secret_path": "auth.secret",
+            "netbox.description": "{service_name}",
             "encryption_secrets.scheme": "legacy-ctr",
             "encryption_secrets.previous_path": "previous.json",
             "cleanup.interval_seconds": 5,
@@ -209,6 +210,7 @@ def test_everything_given(home: Path) -> None:
     assert loaded.netbox.ca_file == home / "ca.pem"
     assert loaded.netbox.custom_fields == {"domain": "na", "owner": {"id": 3}, "none": None}
     assert loaded.netbox.inherit_custom_fields == ("infra", "env")
+    assert loaded.netbox.description == "{service_name}"
     assert (loaded.limits.addresses_per_cluster, loaded.limits.addresses_per_namespace) == (50, {"inet": 20})
     assert loaded.encryption_secrets.previous == KeySet(b"hunter2-16-byteX", b"hunter2-16-byte2")
     assert (loaded.logging.directory, loaded.logging.level) == (home / "log", "debug")
@@ -231,6 +233,38 @@ def test_warm_addresses_are_numbers(home: Path, value: object, words: str) -> No
     with pytest.raises(ConfigError) as caught:
         load(home, merged(EARLIER, {"netbox.warm_addresses": value}))
     assert words in caught.value.problems[0]
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("{service_name.__class__}", "no other fields than {service_name}, {namespace_id}, {cluster_id}"),
+        ("{0.__class__}", "no other fields"),
+        ("{}", "no other fields"),
+        ("{zone}", "no other fields"),
+        ("{service_name!r}", "no other fields"),
+        ("{service_name:>{cluster_id}}", "no other fields"),
+        ("{service_name", "each field in braces; {{ and }} stand for braces"),
+        ("service_name}", "each field in braces"),
+        ("   ", "must not be empty"),
+        ("x" * 201, "1 to 200 characters"),
+        ("one\ntwo", "printable characters only"),
+        (7, "must be a string"),
+        (None, "must be a string"),
+    ],
+)
+def test_a_description_has_known_fields_only(home: Path, value: object, words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(home, merged(EARLIER, {"netbox.description": value}))
+    [problem] = caught.value.problems
+    assert "netbox.description must " in problem
+    assert words in problem
+
+
+@pytest.mark.parametrize("value", ["", "{{{service_name}}}", "load balancer"])
+def test_a_description_may_be_empty_or_have_braces(home: Path, value: str) -> None:
+    loaded, _ = load(home, merged(EARLIER, {"netbox.description": value}))
+    assert loaded.netbox.description == value
 
 
 @pytest.mark.parametrize("value", [1, {"inet": 1}])

@@ -10,10 +10,10 @@ from typing import cast
 import pytest
 
 from ipam_lib.clock import SystemClock
-from ipam_lib.errors import ConfigError, NetBoxUnavailable, StorageUnavailable
+from ipam_lib.errors import ConfigError, NetBoxRejected, NetBoxUnavailable, StorageUnavailable
 from ipam_lib.lifecycle import Services, run_services
 from ipam_lib.netbox.base import Container
-from ipam_lib.registry import PoolReport, RecoverReport, Registry, ReleaseReport, Statistics
+from ipam_lib.registry import DescriptionReport, PoolReport, RecoverReport, Registry, ReleaseReport, Statistics
 from ipam_lib.storage.base import DuplicateReport, Store
 from tests.support.clock import FakeClock
 from tests.web.service import FakeNetBox, FakeRegistry, FakeStore, FakeZones
@@ -193,14 +193,20 @@ async def test_what_a_round_did_is_told_when_it_did_something(caplog: pytest.Log
             self.rounds.append("pool")
             return PoolReport(made=3, error=NetBoxUnavailable())
 
+        async def describe(self) -> DescriptionReport:
+            self.rounds.append("descriptions")
+            return DescriptionReport(written=4, error=NetBoxRejected("refused"))
+
     registry = Busy()
     async with run_services(make(registry=registry)):
-        await until(lambda: {"recover", "release", "pool"} <= set(registry.rounds))
+        await until(lambda: {"recover", "release", "pool", "descriptions"} <= set(registry.rounds))
     messages = {record.getMessage(): record.__dict__ for record in caplog.records}
     assert messages["recovered"]["aborted"] == 1
     assert messages["cleaned up"]["released"] == 1
     assert messages["kept the pool"]["made"] == 3
     assert messages["pool: NetBox is unavailable; try again"]["failures"] == 1
+    assert messages["wrote descriptions"]["written"] == 4
+    assert messages["descriptions: refused"]["failures"] == 1
 
 
 async def test_a_worker_that_meets_a_bug_does_not_end_the_service(caplog: pytest.LogCaptureFixture) -> None:

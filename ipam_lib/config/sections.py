@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 from ipam_lib.config.setting_types import (
     ConnectionString,
+    DescriptionText,
     ExistingFile,
     FieldNames,
     FieldValues,
@@ -40,6 +41,7 @@ from ipam_lib.config.setting_types import (
     check_host,
 )
 from ipam_lib.crypto import Cipher, KeySet, Scheme, Secret
+from ipam_lib.description import DEFAULT_DESCRIPTION
 from ipam_lib.models import IPAddressPolicy
 
 Reload = Literal["no", "replace", "yes"]
@@ -242,6 +244,14 @@ class NetBoxSection:
     inherit_custom_fields: tuple[str, ...] | None = setting(
         FieldNames(),
         'Custom fields to copy from the container to every created prefix, such as `["infra"]`; `[]` for none.',
+    )
+    description: str = setting(
+        DescriptionText(),
+        "Description of each prefix: which services have the address. It may have the fields `{service_name}`,"
+        " `{namespace_id}` and `{cluster_id}` of the first service; more services are counted, as in ` and 3 more`."
+        ' `""`: descriptions are left alone. What somebody else writes there stays. Use the same value on all'
+        " instances.",
+        default=DEFAULT_DESCRIPTION,
     )
     warm_addresses: int | Mapping[str, int] = setting(
         PerZone(10_000),

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from ipam_lib.config.secret_files import PathResolver, read_keys, read_secret
 from ipam_lib.crypto import KeySet, Secret
+from ipam_lib.description import DescriptionTemplate
 from ipam_lib.text import json_type
 
 # NetBox allows lower-case letters, digits and single underscores in the name of a custom field.
@@ -57,6 +58,18 @@ class Text(SettingType):
         if self._check is not None:
             self._check(value)
         return value
+
+
+class DescriptionText(SettingType):
+    """A template for the descriptions of prefixes, or an empty string for none."""
+
+    name = "string"
+
+    def read(self, value: object, paths: PathResolver) -> str:
+        if value == "":
+            return ""
+        template: str = Text().read(value, paths)
+        return DescriptionTemplate(template).template
 
 
 class Hosts(SettingType):

@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, Literal
 
 from ipam_lib.addresses import network
@@ -31,7 +32,8 @@ class Container:
 
 @dataclass(frozen=True, slots=True)
 class Prefix:
-    """A prefix as it stands in NetBox. `uuid` is its custom field `k8s_uuid`, `zone` its `k8s_zone`."""
+    """A prefix as it stands in NetBox. `uuid` is its custom field `k8s_uuid`, `zone` its `k8s_zone`. Comparisons ignore
+    the description."""
 
     id: int
     prefix: str
@@ -39,6 +41,7 @@ class Prefix:
     status: str = "active"
     zone: str | None = None
     uuid: str | None = None
+    description: str = field(default="", compare=False)
 
     @property
     def is_container(self) -> bool:
@@ -48,17 +51,21 @@ class Prefix:
 
 @dataclass(frozen=True, slots=True)
 class PrefixChange:
-    """A change of a prefix: its new `k8s_uuid`, and whether its status becomes `reserved` or `active`."""
+    """A change of a prefix: its new `k8s_uuid`, whether its status becomes `reserved` or `active`, and its new
+    description. None: not changed."""
 
     id: int
-    uuid: str
-    reserved: bool
+    uuid: str | None = None
+    reserved: bool | None = None
+    description: str | None = None
 
     @property
-    def status(self) -> str:
-        """The status as NetBox names it."""
-        return "reserved" if self.reserved else "active"
+    def status(self) -> str | None:
+        """The new status as NetBox names it."""
+        return None if self.reserved is None else "reserved" if self.reserved else "active"
 
+
+NO_DESCRIPTIONS: Mapping[str, str] = MappingProxyType({})
 
 OccupantKind = Literal["prefix", "IP address", "IP range"]
 
@@ -145,25 +152,33 @@ class NetBox(ABC):
         return "this is not read"
 
     @abstractmethod
-    async def create_next(self, container: Container, *, uuid: str, limit: float) -> Prefix:
+    async def create_next(self, container: Container, *, uuid: str, limit: float, description: str = "") -> Prefix:
         """Create the lowest free host prefix of the container, complete in one call: length, tenant and role of the
-        container, the constraint tag, `k8s_zone`, `k8s_uuid`, and the configured custom fields.
+        container, the constraint tag, `k8s_zone`, `k8s_uuid`, the configured custom fields, and the description.
 
         Raises ContainerFull, ContainerGone.
         """
 
     @abstractmethod
     async def create_next_many(
-        self, container: Container, uuids: Sequence[str], *, limit: float, reserved: bool = False
+        self,
+        container: Container,
+        uuids: Sequence[str],
+        *,
+        limit: float,
+        reserved: bool = False,
+        descriptions: Mapping[str, str] = NO_DESCRIPTIONS,
     ) -> list[Prefix]:
         """Create the lowest free host prefixes of the container, one for each of `uuids` (which differ), in one call:
-        all or none. Returned in the order of `uuids`. With `reserved`, of that status.
+        all or none. Returned in the order of `uuids`. With `reserved`, of that status. `descriptions`: by uuid.
 
         Raises ContainerFull when not all of them fit, ContainerGone.
         """
 
     @abstractmethod
-    async def create_exact(self, container: Container, address: str, *, uuid: str, limit: float) -> Prefix:
+    async def create_exact(
+        self, container: Container, address: str, *, uuid: str, limit: float, description: str = ""
+    ) -> Prefix:
         """Create the host prefix `address` with VRF, tenant and role of the container, complete like `create_next`.
 
         Raises DuplicatePrefix when NetBox has it already. NetBox's check races, so success does not prove that the
@@ -198,7 +213,7 @@ class NetBox(ABC):
 
     @abstractmethod
     async def update_many(self, changes: Sequence[PrefixChange], *, limit: float) -> set[int]:
-        """Write status and `k8s_uuid` of these prefixes, in bulk. Returns the ids of those that exist."""
+        """Make these changes, in bulk. Returns the ids of the prefixes that exist."""
 
     @abstractmethod
     async def list_prefixes(self, container: Container, *, after: int, limit: float) -> list[Prefix]:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, NoReturn, Self
@@ -19,7 +19,7 @@ from ipam_lib.errors import (
     NetBoxUnavailable,
 )
 from ipam_lib.netbox import payloads
-from ipam_lib.netbox.base import Container, NetBox, Occupant, Prefix, PrefixChange, SpaceUse
+from ipam_lib.netbox.base import NO_DESCRIPTIONS, Container, NetBox, Occupant, Prefix, PrefixChange, SpaceUse
 from ipam_lib.netbox.coalesce import Coalescer
 from ipam_lib.netbox.definitions import TAGS, refused_field
 from ipam_lib.netbox.paging import chunks, find_named, read_all, set_up_missing, unexpected_response
@@ -115,20 +115,33 @@ class NetBoxClient(NetBox):
     async def list_prefixes(self, container: Container, *, after: int, limit: float) -> list[Prefix]:
         return await self._reader.list_prefixes(container, after, self._transport.budget(limit))
 
-    async def create_next(self, container: Container, *, uuid: str, limit: float) -> Prefix:
-        return await self._coalescer.create_next(container, uuid=uuid, limit=limit)
+    async def create_next(self, container: Container, *, uuid: str, limit: float, description: str = "") -> Prefix:
+        return await self._coalescer.create_next(container, uuid=uuid, limit=limit, description=description)
 
-    async def create_next_one(self, container: Container, *, uuid: str, limit: float) -> Prefix:
+    async def create_next_one(self, container: Container, *, uuid: str, limit: float, description: str = "") -> Prefix:
         """As `create_next`, in a call of its own and without waiting for others."""
-        return (await self._creator.create_next(container, [uuid], limit=limit))[0]
+        return (await self.create_next_many(container, [uuid], limit=limit, descriptions={uuid: description}))[0]
 
     async def create_next_many(
-        self, container: Container, uuids: Sequence[str], *, limit: float, reserved: bool = False
+        self,
+        container: Container,
+        uuids: Sequence[str],
+        *,
+        limit: float,
+        reserved: bool = False,
+        descriptions: Mapping[str, str] = NO_DESCRIPTIONS,
     ) -> list[Prefix]:
-        return await self._creator.create_next(container, uuids, limit=limit, reserved=reserved) if uuids else []
+        if not uuids:
+            return []
+        return await self._creator.create_next(
+            container, uuids, limit=limit, reserved=reserved, descriptions=descriptions
+        )
 
-    async def create_exact(self, container: Container, address: str, *, uuid: str, limit: float) -> Prefix:
-        return await self._creator.create_exact(container, str(network(address)), uuid=uuid, limit=limit)
+    async def create_exact(
+        self, container: Container, address: str, *, uuid: str, limit: float, description: str = ""
+    ) -> Prefix:
+        host = str(network(address))
+        return await self._creator.create_exact(container, host, uuid=uuid, limit=limit, description=description)
 
     async def conflict(self, container: Container, prefix: Prefix, *, limit: float) -> Occupant | None:
         return await self.space.conflict(container, prefix, limit=limit)
@@ -140,18 +153,18 @@ class NetBoxClient(NetBox):
         return await self.space.load(container)
 
     async def create_given(
-        self, container: Container, addresses: Sequence[str], uuids: Sequence[str], *, limit: float, reserved: bool
+        self,
+        container: Container,
+        addresses: Sequence[str],
+        uuids: Sequence[str],
+        *,
+        limit: float,
+        reserved: bool,
+        descriptions: Mapping[str, str],
     ) -> list[Prefix]:
         """Create host prefixes at given addresses (see `space_create.PrefixCreator`)."""
-        status = "reserved" if reserved else "active"
-
-        def payload(tag_id: int | None) -> Any:
-            items = [
-                {**self._creation(container, uuid, tag_id), "prefix": one, "vrf": container.vrf_id, "status": status}
-                for one, uuid in zip(addresses, uuids, strict=True)
-            ]
-            return items if len(items) > 1 else items[0]
-
+        asked = [{"prefix": one, "vrf": container.vrf_id} for one in addresses]
+        payload = self._creations(container, asked, uuids, reserved, descriptions)
         operation = "create_exact" if len(uuids) == 1 else "create_exact_many"
         answer = await self._create(operation, PREFIXES, payload, limit, expected=(400,))
         if not answer.ok:
@@ -161,17 +174,17 @@ class NetBoxClient(NetBox):
         return _all_created(operation, answer.body, container, uuids, addresses)
 
     async def create_free(
-        self, container: Container, uuids: Sequence[str], *, limit: float, reserved: bool
+        self,
+        container: Container,
+        uuids: Sequence[str],
+        *,
+        limit: float,
+        reserved: bool,
+        descriptions: Mapping[str, str],
     ) -> list[Prefix]:
-        """Let NetBox choose the addresses (see `space_create.PrefixCreator`). NetBox answers an object with an object,
-        and a list with a list."""
-        status = "reserved" if reserved else "active"
-
-        def payload(tag_id: int | None) -> Any:
-            asked = {"prefix_length": HOST_LENGTH[container.ip_family]}
-            items = [{**self._creation(container, uuid, tag_id), **asked, "status": status} for uuid in uuids]
-            return items if len(items) > 1 else items[0]
-
+        """Let NetBox choose the addresses (see `space_create.PrefixCreator`)."""
+        asked = [{"prefix_length": HOST_LENGTH[container.ip_family]}] * len(uuids)
+        payload = self._creations(container, asked, uuids, reserved, descriptions)
         operation = "create_next" if len(uuids) == 1 else "create_next_many"
         path = f"{PREFIXES}{container.id}/available-prefixes/"
         answer = await self._create(operation, path, payload, limit, expected=(400, 404, 409))
@@ -219,14 +232,33 @@ class NetBoxClient(NetBox):
     ) -> NetBoxResponse:
         return await self._transport.call(operation, "POST", path, budget=budget, body=body, expected=expected)
 
-    def _creation(self, container: Container, uuid: str, tag_id: int | None) -> dict[str, Any]:
-        return payloads.creation(
-            container,
-            uuid=uuid,
-            tag_id=tag_id,
-            constants=self._settings.custom_fields,
-            inherited=self._settings.inherit_custom_fields,
-        )
+    def _creations(
+        self,
+        container: Container,
+        asked: Sequence[Mapping[str, Any]],
+        uuids: Sequence[str],
+        reserved: bool,
+        descriptions: Mapping[str, str],
+    ) -> Callable[[int | None], Any]:
+        """The body of a creation, when the id of the tag is known: a list, or one object for one prefix, which NetBox
+        answers with one object."""
+
+        def payload(tag_id: int | None) -> Any:
+            items = [
+                payloads.creation(
+                    container,
+                    uuid=uuid,
+                    tag_id=tag_id,
+                    constants=self._settings.custom_fields,
+                    inherited=self._settings.inherit_custom_fields,
+                    description=descriptions.get(uuid, ""),
+                )
+                | {**one, "status": "reserved" if reserved else "active"}
+                for one, uuid in zip(asked, uuids, strict=True)
+            ]
+            return items if len(items) > 1 else items[0]
+
+        return payload
 
     async def _constraint_tag(self, budget: Budget) -> int | None:
         """The id of the constraint tag, looked up once. An error here means that nothing was created."""
@@ -344,22 +376,15 @@ class NetBoxClient(NetBox):
 
     async def _update(self, changes: Sequence[PrefixChange], budget: Budget) -> set[int]:
         """One bulk change. NetBox skips prefixes that are gone, and those that the token's constraints exclude."""
-        body = [
-            {
-                "id": change.id,
-                "status": change.status,
-                "custom_fields": {payloads.UUID_FIELD: change.uuid},
-                "changelog_message": payloads.changelog(change.uuid, reserved=change.reserved),
-            }
-            for change in changes
-        ]
+        body = [payloads.change(one) for one in changes]
         answer = await self._transport.call("update_many", "PATCH", PREFIXES, budget=budget, body=body, repeat=True)
         if not isinstance(answer.body, list):
             raise unexpected_response("update_many", UnexpectedResponse("not a list of prefixes"))
-        wanted = {change.id: (change.uuid, change.status) for change in changes}
+        wanted = {change.id: change for change in changes}
         changed = read_all("update_many", answer.body, payloads.prefix)
         for one in changed:
-            if wanted.get(one.id) != (one.uuid, one.status):
+            change = wanted.get(one.id)
+            if change is None or change.uuid not in (None, one.uuid) or change.status not in (None, one.status):
                 words = f"prefix {one.id} has {payloads.UUID_FIELD} {one.uuid!r} and is {one.status}"
                 raise unexpected_response("update_many", UnexpectedResponse(words))
         done = {one.id for one in changed}

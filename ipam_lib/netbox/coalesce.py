@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -32,6 +32,7 @@ class _Waiter:
     uuid: str
     limit: float
     until: float
+    description: str = ""
     outcome: asyncio.Future[Prefix] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     def fail(self, error: Exception) -> None:
@@ -48,13 +49,15 @@ class _Waiter:
 class CreateOne(Protocol):
     """As `NetBox.create_next`."""
 
-    async def __call__(self, container: Container, /, *, uuid: str, limit: float) -> Prefix: ...
+    async def __call__(self, container: Container, /, *, uuid: str, limit: float, description: str) -> Prefix: ...
 
 
 class CreateMany(Protocol):
     """One prefix for each of `uuids`, in their order, in one call: all or none. Raises ContainerFull if not all fit."""
 
-    async def __call__(self, container: Container, uuids: Sequence[str], /, *, limit: float) -> list[Prefix]: ...
+    async def __call__(
+        self, container: Container, uuids: Sequence[str], /, *, limit: float, descriptions: Mapping[str, str]
+    ) -> list[Prefix]: ...
 
 
 class Coalescer:
@@ -76,14 +79,14 @@ class Coalescer:
         self._waiting: dict[int, deque[_Waiter]] = {}
         self._sending: dict[int, asyncio.Task[None]] = {}
 
-    async def create_next(self, container: Container, *, uuid: str, limit: float) -> Prefix:
+    async def create_next(self, container: Container, *, uuid: str, limit: float, description: str = "") -> Prefix:
         """As `NetBox.create_next`; `limit` includes the wait for the creation that is under way.
 
         Raises NetBoxUnavailable(applied=False) if less than half of the limit is left when the list is to be sent, or
         if the list before it timed out. If a waiter is cancelled after its list was sent, NetBox still creates its
         prefix, which can be found by its `k8s_uuid`.
         """
-        waiter = _Waiter(uuid, limit, self._clock.monotonic() + limit)
+        waiter = _Waiter(uuid, limit, self._clock.monotonic() + limit, description)
         queue = self._waiting.setdefault(container.id, deque())
         queue.append(waiter)
         if container.id not in self._sending:
@@ -145,9 +148,12 @@ class Coalescer:
         limit = min(waiter.until for waiter in batch) - self._clock.monotonic()
         try:
             if len(batch) == 1:
-                made = [await self._one(container, uuid=batch[0].uuid, limit=limit)]
+                [one] = batch
+                made = [await self._one(container, uuid=one.uuid, limit=limit, description=one.description)]
             else:
-                made = await self._many(container, [waiter.uuid for waiter in batch], limit=limit)
+                uuids = [waiter.uuid for waiter in batch]
+                descriptions = {waiter.uuid: waiter.description for waiter in batch}
+                made = await self._many(container, uuids, limit=limit, descriptions=descriptions)
         except (ContainerFull, NetBoxRejected) as error:
             if len(batch) == 1:
                 batch[0].fail(error)

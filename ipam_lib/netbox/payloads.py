@@ -12,7 +12,7 @@ from typing import Any
 
 from ipam_lib.addresses import HOST_LENGTH, contains, family_of, network
 from ipam_lib.models import IPFamily
-from ipam_lib.netbox.base import Container, Prefix
+from ipam_lib.netbox.base import Container, Prefix, PrefixChange
 
 ZONE_FIELD = "k8s_zone"
 UUID_FIELD = "k8s_uuid"
@@ -25,8 +25,8 @@ EARLIER_VALUE = "na"
 EARLIER_INHERITED = ("infra",)
 
 # What is read of a prefix: the rest of it would be most of the answer.
-PREFIX_FIELDS = "id,prefix,vrf,status,custom_fields"
-CONTAINER_FIELDS = PREFIX_FIELDS + ",tenant,role"
+PREFIX_FIELDS = "id,prefix,vrf,status,custom_fields,description"
+CONTAINER_FIELDS = "id,prefix,vrf,status,custom_fields,tenant,role"
 
 LONGEST_CHANGELOG_MESSAGE = 200
 
@@ -42,6 +42,7 @@ def creation(
     tag_id: int | None,
     constants: Mapping[str, Any] | None,
     inherited: Sequence[str] | None,
+    description: str = "",
 ) -> dict[str, Any]:
     """The content of a new prefix in `container`: everything but its length or address. `constants` and `inherited`:
     see `stamped_fields`; nothing replaces `k8s_zone` and `k8s_uuid`."""
@@ -51,6 +52,8 @@ def creation(
         "custom_fields": fields,
         "changelog_message": changelog(uuid),
     }
+    if description:
+        payload["description"] = description
     if container.tenant_id is not None:
         payload["tenant"] = container.tenant_id
     if container.role_id is not None:
@@ -102,6 +105,19 @@ def unfilled_fields(
     return [name for name in required if name not in own and any(each.get(name) in (None, "") for each in stamped)]
 
 
+def change(wanted: PrefixChange) -> dict[str, Any]:
+    """One element of a bulk change."""
+    body: dict[str, Any] = {"id": wanted.id, "changelog_message": "services changed"}
+    if wanted.status is not None:
+        body["status"] = wanted.status
+    if wanted.uuid is not None:
+        body["custom_fields"] = {UUID_FIELD: wanted.uuid}
+        body["changelog_message"] = changelog(wanted.uuid, reserved=bool(wanted.reserved))
+    if wanted.description is not None:
+        body["description"] = wanted.description
+    return body
+
+
 def changelog(uuid: str, *, reserved: bool = False) -> str:
     """The message for the object's changelog in NetBox."""
     return f"{'reserved as' if reserved else 'registration'} {uuid}"[:LONGEST_CHANGELOG_MESSAGE]
@@ -117,6 +133,7 @@ def prefix(item: Any) -> Prefix:
         status=status_of(item),
         zone=_text(fields, ZONE_FIELD),
         uuid=_text(fields, UUID_FIELD),
+        description=_text(item, "description") or "",
     )
 
 
@@ -279,4 +296,4 @@ def _text(fields: dict[str, Any], name: str) -> str | None:
     value = fields.get(name)
     if value is None or isinstance(value, str):
         return value or None
-    raise UnexpectedResponse(f"custom field {name} is no text")
+    raise UnexpectedResponse(f"field {name} is no text")

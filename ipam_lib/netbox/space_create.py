@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
 from ipam_lib.clock import Clock
 from ipam_lib.errors import ContainerFull, DuplicatePrefix, NetBoxUnavailable
-from ipam_lib.netbox.base import Container, Prefix
+from ipam_lib.netbox.base import NO_DESCRIPTIONS, Container, Prefix
 from ipam_lib.netbox.space import AddressSpace, Choice
 
 log = logging.getLogger(__name__)
@@ -19,15 +19,28 @@ CHOICES: Final = 5
 
 class PrefixCreator(Protocol):
     """Creations in NetBox: one prefix for each of `uuids`, in their order, all or none. `limit`: the longest time, in
-    seconds. They raise NetBoxUnavailable and NetBoxRejected."""
+    seconds. `descriptions`: by uuid. They raise NetBoxUnavailable and NetBoxRejected."""
 
     async def create_free(
-        self, container: Container, uuids: Sequence[str], *, limit: float, reserved: bool
+        self,
+        container: Container,
+        uuids: Sequence[str],
+        *,
+        limit: float,
+        reserved: bool,
+        descriptions: Mapping[str, str],
     ) -> list[Prefix]:
         """At addresses that NetBox chooses. Raises ContainerFull, ContainerGone."""
 
     async def create_given(
-        self, container: Container, addresses: Sequence[str], uuids: Sequence[str], *, limit: float, reserved: bool
+        self,
+        container: Container,
+        addresses: Sequence[str],
+        uuids: Sequence[str],
+        *,
+        limit: float,
+        reserved: bool,
+        descriptions: Mapping[str, str],
     ) -> list[Prefix]:
         """At these addresses. Raises DuplicatePrefix."""
 
@@ -42,7 +55,13 @@ class SpaceCreator:
         self._clock = clock
 
     async def create_next(
-        self, container: Container, uuids: Sequence[str], *, limit: float, reserved: bool = False
+        self,
+        container: Container,
+        uuids: Sequence[str],
+        *,
+        limit: float,
+        reserved: bool = False,
+        descriptions: Mapping[str, str] = NO_DESCRIPTIONS,
     ) -> list[Prefix]:
         """Create the lowest free host prefixes: at the addresses that the picture chooses, or, without a picture, at
         those that NetBox chooses.
@@ -57,10 +76,17 @@ class SpaceCreator:
                 with self._space.creating(container, choice.addresses if choice else ()):
                     limit = end - self._clock.monotonic()
                     if choice is None or choice.by_netbox:
-                        made = await self._creator.create_free(container, uuids, limit=limit, reserved=reserved)
+                        made = await self._creator.create_free(
+                            container, uuids, limit=limit, reserved=reserved, descriptions=descriptions
+                        )
                     else:
                         made = await self._creator.create_given(
-                            container, choice.addresses, uuids, limit=limit, reserved=reserved
+                            container,
+                            choice.addresses,
+                            uuids,
+                            limit=limit,
+                            reserved=reserved,
+                            descriptions=descriptions,
                         )
                     for prefix in made:
                         self._space.created(container, prefix, look)
@@ -75,12 +101,16 @@ class SpaceCreator:
                 await self._space.finish(self._space.begin_look(container), end - self._clock.monotonic())
         raise AssertionError("unreachable")
 
-    async def create_exact(self, container: Container, address: str, *, uuid: str, limit: float) -> Prefix:
+    async def create_exact(
+        self, container: Container, address: str, *, uuid: str, limit: float, description: str = ""
+    ) -> Prefix:
         """Create a host prefix at the address that a request names. Raises as `PrefixCreator.create_given`."""
         self._space.reserve_exactly(container, address)
         look = self._space.begin_look(container)
         with self._space.creating(container, [address]):
-            [prefix] = await self._creator.create_given(container, [address], [uuid], limit=limit, reserved=False)
+            [prefix] = await self._creator.create_given(
+                container, [address], [uuid], limit=limit, reserved=False, descriptions={uuid: description}
+            )
             self._space.created(container, prefix, look)
         return prefix
 

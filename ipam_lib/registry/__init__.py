@@ -9,6 +9,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 from ipam_lib.registry import (
     address_history,
     admin,
+    descriptions,
     key_rotation,
     listing,
     lookup,
@@ -21,6 +22,7 @@ from ipam_lib.registry import (
     zone_usage,
 )
 from ipam_lib.registry.context import Context, RegistrySettings
+from ipam_lib.registry.descriptions import DescriptionReport
 from ipam_lib.registry.drift import DriftKind, DriftResult
 from ipam_lib.registry.expiry_clock import ExpiryClock
 from ipam_lib.registry.key_rotation import RotateReport
@@ -34,6 +36,7 @@ from ipam_lib.registry.zone_usage import ContainerUse, FamilyUse, ZoneUse
 __all__ = [
     "ContainerUse",
     "Context",
+    "DescriptionReport",
     "DriftKind",
     "DriftResult",
     "FamilyUse",
@@ -87,6 +90,7 @@ class Registry:
     addresses = _with_context(listing.addresses)
     address = _with_context(listing.address)
     history = _with_context(address_history.read)
+    describe = _with_context(descriptions.describe)
     recover = _with_context(recover.recover)
     replace_secret = _with_context(admin.replace_secret)
     rotate = _with_context(key_rotation.rotate)

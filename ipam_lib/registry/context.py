@@ -11,8 +11,9 @@ from typing import TypeVar
 
 from ipam_lib.clock import Clock
 from ipam_lib.crypto import Cipher
+from ipam_lib.description import DescriptionTemplate
 from ipam_lib.errors import NetBoxError, TimeLimitReached
-from ipam_lib.models import IPAddressPolicy, PoolEntry, QuotaOwner, Registration
+from ipam_lib.models import IPAddressPolicy, PoolEntry, QuotaOwner, Registration, Service
 from ipam_lib.netbox.base import NetBox, Zones
 from ipam_lib.registry.quotas import Quotas
 from ipam_lib.storage.base import Store
@@ -35,6 +36,7 @@ class RegistrySettings:
     `history`: the time for which a tenure is stored after its end. Zero: no history is stored.
     `quotas`: the largest number of addresses of a cluster or a namespace in a zone: one number for all zones, or one
     for each zone that has a limit. 0: no limit.
+    `description`: the description of the prefixes in NetBox. None: descriptions are left alone.
     """
 
     longest_request: float = 25.0
@@ -45,6 +47,7 @@ class RegistrySettings:
     history: timedelta = timedelta(days=365)
     ip_addresses: IPAddressPolicy = "avoid"
     quotas: Mapping[QuotaOwner, int | Mapping[str, int]] = field(default_factory=dict)
+    description: DescriptionTemplate | None = None
 
     def warm_in(self, zone: str) -> int:
         """The number of addresses that the pool keeps ready in a zone, for each family."""
@@ -53,6 +56,16 @@ class RegistrySettings:
     def quota(self, owner: QuotaOwner, zone: str) -> int:
         """The largest number of addresses of one cluster or namespace in a zone. 0: no limit."""
         return _in_zone(self.quotas.get(owner, 0), zone)
+
+    def described(self, services: Sequence[Service]) -> tuple[str, ...]:
+        """The texts that a new registration with these services stores (see `description`)."""
+        text = "" if self.description is None else self.description.text(services)
+        return (text,) if text else ()
+
+    def next_description(self, registration: Registration) -> str:
+        """The description to write with a call to NetBox that has another purpose: the last text that the registration
+        stores, so that it is recognized later. Empty: none."""
+        return registration.described[-1] if self.description is not None and registration.described else ""
 
     @property
     def pools(self) -> bool:

@@ -176,14 +176,16 @@ class Creation:
         """Create a prefix in NetBox with the document's ID: `address`, or the next free address if it is None. None if
         the container is full or gone. After a lost reply, the holder searches for the prefix before it sends again."""
         backoff, sent = Backoff(self.deadline, attempt=3), 0
+        netbox, uuid = self.context.netbox, self.own.id
+        text = self.context.settings.next_description(self.own)
         while True:
             limit = self.deadline.leased_call_limit(self.own)
             sent += 1
             try:
                 if address is None:
-                    prefix = await self.context.netbox.create_next(container, uuid=self.own.id, limit=limit)
+                    prefix = await netbox.create_next(container, uuid=uuid, limit=limit, description=text)
                 else:
-                    prefix = await self.context.netbox.create_exact(container, address, uuid=self.own.id, limit=limit)
+                    prefix = await netbox.create_exact(container, address, uuid=uuid, limit=limit, description=text)
                 self.made[prefix.id] = prefix
                 return prefix
             except ContainerFull:
@@ -361,7 +363,8 @@ class Creation:
                 if current is None or current.netbox_id != prefix.id:
                     await self._delete([prefix])
                 return
-            if await writes.replace(self.context, current, current.changed(netbox_id=prefix.id), self.deadline):
+            linked = owned_prefixes.transferred(current, prefix.id, self.own)
+            if await writes.replace(self.context, current, linked, self.deadline):
                 return
             await backoff.pause()
             current = await self.context.store.get(holder.id)

@@ -29,6 +29,8 @@ class DriftKind(StrEnum):
     UUID_DIFFERS = "k8s_uuid of another registration"
     ADDRESS_DIFFERS = "address differs"
     ZONE_DIFFERS = "zone differs"
+    DESCRIPTION_DIFFERS = "description differs"
+    """The description of a registration's prefix is empty, or a former one of this program."""
     DUPLICATE_PREFIX = "duplicate prefix"
     """NetBox has an address more than once."""
     DUPLICATE_REGISTRATION = "duplicate registration"
@@ -50,6 +52,7 @@ REPAIRED = frozenset(
         DriftKind.REGISTRATION_WITHOUT_PREFIX,
         DriftKind.NETBOX_ID_DIFFERS,
         DriftKind.UUID_MISSING,
+        DriftKind.DESCRIPTION_DIFFERS,
         DriftKind.POOL_ENTRY_WITHOUT_PREFIX,
         DriftKind.POOL_ENTRY_STUCK,
     }

@@ -33,10 +33,11 @@ class DriftRepair:
             DriftKind.POOL_ENTRY_WITHOUT_PREFIX: partial(pool_reconcile.end, context),
             DriftKind.POOL_ENTRY_STUCK: partial(pool_reconcile.end, context),
         }
-        assert self._repairs.keys() == REPAIRED
+        assert self._repairs.keys() | {DriftKind.DESCRIPTION_DIFFERS} == REPAIRED
 
     async def repair(self, drift: Drift) -> str:
-        """Repair a drift of a kind in `REPAIRED`. Returns the reason if it was not repaired, otherwise an empty text.
+        """Repair a drift of a kind in `REPAIRED`, except a description, which is written in bulk (see `descriptions`).
+        Returns the reason if it was not repaired, otherwise an empty text.
 
         Raises Unavailable.
         """
@@ -90,7 +91,11 @@ class DriftRepair:
             return f"the address is taken in NetBox by {taken[0].prefix} (id {taken[0].id})"
         try:
             made = await self.context.netbox.create_exact(
-                container, registration.address, uuid=registration.id, limit=self.context.settings.netbox_call
+                container,
+                registration.address,
+                uuid=registration.id,
+                limit=self.context.settings.netbox_call,
+                description=self.context.settings.next_description(registration),
             )
         except DuplicatePrefix:
             return "the address was taken in NetBox at this very moment"

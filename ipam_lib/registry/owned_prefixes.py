@@ -49,6 +49,13 @@ async def prefixes_of(
     return {key: list(prefixes.values()) for key, prefixes in found.items()}
 
 
+def transferred(receiver: Registration, netbox_id: int, giver: Registration) -> Registration:
+    """The receiver of a prefix that another registration created. The description of the prefix names the services of
+    that registration, so it is due."""
+    texts = (*receiver.described, *giver.described)
+    return receiver.changed(netbox_id=netbox_id, described=texts, description_due=bool(texts))
+
+
 def own_prefixes(prefixes: Iterable[Prefix], registration_id: str) -> list[Prefix]:
     """The prefixes that a creation under this ID made: host prefixes with this `k8s_uuid`; lowest NetBox ID first."""
     return sorted(

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import timedelta
 
 from ipam_lib import addresses
 from ipam_lib.errors import IPAMError
 from ipam_lib.models import Filter, PoolEntry, PoolState, Registration, State
 from ipam_lib.netbox.base import Container, Prefix
-from ipam_lib.registry import owned_prefixes
+from ipam_lib.registry import descriptions, owned_prefixes
 from ipam_lib.registry.context import Context, pages
 from ipam_lib.registry.drift import REPAIRED, SIGHTINGS, Drift, DriftHistory, DriftKind, DriftResult
 from ipam_lib.registry.drift_repair import MOST_DELETIONS, DriftRepair, fits
@@ -52,10 +52,16 @@ class _Round:
         self.context = context
         self.fix = fix
         self.history = DriftHistory()
+        self.described: dict[str, str] = {}
+        """Why the description of a registration was not written; empty if it was."""
         self.repairs = DriftRepair(context, most_deletions)
 
     async def process(self, drift: Drift) -> DriftResult:
-        """Count the drift, and repair it if it was seen often enough."""
+        """Count the drift, and repair it if it was seen often enough. A description was written when it was seen first,
+        since that does no harm, together with others."""
+        if drift.kind is DriftKind.DESCRIPTION_DIFFERS:
+            note = self.described.get(drift.registration_id or "")
+            return DriftResult(drift, 1, repaired=note == "", note=note or "")
         sightings, age = self.history.count(drift, self.context.clock.now())
         due = sightings >= SIGHTINGS and age > timedelta(seconds=2 * self.context.settings.longest_request)
         if not self.fix or drift.kind not in REPAIRED or not due:
@@ -80,6 +86,8 @@ class _Round:
             # Read the entries before the prefixes: if an entry is gone by now, its prefix has the registration's ID.
             entries = await claim.entries_of(context, live)
             prefixes = await owned_prefixes.prefixes_of(context, live, context.deadline())
+            for outdated in await self._descriptions(live, prefixes, entries):
+                yield outdated
             for registration in page:
                 if registration.state is not State.LIVE:
                     if self._is_stuck(registration):
@@ -89,6 +97,36 @@ class _Round:
                     yield _drift(DriftKind.DUPLICATE_REGISTRATION, registration)
                 if (drift := _compare(registration, prefixes[registration.id], entries[registration.id])) is not None:
                     yield drift
+
+    async def _descriptions(
+        self,
+        live: Sequence[Registration],
+        prefixes: Mapping[str, Sequence[Prefix]],
+        entries: Mapping[str, Sequence[PoolEntry]],
+    ) -> list[Drift]:
+        """The drift of the descriptions, except those that the worker writes. With `fix`, they are written in bulk."""
+        template = self.context.settings.description
+        if template is None:
+            return []
+        found: list[Drift] = []
+        outdated: list[Registration] = []
+        for one in live:
+            named = next((each for each in prefixes[one.id] if each.id == one.netbox_id), None)
+            if named is None or not owned_prefixes.is_releasable(named, one) or entries[one.id] or one.description_due:
+                continue
+            if descriptions.is_outdated(template, one, named):
+                detail = f"NetBox says {named.description!r}"
+                found.append(_drift(DriftKind.DESCRIPTION_DIFFERS, one, named, detail))
+                outdated.append(one)
+        if self.fix and outdated:
+            note = "the registration or the prefix has changed"
+            written: Collection[str] = ()
+            try:
+                written = await descriptions.write(self.context, outdated, self.context.deadline())
+            except IPAMError as error:
+                note = error.message
+            self.described = {one.id: "" if one.id in written else note for one in outdated}
+        return found
 
     def from_pool(self) -> AsyncIterator[Drift]:
         """The drift of each pool entry."""

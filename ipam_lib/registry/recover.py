@@ -94,4 +94,5 @@ async def finish_prefix_transfer(context: Context, registration: Registration, d
         elif holder.state is State.LIVE and holder.netbox_id != prefix.id:
             theirs = (await owned_prefixes.prefixes_of(context, [holder], deadline))[holder.id]
             if not any(one.id == holder.netbox_id and same(one.prefix, holder.address) for one in theirs):
-                await writes.replace(context, holder, holder.changed(netbox_id=prefix.id), deadline)
+                linked = owned_prefixes.transferred(holder, prefix.id, registration)
+                await writes.replace(context, holder, linked, deadline)

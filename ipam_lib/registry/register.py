@@ -64,6 +64,7 @@ async def _attempt(context: Context, request: Request, deadline: Deadline) -> Re
                 address=address,
                 secret=context.cipher.seal(request.secret),
                 services=(request.service,),
+                described=context.settings.described([request.service]),
                 state=State.CREATING,
                 revision=1,
                 lease_until=context.lease(),

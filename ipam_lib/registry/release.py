@@ -136,7 +136,9 @@ async def finish(context: Context, registrations: Sequence[Registration], deadli
                 if cooling is None:
                     to_delete.append(prefix)
                 else:
-                    held.append(PrefixChange(prefix.id, cooling.id, reserved=True))
+                    # Nobody has the address now.
+                    text = "" if context.settings.description and prefix.description in registration.described else None
+                    held.append(PrefixChange(prefix.id, cooling.id, reserved=True, description=text))
             else:
                 log.warning(
                     "prefix %s (NetBox id %d, k8s_uuid %s) does not belong to registration %s of %s; it is not deleted",

@@ -39,15 +39,18 @@ async def insert(context: Context, registration: Registration, deadline: Deadlin
 
 
 async def replace(context: Context, old: Registration, new: Registration, deadline: Deadline) -> bool:
-    """Replace `old` by `new` with a compare-and-set. False if the document is no longer `old`.
+    """Replace `old` by `new` with a compare-and-set. False if the document is no longer `old`. The same write marks the
+    description of the prefix as due, if it has changed.
 
     Raises StoreConflict if the new address is taken.
     """
+    template = context.settings.description
+    marked = new if template is None else template.marked(new)
 
     async def read_back() -> bool | None:
-        return _was_replaced(await context.store.get(old.id), old, new)
+        return _was_replaced(await context.store.get(old.id), old, marked)
 
-    return await _write(context, deadline, partial(context.store.replace, old, new), read_back)
+    return await _write(context, deadline, partial(context.store.replace, old, marked), read_back)
 
 
 async def delete(context: Context, old: Registration, deadline: Deadline) -> bool:

@@ -138,6 +138,11 @@ class Store(PoolStore, HistoryStore):
         """
 
     @abstractmethod
+    async def find_undescribed(self, *, after: str | None, limit: int) -> list[Registration]:
+        """A page of the live registrations that are `description_due`: a worker must write the description of their
+        prefix in NetBox. By index."""
+
+    @abstractmethod
     async def find_states(self, states: Collection[State], *, after: str | None, limit: int) -> list[Registration]:
         """A page of the registrations in one of these states, which must not include LIVE. By index."""
 

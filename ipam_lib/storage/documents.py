@@ -14,6 +14,8 @@ This service adds:
 - `since` in each service: when the service was registered.
 - `departed`: services that have left, until they are in the history:
   `[{id, service_name, namespace_id, cluster_id, since?, until}]`.
+- `described`: the texts that this service has written to the description of the prefix, last one last.
+- `description_due`: true if the description must be written.
 
 Reading accepts fields that are missing, null, unknown or in any order. Writing keeps the fields that it does not know.
 """
@@ -75,6 +77,8 @@ def to_registration(document: Mapping[str, Any], *, raw_document: Any = None) ->
         lease_until=to_moment(document.get("lease_until")),
         duplicate=bool(document.get("duplicate")),
         departed=_departures(document.get("departed")),
+        described=_texts(document.get("described")),
+        description_due=document.get("description_due") is True,
         raw_document=raw_document,
     )
 
@@ -97,6 +101,8 @@ def to_document(registration: Registration, stored_services: Any = None) -> Docu
         "held_secret": None if live else one.secret,
         "duplicate": one.id if one.duplicate else None,
         "departed": [_departure_document(each) for each in one.departed] or None,
+        "described": list(one.described) or None,
+        "description_due": one.description_due or None,
     }
     return {name: value for name, value in fields.items() if value is not None}
 
@@ -213,6 +219,10 @@ def _departure_document(one: Departure) -> Document:
     if one.since is not None:
         document["since"] = whole_milliseconds(one.since)
     return document
+
+
+def _texts(stored: Any) -> tuple[str, ...]:
+    return tuple(one for one in stored if isinstance(one, str)) if isinstance(stored, list) else ()
 
 
 def _text(value: Any) -> str:

@@ -90,6 +90,9 @@ class MongoStore(MongoPool, MongoHistory, MongoBulkCopy):
     async def find_due(self, *, now: datetime, after: str | None, limit: int) -> list[Registration]:
         return await self._find(queries.due(now, _after(after)), limit)
 
+    async def find_undescribed(self, *, after: str | None, limit: int) -> list[Registration]:
+        return await self._find(queries.undescribed(_after(after)), limit)
+
     async def find_states(self, states: Collection[State], *, after: str | None, limit: int) -> list[Registration]:
         return await self._find(queries.by_states(states, _after(after)), limit)
 

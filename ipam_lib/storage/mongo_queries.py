@@ -43,6 +43,7 @@ INDEXES = (
     Index("ipam_expiration", ("services.expires_at", "_id")),
     Index("ipam_departed", ("departed.until", "_id")),
     Index("ipam_state", ("state", "_id")),
+    Index("ipam_description", ("description_due", "_id")),
     # Pages of a zone, and of one family in it. `COUNTS` reads the second.
     Index("ipam_zone", ("zone", "_id")),
     Index("ipam_zone_family", ("zone", "ip_family", "_id")),
@@ -139,6 +140,11 @@ def due(now: datetime, after: Any) -> Query:
     without = {"$nor": [{"services.cluster_id": {"$exists": True}}], "services.0": {"$exists": False}}
     departed = {"departed.until": {"$gte": _FIRST_MOMENT}}
     return {"$or": [{**branch, "state": None, **above(after)} for branch in (expired, without, departed)]}
+
+
+def undescribed(after: Any) -> Query:
+    """The query of `Store.find_undescribed`."""
+    return {"description_due": True, "state": None, **above(after)}
 
 
 def by_states(states: Collection[State], after: Any) -> Query:

@@ -59,6 +59,9 @@ class SQLiteStore(SQLitePool, SQLiteHistory, CopyableStore):
     async def find_due(self, *, now: datetime, after: str | None, limit: int) -> list[Registration]:
         return await self._select(to_registration, sqlite_rows.due(now, after, limit), on="pager")
 
+    async def find_undescribed(self, *, after: str | None, limit: int) -> list[Registration]:
+        return await self._select(to_registration, sqlite_rows.undescribed(after, limit), on="pager")
+
     async def find_states(self, states: Collection[State], *, after: str | None, limit: int) -> list[Registration]:
         return await self._select(to_registration, sqlite_rows.by_states(states, after, limit), on="pager")
 

@@ -45,6 +45,8 @@ CREATE UNIQUE INDEX IF NOT EXISTS registrations_address ON registrations (addres
 CREATE INDEX IF NOT EXISTS registrations_state ON registrations (state, id) WHERE state <> 'live';
 CREATE INDEX IF NOT EXISTS registrations_due ON registrations (due_at, id) WHERE due_at IS NOT NULL;
 CREATE INDEX IF NOT EXISTS registrations_duplicate ON registrations (duplicate) WHERE duplicate > '';
+CREATE INDEX IF NOT EXISTS registrations_description ON registrations (id)
+    WHERE json_type(document, '$.description_due') = 'true';
 CREATE INDEX IF NOT EXISTS registrations_zone ON registrations (zone, id);
 CREATE INDEX IF NOT EXISTS registrations_zone_family ON registrations (zone, ip_family, id);
 CREATE TABLE IF NOT EXISTS services (

@@ -35,6 +35,9 @@ _DUE = """
 SELECT document FROM registrations
 WHERE id IN (SELECT id FROM registrations WHERE due_at <= ? AND +id > ? ORDER BY +id LIMIT ?)
 ORDER BY id"""
+_UNDESCRIBED = """
+SELECT document FROM registrations INDEXED BY registrations_description
+WHERE json_type(document, '$.description_due') = 'true' AND id > ? AND state = 'live' ORDER BY id LIMIT ?"""
 _BY_STATES = """
 SELECT document FROM registrations
 WHERE state <> 'live' AND state IN (SELECT value FROM json_each(?)) AND id > ? ORDER BY id LIMIT ?"""
@@ -144,6 +147,11 @@ def by_address(zone: str | None, addresses: Sequence[str]) -> Query:
 def due(now: datetime, after: str | None, limit: int) -> Query:
     """The query of `Store.find_due`."""
     return _DUE, (sqlite_json.milliseconds(now), after or "", limit)
+
+
+def undescribed(after: str | None, limit: int) -> Query:
+    """The query of `Store.find_undescribed`."""
+    return _UNDESCRIBED, (after or "", limit)
 
 
 def by_states(states: Collection[State], after: str | None, limit: int) -> Query:

@@ -26,7 +26,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from ipam_lib.errors import StoreConflict
 from ipam_lib.models import IPFamily
-from ipam_lib.registry import PoolReport, RecoverReport, ReleaseReport, Statistics
+from ipam_lib.registry import DescriptionReport, PoolReport, RecoverReport, ReleaseReport, Statistics
 from ipam_lib.storage.base import Store
 from ipam_lib.telemetry.gauges import CallbackCounter, StatisticsGauges
 from ipam_lib.version import __version__
@@ -122,6 +122,7 @@ class Metrics:
             "Addresses that the pool worker processed; made, handed_over, put_back, dropped",
             "outcome",
         )
+        self._described = self._counter("described_prefixes", "Descriptions of prefixes that a worker wrote in NetBox")
         Gauge("ipam_build_info", "Version", ["version"], registry=self._all).labels(__version__).set(1)
         ProcessCollector(registry=self._all)
 
@@ -188,6 +189,10 @@ class Metrics:
         """Add the counts of a round of the pool worker."""
         for outcome in ("made", "handed_over", "put_back", "dropped"):
             self._pool.labels(outcome).inc(getattr(report, outcome))
+
+    def described(self, report: DescriptionReport) -> None:
+        """Add the counts of a round of the worker of descriptions."""
+        self._described.inc(report.written)
 
     def text(self) -> bytes:
         """All metrics in the text format. It reads files of the system: do not call it on the event loop."""

@@ -30,6 +30,7 @@ def main() -> int:
     parser.add_argument(
         "--events", action="store_true", help="with a picture, and with events of NetBox, true and false"
     )
+    parser.add_argument("--descriptions", action="store_true", help="with descriptions, and people who write others")
     parser.add_argument("--history", action="store_true", help="print what happened in a bad schedule")
     parser.add_argument("--first", action="store_true", help="stop at the first bad schedule, not at the tenth")
     args = parser.parse_args()
@@ -46,6 +47,7 @@ def main() -> int:
             rush=args.rush,
             picture=args.picture,
             events=args.events,
+            descriptions=args.descriptions,
         )
         total.add(summary)
         if summary.problems:

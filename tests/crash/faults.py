@@ -221,6 +221,9 @@ class FaultyStore(FaultyPool, FaultyHistory, Store):
     async def find_due(self, *, now: datetime, after: str | None, limit: int) -> list[Registration]:
         return await self._call("find_due", lambda: self._inner.find_due(now=now, after=after, limit=limit))
 
+    async def find_undescribed(self, *, after: str | None, limit: int) -> list[Registration]:
+        return await self._call("find_undescribed", lambda: self._inner.find_undescribed(after=after, limit=limit))
+
     async def find_states(self, states: Collection[State], *, after: str | None, limit: int) -> list[Registration]:
         return await self._call("find_states", lambda: self._inner.find_states(states, after=after, limit=limit))
 
@@ -334,59 +337,55 @@ class FaultyNetBox(NetBox):
 
         return await self._call(f"read {name}", limit, apply)
 
-    async def create_next(self, container: Container, *, uuid: str, limit: float) -> Prefix:
+    async def create_next(self, container: Container, *, uuid: str, limit: float, description: str = "") -> Prefix:
         create = self._coalescer.create_next if self._coalescer else self._one
-        return await create(container, uuid=uuid, limit=limit)
+        return await create(container, uuid=uuid, limit=limit, description=description)
 
-    async def create_next_many(
-        self, container: Container, uuids: Sequence[str], *, limit: float, reserved: bool = False
-    ) -> list[Prefix]:
-        if self._creator is not None:
-            return await self._creator.create_next(container, uuids, limit=limit, reserved=reserved)
-        return await self.create_free(container, uuids, limit=limit, reserved=reserved)
+    async def create_next_many(self, container: Container, uuids: Sequence[str], **options: Any) -> list[Prefix]:
+        create = self.create_free if self._creator is None else self._creator.create_next
+        return await create(container, uuids, **options)
 
-    async def create_free(
-        self, container: Container, uuids: Sequence[str], *, limit: float, reserved: bool
-    ) -> list[Prefix]:
+    async def create_free(self, container: Container, uuids: Sequence[str], **options: Any) -> list[Prefix]:
         self._inner.asked(uuids)
         return await self._call(
             f"create_next_many {uuids}",
-            limit,
-            lambda: self._inner.create_next_many(container, uuids, limit=limit, reserved=reserved),
+            options["limit"],
+            lambda: self._inner.create_next_many(container, uuids, **options),
             write=True,
         )
 
     async def create_given(
-        self, container: Container, addresses: Sequence[str], uuids: Sequence[str], *, limit: float, reserved: bool
+        self, container: Container, addresses: Sequence[str], uuids: Sequence[str], **options: Any
     ) -> list[Prefix]:
         self._inner.asked(uuids)
         return await self._call(
             f"create_given {addresses} {uuids}",
-            limit,
-            lambda: self._inner.create_given(container, addresses, uuids, limit=limit, reserved=reserved),
+            options["limit"],
+            lambda: self._inner.create_given(container, addresses, uuids, **options),
             write=True,
         )
 
     async def conflict(self, container: Container, prefix: Prefix, *, limit: float) -> Occupant | None:
         return None if self.space is None else await self.space.conflict(container, prefix, limit=limit)
 
-    async def _one(self, container: Container, *, uuid: str, limit: float) -> Prefix:
+    async def _one(self, container: Container, *, uuid: str, limit: float, description: str) -> Prefix:
         if self._creator is not None:
-            return (await self._creator.create_next(container, [uuid], limit=limit))[0]
+            texts = {uuid: description}
+            return (await self._creator.create_next(container, [uuid], limit=limit, descriptions=texts))[0]
         return await self._call(
             f"create_next {uuid}",
             limit,
-            lambda: self._inner.create_next(container, uuid=uuid, limit=limit),
+            lambda: self._inner.create_next(container, uuid=uuid, limit=limit, description=description),
             write=True,
         )
 
-    async def create_exact(self, container: Container, address: str, *, uuid: str, limit: float) -> Prefix:
+    async def create_exact(self, container: Container, address: str, **options: Any) -> Prefix:
         if self._creator is not None:
-            return await self._creator.create_exact(container, address, uuid=uuid, limit=limit)
+            return await self._creator.create_exact(container, address, **options)
         return await self._call(
-            f"create_exact {uuid}",
-            limit,
-            lambda: self._inner.create_exact(container, address, uuid=uuid, limit=limit),
+            f"create_exact {options['uuid']}",
+            options["limit"],
+            lambda: self._inner.create_exact(container, address, **options),
             write=True,
         )
 

@@ -33,12 +33,15 @@ SCHEDULES = [
     ("memory", "picture latecomers", 130_000, 20, 400),
     ("memory", "picture rush warm", 140_000, 20, 400),
     ("memory", "events", 160_000, 30, 600),
+    ("memory", "descriptions", 170_000, 60, 1000),
+    ("memory", "descriptions warm latecomers", 180_000, 20, 400),
     ("sqlite", "", 20_000, 30, 400),
     ("sqlite", "latecomers", 30_000, 15, 200),
     ("sqlite", "warm", 60_000, 10, 200),
     ("sqlite", "warm latecomers", 70_000, 8, 100),
     ("sqlite", "rush", 95_000, 8, 100),
     ("sqlite", "picture", 150_000, 8, 100),
+    ("sqlite", "descriptions", 190_000, 8, 100),
 ]
 AT_ONCE = 100
 
@@ -76,6 +79,7 @@ def test_nothing_is_leaked_lost_or_given_twice(
         "netbox.delete_many",
     ]
     used += ["netbox.create_next_many"] if "rush" in options or "warm" in options else []
+    used += ["store.find_undescribed"] if "descriptions" in options else []
     used += ["store.pool_claim", "store.pool_insert", "netbox.update_many"] if "warm" in options else []
     assert all(calls[name] > len(seeds) / 10 for name in used), "a part of the service was hardly used"
     record_amount("schedules of the crash machine", len(seeds))

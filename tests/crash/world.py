@@ -18,6 +18,7 @@ from typing import Any
 
 from ipam_lib import addresses
 from ipam_lib.crypto import Cipher, KeySet
+from ipam_lib.description import DEFAULT_DESCRIPTION, DescriptionTemplate
 from ipam_lib.errors import (
     AddressHeld,
     AddressTaken,
@@ -39,6 +40,7 @@ from tests.crash.truth import ClusterDeletions, Truth, everything
 from tests.support.plain_netbox import PlainNetBox, PlainZones
 from tests.support.virtual_loop import VirtualClock, VirtualLoop
 
+TEMPLATE = DescriptionTemplate(DEFAULT_DESCRIPTION)
 SETTINGS = RegistrySettings(longest_request=25.0, netbox_call=10.0, batch=5)
 CIPHER = Cipher(KeySet(b"0123456789abcdef", b"fedcba9876543210"))
 CONTAINERS = (
@@ -119,6 +121,7 @@ class World:
         calm: bool = False,
         picture: bool = False,
         events: bool = False,
+        descriptions: bool = False,
     ) -> None:
         self.random = Random(seed)
         self.loop = loop
@@ -132,6 +135,8 @@ class World:
         self.events = events
         self.intruders = Random(seed + 4)
         self.netbox_events = Random(seed + 5)
+        self.editors = Random(seed + 6)
+        self.descriptions = descriptions
         self.coalescing = self.random.random() < 0.6 or rush
         scale = 0.0 if calm else self.random.choice((0.3, 1.0, 1.0, 2.5))
         # Drawn last of all, from a source of its own, so that the other choices of a seed stay what they were.
@@ -141,6 +146,7 @@ class World:
             SETTINGS,
             warm=pools.choice((1, 2, 4, {"inet": 3})) if warm else 0,
             cooldown=timedelta(minutes=pools.choice((0, 0, 1, 30)) if warm else 0),
+            description=TEMPLATE if descriptions else None,
         )
         self.odds = Odds(
             fail=0.03 * scale,
@@ -165,6 +171,8 @@ class World:
         self.lanes = self._lanes()
         if rush:
             self.lanes += self._rush(Random(seed + 3))
+        if descriptions:
+            self.lanes += self._sharing(self.editors)
         self.robbed: set[str] = set()
         self.robbed_ids: set[int] = set()
         self.robbed_addresses: set[str] = set()
@@ -218,6 +226,19 @@ class World:
             for number in range(random.randint(4, 8))
         ]
 
+    def _sharing(self, random: Random) -> list[Lane]:
+        """More who share one address: the description of its prefix changes whenever one comes or goes."""
+        return [
+            Lane(
+                ServiceKey(f"shares-{number}", "467579ae-b8d5-4524-9ce8-bcb66ee02ce0", CLUSTER),
+                "SuperSecret",
+                "inet",
+                "ipv4",
+                "10.0.0.4/32",
+            )
+            for number in range(random.randint(2, 4))
+        ]
+
     def _strangers(self) -> set[int]:
         """Prefixes of other people inside the containers: single addresses, and a network."""
         strangers = set()
@@ -254,6 +275,31 @@ class World:
                 stranger = self.netbox.add(container, address, "somebody")
                 self.strangers.add(stranger.id)
                 self.note(f"somebody creates {stranger}")
+
+    async def editor(self) -> None:
+        """Somebody who writes to the descriptions of prefixes."""
+        for _ in range(self.editors.randint(0, 4)):
+            await asyncio.sleep(self.editors.choice((0.5, 10, 60)) * self.editors.random())
+            theirs = [one.id for one in self.netbox.prefixes.values() if one.id not in self.strangers]
+            if theirs:
+                edited, text = self.editors.choice(theirs), self.editors.choice(("do not touch", "mine", ""))
+                self.netbox.edit(edited, text)
+                self.note(f"somebody describes {edited} as {text!r}")
+
+    def _look_at_the_descriptions(self, stored: Sequence[Registration]) -> None:
+        """Each one names the services, unless somebody wrote another one. That one stays, except where it was written
+        between a worker's look and its write."""
+        for one in stored:
+            prefix = self.netbox.prefixes.get(one.netbox_id or 0)
+            if one.state is not State.LIVE or prefix is None or prefix.uuid != one.id:
+                continue
+            _, edited = self.netbox.edited.get(prefix.id, (None, None))
+            expected = {edited} if edited else {TEMPLATE.text(one.services), *(() if edited is None else ("",))}
+            if one.description_due or prefix.description not in expected:
+                self.problem(f"undescribed: {one} has {prefix}")
+        for age, text in self.netbox.overwritten:
+            if age > timedelta(seconds=16) and not self.odds.latecomers:
+                self.problem(f"overwritten: {text!r}, {age} old")
 
     def _look_for_intruders(self, stored: Sequence[Registration]) -> None:
         """No service that asked for the next free address has one that was taken before its creation was sent."""
@@ -308,6 +354,8 @@ class World:
         instance.spawn(lambda: self._worker(instance, registry.release_expired, 30.0))
         if self.settings.pools:
             instance.spawn(lambda: self._worker(instance, registry.keep_pool, self.random.choice((1.0, 20.0))))
+        if self.descriptions:
+            instance.spawn(lambda: self._worker(instance, registry.describe, self.editors.choice((1.0, 10.0))))
         if netbox.space is not None:
             instance.spawn(partial(self._keep_pictures, instance, netbox.space))
         if self.events:
@@ -465,6 +513,8 @@ class World:
         vandals = [self.vandal()] if self.random.random() < 0.25 else []
         if self.picture:
             vandals += [self.intruder() for _ in range(self.intruders.randint(0, 2))]
+        if self.descriptions:
+            vandals.append(self.editor())
         readers = [self.loop.create_task(self.reader()) for _ in range(self.readers.choice((0, 3)))]
         await asyncio.gather(*(self.client(lane) for lane in self.lanes), *vandals)
         self.over = True
@@ -500,6 +550,8 @@ class World:
         by_id: dict[str, Registration | PoolEntry] = {one.id: one for one in (*stored, *pool)}
         self._look_at_the_pool(pool)
         self._look_for_intruders([one for one in stored if not one.pending])
+        if self.descriptions:
+            self._look_at_the_descriptions(stored)
         await self._look_at_the_history()
         for one in stored:
             if one.departed:

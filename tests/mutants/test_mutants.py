@@ -37,6 +37,7 @@ class Mutant:
     latecomers: bool = False
     warm: bool = False
     picture: bool = False
+    descriptions: bool = False
     rare: bool = False
     tests: str = ""
 
@@ -415,6 +416,44 @@ MUTANTS = [
         "",
         tests="tests/web/test_webhook.py -k wrong_signature_is_refused",
     ),
+    Mutant(
+        "a description is not due when the services change",
+        "description.py",
+        "if not text or registration.described[-1:] == (text,):",
+        "if True:",
+        descriptions=True,
+    ),
+    Mutant(
+        "a description of somebody else is replaced",
+        "description.py",
+        'return description in ("", *described)',
+        "return True",
+        descriptions=True,
+    ),
+    Mutant(
+        "a description is written before its text is stored",
+        "registry/descriptions.py",
+        "if described == registration.described:",
+        "if True:",
+        seed=300_000,
+        descriptions=True,
+    ),
+    Mutant(
+        "a prefix that another registration made keeps its description",
+        "registry/owned_prefixes.py",
+        "texts = (*receiver.described, *giver.described)",
+        "texts = receiver.described",
+        seed=300_000,
+        descriptions=True,
+    ),
+    Mutant(
+        "the hand-over replaces a description of somebody else",
+        "registry/pool/worker.py",
+        "description=text if ours else None",
+        "description=text",
+        warm=True,
+        descriptions=True,
+    ),
 ]
 
 
@@ -437,7 +476,9 @@ def run(tree: Path, mutant: Mutant) -> subprocess.CompletedProcess[str]:
         command += ["pytest", "-x", "-q", "-p", "no:cacheprovider", *mutant.tests.split()]
     else:
         command += ["tests.crash", "--first", f"--schedules={mutant.schedules}", f"--seed={mutant.seed}"]
-        command += [f"--{option}" for option in ("latecomers", "warm", "picture") if getattr(mutant, option)]
+        command += [
+            f"--{option}" for option in ("latecomers", "warm", "picture", "descriptions") if getattr(mutant, option)
+        ]
     return subprocess.run(command, cwd=tree, capture_output=True, text=True, timeout=300, check=False)
 
 

@@ -1,4 +1,4 @@
-"""Status and `k8s_uuid` of several prefixes, changed at once."""
+"""Status, `k8s_uuid` and description of several prefixes, changed at once."""
 
 from __future__ import annotations
 
@@ -37,6 +37,22 @@ async def test_changes_in_bulks_of_fifty_and_tells_which_exist(wire: WireServer)
         "changelog_message": f"reserved as {OTHER}",
     }
     assert [value for name, value in look.query if name == "id"] == ["52"]
+
+
+async def test_only_what_is_to_be_changed_is_sent(wire: WireServer) -> None:
+    wire.then(answer(200, [shown(1, UUID), shown(2, OTHER, "reserved"), shown(3, UUID)]))
+    changes = [
+        PrefixChange(1, description="a (cluster b)"),
+        PrefixChange(2, OTHER, reserved=True, description=""),
+        PrefixChange(3, UUID, reserved=False),
+    ]
+    async with client_for(wire.url) as client:
+        assert await client.update_many(changes, limit=LIMIT) == {1, 2, 3}
+    [bulk] = wire.received
+    described, held, handed_over = bulk.json
+    assert described == {"id": 1, "description": "a (cluster b)", "changelog_message": "services changed"}
+    assert (held["description"], held["status"], held["custom_fields"]) == ("", "reserved", {"k8s_uuid": OTHER})
+    assert "description" not in handed_over
 
 
 async def test_one_prefix_that_cannot_be_changed_does_not_keep_the_others(wire: WireServer) -> None:

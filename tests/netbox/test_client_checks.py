@@ -110,7 +110,7 @@ async def test_filters_are_applied_once_more(wire: WireServer, caplog: pytest.Lo
 async def test_the_queries_are_those_that_netbox_was_seen_to_answer(wire: WireServer) -> None:
     wire.then(*[answer(200, page_json())] * 6)
     paging = [("id__gte", "0"), ("ordering", "id"), ("limit", "1000")]
-    fields = ("fields", "id,prefix,vrf,status,custom_fields")
+    fields = ("fields", "id,prefix,vrf,status,custom_fields,description")
     async with client_for(wire.url) as client:
         await client.covering(INET, "83.118.168.7", limit=LIMIT)
         await client.covering(GLOBAL6, "2a03:f40:1::7/128", limit=LIMIT)

@@ -118,7 +118,7 @@ async def test_create_next_sends_everything_in_one_request(wire: WireServer) -> 
     async with client_for(
         wire.url, constraint_tag="vitistack", custom_fields=constants, inherit_custom_fields=inherit
     ) as client:
-        made = await create(client)
+        made = await client.create_next(INET, uuid=UUID, limit=LIMIT, description="a (cluster b)")
     assert (made.id, made.prefix, made.vrf_id, made.zone, made.uuid) == (73, "83.118.168.1/32", 1, "inet", UUID)
     lookup, post = wire.received
     assert (lookup.path, lookup.query) == ("/api/extras/tags/", [("name", "vitistack")])
@@ -139,6 +139,7 @@ async def test_create_next_sends_everything_in_one_request(wire: WireServer) -> 
             "k8s_uuid": UUID,
         },
         "changelog_message": f"registration {UUID}",
+        "description": "a (cluster b)",
     }
 
 
@@ -165,10 +166,11 @@ async def test_a_list_is_matched_by_uuid_not_by_place(wire: WireServer) -> None:
     )
     wire.then(answer(201, [second, first]))
     async with client_for(wire.url) as client:
-        made = await client.create_next_many(INET, [UUID, OTHER], limit=LIMIT)
+        made = await client.create_next_many(INET, [UUID, OTHER], limit=LIMIT, descriptions={OTHER: "second"})
         assert [one.id for one in made] == [73, 74]
         assert await client.create_next_many(INET, [], limit=LIMIT) == []
     assert [item["custom_fields"]["k8s_uuid"] for item in wire.received[0].json] == [UUID, OTHER]
+    assert [item.get("description") for item in wire.received[0].json] == [None, "second"]
 
 
 @pytest.mark.parametrize("body", [[], {"id": 1}, [prefix_json(73, "83.118.168.1/32", uuid=UUID)] * 2])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -28,11 +28,13 @@ class SlowNetBox:
         self.refuse: str | None = None
         self.fail: Exception | None = None
 
-    async def one(self, container: Container, *, uuid: str, limit: float) -> Prefix:
-        (prefix,) = await self.many(container, [uuid], limit=limit)
+    async def one(self, container: Container, *, uuid: str, limit: float, description: str) -> Prefix:
+        (prefix,) = await self.many(container, [uuid], limit=limit, descriptions={uuid: description})
         return prefix
 
-    async def many(self, container: Container, uuids: Sequence[str], *, limit: float) -> list[Prefix]:
+    async def many(
+        self, container: Container, uuids: Sequence[str], *, limit: float, descriptions: Mapping[str, str]
+    ) -> list[Prefix]:
         self.calls.append(list(uuids))
         if limit < self.seconds:
             await asyncio.sleep(limit)
@@ -42,7 +44,7 @@ class SlowNetBox:
             raise self.fail
         if self.refuse in uuids:
             raise NetBoxRejected("refused")
-        return await self.inner.create_next_many(container, uuids, limit=limit)
+        return await self.inner.create_next_many(container, uuids, limit=limit, descriptions=descriptions)
 
 
 def virtually(test: Callable[[SlowNetBox, Coalescer], Coroutine[Any, Any, None]], netbox: SlowNetBox) -> None:

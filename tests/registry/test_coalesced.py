@@ -65,13 +65,13 @@ async def test_a_list_of_which_some_were_made_before_the_reply_was_lost(world: W
     many = client._coalescer._many
     lists: list[int] = []
 
-    async def some(container: Container, uuids: Sequence[str], *, limit: float) -> list[Prefix]:
+    async def some(container: Container, uuids: Sequence[str], *, limit: float, **options: Any) -> list[Prefix]:
         lists.append(len(uuids))
         if len(lists) == 1:
             for uuid in uuids[:2]:
                 await client.create_next_one(container, uuid=uuid, limit=limit)
             raise netbox_lost()
-        made: list[Prefix] = await many(container, uuids, limit=limit)
+        made: list[Prefix] = await many(container, uuids, limit=limit, **options)
         return made
 
     client._coalescer._many = some

@@ -64,6 +64,24 @@ async def shared(world: World) -> None:
     await world.register("c", deny_external_cleanup=True)
 
 
+async def joined(world: World) -> None:
+    """Two addresses with a service that NetBox does not show yet."""
+    for address, names in ((FIRST, "ab"), (SECOND, "cd")):
+        for name in names:
+            await world.register(name, address=address)
+
+
+async def undescribed(world: World) -> None:
+    """A prefix without a description."""
+    await world.register("a")
+    world.server.admin("PATCH", f"/api/ipam/prefixes/{(await world.only()).netbox_id}/", {"description": ""})
+
+
+async def reconciled(registry: Registry) -> None:
+    async for _ in registry.reconcile(fix=True):
+        pass
+
+
 async def expired(world: World) -> None:
     for name in "ab":
         await world.register(name)
@@ -115,6 +133,18 @@ CASES = {
     "next free": Case(
         act=lambda registry: registry.register(request("a")),
         done=lambda world: holds(world, a=FIRST),
+    ),
+    "describe": Case(
+        before=joined,
+        act=lambda registry: registry.describe(),
+        done=lambda world: holds(world, a=FIRST, b=FIRST, c=SECOND, d=SECOND),
+        undone=lambda world: holds(world, a=FIRST, b=FIRST, c=SECOND, d=SECOND),
+    ),
+    "describe, with reconcile": Case(
+        before=undescribed,
+        act=reconciled,
+        done=lambda world: holds(world, a=FIRST),
+        undone=lambda world: reconciled(world.registry),
     ),
     "given": Case(
         act=lambda registry: registry.register(request("a", address=SECOND)),
@@ -270,6 +300,7 @@ async def broken_off(loop: VirtualLoop, case: Case, fate: str, number: int, *, r
             await world.instance().release_expired()
             await world.instance().recover()
             await world.instance().keep_pool()
+            await world.instance().describe()
         where = f"{breaking.broken} (call {number}) {fate}"
         try:
             assert {one.state for one in await world.registrations()} <= {State.LIVE}
@@ -283,6 +314,7 @@ async def broken_off(loop: VirtualLoop, case: Case, fate: str, number: int, *, r
                 await world.settled()
             else:
                 await nearly_settled(world)
+            await world.described()
         except AssertionError as error:
             error.add_note(f"after {where}, {'repeated' if repeated else 'not repeated'}")
             raise

@@ -12,6 +12,7 @@ import pytest
 from ipam_lib.crypto import Cipher, KeySet
 from ipam_lib.errors import AddressTaken, NotFound, SecretShared, WrongSecret
 from ipam_lib.models import ClusterExpired, Registered, Request, ServiceKey
+from ipam_lib.registry import DriftKind
 from ipam_lib.storage.documents import Document
 from tests.registry.world import CIPHER, CLUSTER, DAY, FIRST, OLD_CIPHER, SECRET, World, key, request
 from tests.storage.samples import legacy_documents
@@ -247,6 +248,8 @@ async def test_it_is_released_with_its_prefix_whatever_the_spelling(world: World
 
 async def test_reconcile_finds_nothing_wrong_with_its_spelling(world: World) -> None:
     await spelt_document(world)
+    [found] = [found async for found in world.registry.reconcile(fix=True)]
+    assert (found.drift.kind, found.repaired) == (DriftKind.DESCRIPTION_DIFFERS, True)
     assert [found async for found in world.registry.reconcile()] == []
 
 

@@ -71,10 +71,10 @@ async def forgotten(world: World) -> None:
 
 
 async def renumbered(world: World) -> None:
-    """Another user deletes the prefix, and creates it again with the same `k8s_uuid`."""
+    """Another user deletes the prefix, and creates it again with the same `k8s_uuid` and description."""
     one = await world.on(FIRST)
     world.steal(FIRST)
-    world.someone(FIRST, uuid=one.id)
+    world.someone(FIRST, uuid=one.id, description=one.described[-1])
 
 
 async def unmarked(world: World) -> None:
@@ -249,7 +249,7 @@ async def test_only_rounds_in_a_row_count(world: World) -> None:
             [found] = await one_round(world)
             assert (found.sightings, found.repaired) == (sightings, False)
             await asyncio.sleep(MINUTE)
-        again = world.someone(FIRST, uuid=one.id)
+        again = world.someone(FIRST, uuid=one.id, description=one.described[-1])
         current = await world.on(FIRST)
         await world.store.unseen("replace", current, current.changed(netbox_id=again.id))
         assert await one_round(world) == []

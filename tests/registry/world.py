@@ -11,6 +11,7 @@ from random import Random
 from typing import Any
 
 from ipam_lib.crypto import Cipher, KeySet
+from ipam_lib.description import DEFAULT_DESCRIPTION, DescriptionTemplate
 from ipam_lib.models import Filter, PoolEntry, PoolState, Registration, Request, ServiceKey, State
 from ipam_lib.netbox.base import Prefix
 from ipam_lib.netbox.zones import ZoneCache
@@ -80,7 +81,12 @@ class World:
         self.server = server
         self.clock = VirtualClock(loop)
         self.netbox = Watched(server.client(self.clock))
-        self.usual: dict[str, Any] = {"longest_request": LONGEST_REQUEST, "netbox_call": NETBOX_CALL, "batch": 5}
+        self.usual: dict[str, Any] = {
+            "longest_request": LONGEST_REQUEST,
+            "netbox_call": NETBOX_CALL,
+            "batch": 5,
+            "description": DescriptionTemplate(DEFAULT_DESCRIPTION),
+        }
         self.zones = ZoneCache(
             self.netbox.zone_reader, clock=self.clock, load=_nothing, save=_kept_nowhere, rng=Random(0)
         )
@@ -173,6 +179,15 @@ class World:
         assert {one.uuid for one in marked if one.status == "reserved"} == {one.id for one in entries}
         assert len({(one.zone, one.address) for one in registrations}) == len(registrations)
 
+    async def described(self) -> None:
+        """The description of each registration's prefix names its services, and none is due."""
+        template = self.usual["description"]
+        shown = {one.id: one.description for one in self.server.prefixes.values()}
+        for one in await self.registrations():
+            assert one.netbox_id is not None
+            assert shown.get(one.netbox_id) in (None, template.text(one.services)), one
+            assert not one.description_due, one
+
     async def settled_after_keeping(self) -> None:
         """As `settled`, once the pool has been looked after."""
         assert (await self.registry.keep_pool()).error is None
@@ -209,10 +224,17 @@ class World:
         """The moment, or another (as timedelta takes it)."""
         return self.clock.now() + timedelta(**later)
 
-    def someone(self, prefix: str, zone: str = "inet", uuid: str | None = None, status: str = "active") -> Prefix:
+    def someone(
+        self,
+        prefix: str,
+        zone: str = "inet",
+        uuid: str | None = None,
+        status: str = "active",
+        description: str = "",
+    ) -> Prefix:
         """A prefix of another user in NetBox, in the VRF of the zone's container that holds or lies in it."""
         box = self.zones.container_of(zone, prefix) or self.zones.containers(zone, "ipv4")[0]
-        return self.server.add(box, prefix, uuid, status)
+        return self.server.add(box, prefix, uuid, status, description)
 
     async def see_space(self) -> None:
         """Load the pictures of all containers."""

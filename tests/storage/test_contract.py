@@ -62,6 +62,8 @@ async def test_what_is_inserted_is_read_back(store: Store) -> None:
             service("b", cluster="other"),
         ),
         lease_until=NOW,
+        described=("a", "a and 1 more"),
+        description_due=True,
     )
     await store.insert(one)
     assert await store.get(one.id) == one

@@ -9,7 +9,19 @@ import pytest
 
 from ipam_lib.models import Filter, Registration, ServiceKey, State
 from ipam_lib.storage.base import Store
-from tests.storage.samples import DAY, MILLISECOND, NOW, filter_id, key, object_id, registration, service
+from ipam_lib.storage.documents import Document
+from tests.storage.backends import Backend
+from tests.storage.samples import (
+    DAY,
+    MILLISECOND,
+    NOW,
+    filter_id,
+    key,
+    legacy_documents,
+    object_id,
+    registration,
+    service,
+)
 
 Fetch = Callable[[str | None, int], Awaitable[list[Registration]]]
 
@@ -100,6 +112,44 @@ async def test_an_address_is_found_under_any_spelling_in_whatever_state(store: S
     assert await store.find_address(zone="inet", addresses=[spelled.address]) == [spelled]
     assert await store.find_address(zone="nowhere", addresses=spellings) == []
     assert await store.find_address(zone="inet", addresses=[]) == []
+
+
+async def test_undescribed_is_what_is_live_and_due(store: Store) -> None:
+    due = [registration(description_due=True) for _ in range(3)]
+    await fill(
+        store,
+        *due,
+        registration(described=("a",)),
+        registration(),
+        *(registration(state=state, description_due=True) for state in State if state is not State.LIVE),
+    )
+    assert await store.find_undescribed(after=None, limit=100) == due
+    assert await pages(lambda after, limit: store.find_undescribed(after=after, limit=limit), 1) == due
+    assert await store.replace(due[0], due[0].changed(description_due=False, described=("a",)))
+    assert await store.find_undescribed(after=None, limit=100) == due[1:]
+    assert await store.replace(due[1], due[1].changed(state=State.RELEASING))
+    assert await store.delete(due[2])
+    assert await store.find_undescribed(after=None, limit=100) == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "described", "due"),
+    [
+        ({"described": None, "description_due": None}, (), False),
+        ({"described": "text", "description_due": "yes"}, (), False),
+        ({"described": ["a", 7, None, "b"], "description_due": 1}, ("a", "b"), False),
+        ({"described": [], "description_due": True}, (), True),
+    ],
+)
+async def test_odd_descriptions_of_another_program_are_read(
+    backend: Backend, store: Store, fields: Document, described: tuple[str, ...], due: bool
+) -> None:
+    document = legacy_documents()[0] | fields
+    backend.seed([document])
+    read = await store.get(document["_id"])
+    assert read is not None
+    assert (read.described, read.description_due) == (described, due)
+    assert await store.find_undescribed(after=None, limit=9) == ([read] if due else [])
 
 
 async def test_due_is_what_has_expired_or_has_no_service(store: Store) -> None:

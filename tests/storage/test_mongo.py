@@ -208,6 +208,7 @@ class TestQueryPlans:
         ("service", queries.by_service(["same"], "inet", "ipv4", key("web-70")), {"ipam_service"}),
         ("address", queries.by_address("inet", ["10.0.0.70/32", "x"]), {"ipam_address"}),
         ("due", queries.due(NOW, ObjectId(object_id(5))), {"ipam_expiration", "ipam_cluster", "ipam_departed"}),
+        ("undescribed", queries.undescribed(ObjectId(object_id(5))), {"ipam_description"}),
         ("states", queries.by_states({State.CREATING}, ObjectId(object_id(5))), {"ipam_state"}),
         ("cluster", queries.by_cluster(["c7", "C7"], ObjectId(object_id(5))), {"ipam_cluster"}),
         ("address of any zone", queries.page(Filter(address="10.0.0.70/32"), ObjectId(object_id(5))), {"ipam_address"}),
@@ -256,6 +257,7 @@ class TestQueryPlans:
                 ],
                 **({"state": "creating"} if number % 400 == 0 else {}),
                 **({"departed": [{"until": NOW}]} if number % 700 == 0 else {}),
+                **({"description_due": True} if number % 600 == 0 else {}),
             }
             for number in range(3000)
         )

@@ -29,6 +29,7 @@ READS: dict[str, Operation] = {
     "get": lambda store: store.get(ONE.id),
     "get_many": lambda store: store.get_many([ONE.id]),
     "find_service": lambda store: store.find_service(secrets=["s"], zone="inet", ip_family="ipv4", service=key()),
+    "find_undescribed": lambda store: store.find_undescribed(after=None, limit=9),
     "find_due": lambda store: store.find_due(now=NOW, after=None, limit=9),
     "load_document": lambda store: store.load_document("zones"),
     "ping": lambda store: store.ping(),

@@ -149,6 +149,9 @@ class MemoryStore(MemoryPool, MemoryHistory, Store):
             limit,
         )
 
+    async def find_undescribed(self, *, after: str | None, limit: int) -> list[Registration]:
+        return self._select(lambda one: one.state is State.LIVE and one.description_due, after, limit)
+
     async def find_states(self, states: Collection[State], *, after: str | None, limit: int) -> list[Registration]:
         return self._select(lambda one: one.state in states, after, limit)
 

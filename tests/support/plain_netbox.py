@@ -6,9 +6,10 @@ Like the real one it hands out the lowest free address, frees addresses at once,
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from ipam_lib import addresses
 from ipam_lib.errors import (
@@ -18,7 +19,7 @@ from ipam_lib.errors import (
     UnknownZone,
 )
 from ipam_lib.models import IPFamily
-from ipam_lib.netbox.base import Container, NetBox, Occupant, Prefix, PrefixChange, Zones
+from ipam_lib.netbox.base import NO_DESCRIPTIONS, Container, NetBox, Occupant, Prefix, PrefixChange, Zones
 
 
 class PlainNetBox(NetBox):
@@ -31,6 +32,10 @@ class PlainNetBox(NetBox):
         self._last_id = 1000
         self.ip_addresses: dict[int, Occupant] = {}
         self.stamps: dict[int, datetime] = {}
+        self.edited: dict[int, tuple[datetime, str]] = {}
+        """When somebody wrote which description, by the prefix's id."""
+        self.overwritten: list[tuple[timedelta, str]] = []
+        """The texts of somebody that were replaced, and their age then."""
         self.asked_at: dict[str, datetime] = {}
         self.now: Callable[[], datetime] = lambda: datetime(2026, 1, 1, tzinfo=UTC)
         self.checks_uniqueness = True
@@ -55,10 +60,17 @@ class PlainNetBox(NetBox):
                 return addresses.host_address(str(candidate))
         return None
 
-    def add(self, container: Container, prefix: str, uuid: str | None = None, status: str = "active") -> Prefix:
+    def add(
+        self,
+        container: Container,
+        prefix: str,
+        uuid: str | None = None,
+        status: str = "active",
+        description: str = "",
+    ) -> Prefix:
         """Put a prefix there, as anybody could."""
         self._last_id += 1
-        made = Prefix(self._last_id, prefix, container.vrf_id, status, container.zone, uuid)
+        made = Prefix(self._last_id, prefix, container.vrf_id, status, container.zone, uuid, description)
         self.prefixes[made.id] = made
         self.stamps[made.id] = self.now()
         return made
@@ -70,6 +82,11 @@ class PlainNetBox(NetBox):
         entered = Occupant(self._last_id, number, number, "IP address", address, self.now())
         self.ip_addresses[entered.netbox_id] = entered
         return entered
+
+    def edit(self, prefix_id: int, description: str) -> None:
+        """Write a description, as anybody could."""
+        self.prefixes[prefix_id] = replace(self.prefixes[prefix_id], description=description)
+        self.edited[prefix_id] = (self.now(), description)
 
     def asked(self, uuids: Sequence[str]) -> None:
         """A creation is being sent: what is in NetBox by now may not be on its address."""
@@ -83,28 +100,39 @@ class PlainNetBox(NetBox):
             rows.append(Occupant(one.id, int(net[0]), int(net[-1]), "prefix", one.prefix, self.stamps[one.id]))
         return rows
 
-    async def create_next(self, container: Container, *, uuid: str, limit: float) -> Prefix:
+    async def create_next(self, container: Container, *, uuid: str, limit: float, description: str = "") -> Prefix:
         if container.id not in self.containers:
             raise ContainerGone("container gone")
         free = self.free(container)
         if free is None:
             raise ContainerFull("container full")
-        return self.add(container, free, uuid)
+        return self.add(container, free, uuid, description=description)
 
     async def create_next_many(
-        self, container: Container, uuids: Sequence[str], *, limit: float, reserved: bool = False
+        self,
+        container: Container,
+        uuids: Sequence[str],
+        *,
+        limit: float,
+        reserved: bool = False,
+        descriptions: Mapping[str, str] = NO_DESCRIPTIONS,
     ) -> list[Prefix]:
         before = dict(self.prefixes)
         try:
-            made = [await self.create_next(container, uuid=uuid, limit=limit) for uuid in uuids]
+            made = [
+                await self.create_next(container, uuid=uuid, limit=limit, description=descriptions.get(uuid, ""))
+                for uuid in uuids
+            ]
         except ContainerFull:
             self.prefixes = before
             raise
         await self.update_many([PrefixChange(one.id, str(one.uuid), reserved) for one in made], limit=limit)
         return [self.prefixes[one.id] for one in made]
 
-    async def create_exact(self, container: Container, address: str, *, uuid: str, limit: float) -> Prefix:
-        [made] = await self.create_given(container, [address], [uuid], limit=limit)
+    async def create_exact(
+        self, container: Container, address: str, *, uuid: str, limit: float, description: str = ""
+    ) -> Prefix:
+        [made] = await self.create_given(container, [address], [uuid], limit=limit, descriptions={uuid: description})
         return made
 
     async def create_given(
@@ -115,13 +143,17 @@ class PlainNetBox(NetBox):
         *,
         limit: float,
         reserved: bool = False,
+        descriptions: Mapping[str, str] = NO_DESCRIPTIONS,
     ) -> list[Prefix]:
         """As `space_create.PrefixCreator`."""
         taken = {one.prefix for one in self._in(container)}
         if self.checks_uniqueness and (there := taken.intersection(wanted)):
             raise DuplicatePrefix(f"duplicate prefix {sorted(there)}")
         status = "reserved" if reserved else "active"
-        return [self.add(container, one, uuid, status) for one, uuid in zip(wanted, uuids, strict=True)]
+        return [
+            self.add(container, one, uuid, status, descriptions.get(uuid, ""))
+            for one, uuid in zip(wanted, uuids, strict=True)
+        ]
 
     async def covering(self, container: Container, address: str, *, limit: float) -> list[Prefix]:
         return [
@@ -153,7 +185,11 @@ class PlainNetBox(NetBox):
     async def update_many(self, changes: Sequence[PrefixChange], *, limit: float) -> set[int]:
         known = [one for one in changes if one.id in self.prefixes]
         for one in known:
-            self.prefixes[one.id] = replace(self.prefixes[one.id], uuid=one.uuid, status=one.status)
+            if one.description is not None and (edited := self.edited.pop(one.id, None)) and edited[1]:
+                self.overwritten.append((self.now() - edited[0], edited[1]))
+            changed = {"uuid": one.uuid, "status": one.status, "description": one.description}
+            given: dict[str, Any] = {name: value for name, value in changed.items() if value is not None}
+            self.prefixes[one.id] = replace(self.prefixes[one.id], **given)
             self.stamps[one.id] = self.now()
         return {one.id for one in known}
 

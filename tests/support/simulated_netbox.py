@@ -115,15 +115,24 @@ class NetBoxServer:
                 row.status,
                 row.custom_fields.get(payloads.ZONE_FIELD),
                 row.custom_fields.get(payloads.UUID_FIELD),
+                row.description,
             )
             for row in self.simulator.model.state.prefixes.rows.values()
             if row.status != "container"
         }
 
-    def add(self, container: Container, prefix: str, uuid: str | None = None, status: str = "active") -> Prefix:
+    def add(
+        self,
+        container: Container,
+        prefix: str,
+        uuid: str | None = None,
+        status: str = "active",
+        description: str = "",
+    ) -> Prefix:
         """Somebody creates a prefix in a container's VRF."""
         fields = {payloads.ZONE_FIELD: container.zone, payloads.UUID_FIELD: uuid}
         body = {"prefix": prefix, "vrf": container.vrf_id, "status": status, "custom_fields": fields}
+        body["description"] = description
         return payloads.prefix(self.admin("POST", f"/{PREFIXES}", body))
 
     def remove(self, prefix_id: int) -> None:

@@ -21,7 +21,7 @@ from ipam_lib.models import ClusterExpired, Registered, Request
 from ipam_lib.netbox.base import Container
 from ipam_lib.netbox.event_queue import EventQueue
 from ipam_lib.netbox.zones import Trouble
-from ipam_lib.registry import PoolReport, RecoverReport, Registry, ReleaseReport, Statistics
+from ipam_lib.registry import DescriptionReport, PoolReport, RecoverReport, Registry, ReleaseReport, Statistics
 from ipam_lib.storage.base import DuplicateReport, Store
 from ipam_lib.web.access_control import AccessRules
 from ipam_lib.web.connection import Limits
@@ -149,6 +149,10 @@ class FakeRegistry:
     async def keep_pool(self) -> PoolReport:
         self.rounds.append("pool")
         return PoolReport()
+
+    async def describe(self) -> DescriptionReport:
+        self.rounds.append("descriptions")
+        return DescriptionReport()
 
     async def prune_history(self) -> int:
         self.rounds.append("history")

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapp
 from dataclasses import dataclass, field
 from functools import partial
 
+from ipam_lib.description import is_ours
 from ipam_lib.errors import IPAMError
 from ipam_lib.models import IPFamily, PoolEntry, PoolState, Registration, State
 from ipam_lib.netbox.base import PrefixChange
@@ -120,7 +121,9 @@ class PoolWorker:
         for entry, holder in held:
             prefix = standing.get(entry.netbox_id or 0)
             if prefix is not None and owned_prefixes.is_releasable(prefix, holder, [entry]):
-                changes.append(PrefixChange(prefix.id, holder.id, reserved=False))
+                text = self.context.settings.next_description(holder)
+                ours = text and is_ours(prefix.description, holder.described)
+                changes.append(PrefixChange(prefix.id, holder.id, reserved=False, description=text if ours else None))
             else:
                 log.warning("%s is registered, but its prefix was deleted or changed in NetBox", holder.address)
         if changes:
