@@ -22,18 +22,12 @@ class IntervalSet:
     def __init__(self, bits: int, intervals: Iterable[tuple[int, int]] = ()) -> None:
         """Sort and merge `intervals`, which may overlap and come in any order."""
         self.bits = bits
-        firsts: list[int] = []
-        lasts: list[int] = []
-        for first, last in sorted(intervals):
-            if lasts and first <= lasts[-1] + 1:
-                lasts[-1] = max(lasts[-1], last)
-            else:
-                firsts.append(first)
-                lasts.append(last)
         small = bits <= BITS_OF_AN_ARRAY
-        self._firsts: MutableSequence[int] = array("Q", firsts) if small else firsts
-        self._lasts: MutableSequence[int] = array("Q", lasts) if small else lasts
-        self._total = sum(last - first + 1 for first, last in zip(firsts, lasts, strict=True))
+        self._firsts: MutableSequence[int] = array("Q") if small else []
+        self._lasts: MutableSequence[int] = array("Q") if small else []
+        self._total = 0
+        for first, last in sorted(intervals):
+            self.append(first, last)
 
     @property
     def total(self) -> int:
@@ -50,6 +44,17 @@ class IntervalSet:
     def __contains__(self, number: int) -> bool:
         index = bisect_right(self._firsts, number) - 1
         return index >= 0 and number <= self._lasts[index]
+
+    def append(self, first: int, last: int) -> None:
+        """The same as `add`, for an interval that begins where the last one begins, or behind that."""
+        if self._lasts and first <= self._lasts[-1] + 1:
+            if last > self._lasts[-1]:
+                self._total += last - self._lasts[-1]
+                self._lasts[-1] = last
+        else:
+            self._firsts.append(first)
+            self._lasts.append(last)
+            self._total += last - first + 1
 
     def add(self, first: int, last: int) -> None:
         """Put `first` to `last` into the set; what is in it already stays."""

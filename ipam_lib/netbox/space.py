@@ -22,7 +22,8 @@ from ipam_lib.errors import ContainerFull, NetBoxError, NetBoxRejected, NetBoxUn
 from ipam_lib.models import IPAddressPolicy
 from ipam_lib.netbox.base import Container, Occupant, Prefix, SpaceUse
 from ipam_lib.netbox.events import Place
-from ipam_lib.netbox.occupancy import MAX_ROWS, Occupancy
+from ipam_lib.netbox.occupancy import Occupancy
+from ipam_lib.netbox.picture import MAX_ROWS
 
 log = logging.getLogger(__name__)
 
@@ -266,6 +267,8 @@ class AddressSpace:
         if space.hidden:
             space.occupancy.forget()
             return f"the token cannot see {space.hidden} of its {after.children} child prefixes; NetBox chooses"
+        for _ in loading.build():
+            await asyncio.sleep(0)
         space.occupancy.replace(loading)
         space.loaded_at = began
         # Whatever came of a creation whose reply was lost long before this listing began, the listing shows it.

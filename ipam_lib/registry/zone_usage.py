@@ -4,14 +4,14 @@ as the pictures of the containers show it."""
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, get_args
+from functools import lru_cache
+from typing import Final, NamedTuple, get_args
 
-from ipam_lib.addresses import IPNetwork, network
+from ipam_lib.addresses import network
 from ipam_lib.models import IPFamily, PoolState
 from ipam_lib.netbox.base import Container, SpaceUse
 from ipam_lib.registry.context import Context
@@ -152,30 +152,50 @@ def _family_use(family: IPFamily, used: int, reserved: int, containers: Sequence
     )
 
 
+class _Place(NamedTuple):
+    """A container's VRF (-1: the global table), family, and first and last address. Sorts before those inside it."""
+
+    vrf: int
+    version: int
+    first: int
+    minus_last: int
+
+    def contains(self, other: _Place) -> bool:
+        """Whether the other place, which sorts behind this one, lies inside it."""
+        return self[:2] == other[:2] and -other.minus_last <= -self.minus_last
+
+
+@lru_cache(maxsize=10_000)
+def _ends(prefix: str) -> tuple[int, int, int]:
+    net = network(prefix)
+    return net.version, int(net.network_address), -int(net.broadcast_address)
+
+
+def _place(container: Container) -> _Place:
+    return _Place(-1 if container.vrf_id is None else container.vrf_id, *_ends(container.prefix))
+
+
 def _inner_containers(containers: Iterable[Container]) -> Mapping[int, Sequence[Container]]:
     """The containers directly inside each container, by its NetBox ID; of equal ones, one is enough."""
-    equal: dict[tuple[int, int, IPNetwork], list[Container]] = {}
+    equal: dict[_Place, list[Container]] = {}
     for one in containers:
-        net = network(one.prefix)
-        equal.setdefault((net.version, -1 if one.vrf_id is None else one.vrf_id, net), []).append(one)
+        equal.setdefault(_place(one), []).append(one)
     inner: dict[int, list[Container]] = {}
-    around: list[tuple[int, int, IPNetwork]] = []
-    # A network sorts before those inside it.
-    for key in sorted(equal):
-        while around and not (around[-1][:2] == key[:2] and key[2].subnet_of(around[-1][2])):  # type: ignore[arg-type]
+    around: list[_Place] = []
+    for place in sorted(equal):
+        while around and not around[-1].contains(place):
             around.pop()
         for outer in equal[around[-1]] if around else ():
-            inner.setdefault(outer.id, []).append(equal[key][0])
-        around.append(key)
+            inner.setdefault(outer.id, []).append(equal[place][0])
+        around.append(place)
     return inner
 
 
 def _size(containers: Iterable[Container]) -> int:
-    by_vrf: dict[int | None, list[IPNetwork]] = {}
-    for one in containers:
-        by_vrf.setdefault(one.vrf_id, []).append(network(one.prefix))
     size = 0
-    for networks in by_vrf.values():
-        for each in ipaddress.collapse_addresses(networks):  # type: ignore[type-var]
-            size += each.num_addresses
+    outer: _Place | None = None
+    for place in sorted(map(_place, containers)):
+        if outer is None or not outer.contains(place):
+            outer = place
+            size += 1 - place.minus_last - place.first
     return size

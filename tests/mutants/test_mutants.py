@@ -383,8 +383,8 @@ MUTANTS = [
     ),
     Mutant(
         "a load forgets what this instance created meanwhile",
-        "netbox/occupancy.py",
-        "chain(self._hosts, noted)",
+        "netbox/picture.py",
+        "[*self._hosts, sorted(self._noted_hosts.values())]",
         "self._hosts",
         tests="tests/netbox/test_occupancy.py -k while_a_listing_was_read",
     ),

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from ipam_lib.netbox import picture as picture_module
 from ipam_lib.netbox.base import Container, Occupant
-from ipam_lib.netbox.occupancy import HostRows, Occupancy
+from ipam_lib.netbox.occupancy import Occupancy
+from ipam_lib.netbox.picture import HostRows
 
 NET = ipaddress.ip_network("192.0.2.16/29")
 BASE = int(NET.network_address)
@@ -123,7 +125,10 @@ def test_ipv6_containers_of_any_size(prefix: str, first: str) -> None:
 
 @pytest.mark.parametrize("bits", [32, 96])
 def test_rows_are_told_apart_by_their_ids(bits: int) -> None:
-    rows = HostRows(bits, [(4, 1), (4, 2), (2, 3), (4, 1)])
+    rows = HostRows(bits)
+    for row in ((2, 3), (4, 1), (4, 1)):
+        rows.append(*row)
+    rows.add(4, 2)
     assert len(rows) == 3
     rows.add(4, 2)
     rows.discard(4, 9)
@@ -146,6 +151,7 @@ class PictureMachine(RuleBasedStateMachine):
         self.truth: dict[int, int] = {}
         self.fresh = 0
         self.load = None
+        self.building = None
         self.page_from = 0
         self.shown: list[int] = []
         self.under_way: dict[str, int | None] = {}
@@ -191,7 +197,7 @@ class PictureMachine(RuleBasedStateMachine):
         self.page_from = 0
         self.shown = list(self.unseen)
 
-    @precondition(lambda self: self.load is not None)
+    @precondition(lambda self: self.load is not None and self.building is None)
     @rule(rows=st.integers(1, 3), lost=st.booleans())
     def read_a_page(self, rows: int, lost: bool) -> None:
         page = [one for one in sorted(self.truth) if one > self.page_from][:rows]
@@ -204,10 +210,22 @@ class PictureMachine(RuleBasedStateMachine):
             self.load.add_prefixes(self.rows(page))
             self.page_from = page[-1]
         else:
-            self.picture.replace(self.load)
-            self.load = None
-            self.stale = self.stale_load
-            self.unseen = [one for one in self.unseen if one not in self.shown]
+            self.building = self.load.build()
+
+    @precondition(lambda self: self.building is not None)
+    @rule(steps=st.integers(1, 8))
+    def build(self, steps: int) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(picture_module, "ROWS_IN_A_STEP", 1)
+            for _ in range(steps):
+                if next(self.building, "end") == "end":
+                    break
+            else:
+                return
+        self.picture.replace(self.load)
+        self.load = self.building = None
+        self.stale = self.stale_load
+        self.unseen = [one for one in self.unseen if one not in self.shown]
 
     @rule(skip=st.integers(0, 2))
     def choose(self, skip: int) -> None:

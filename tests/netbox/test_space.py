@@ -13,6 +13,7 @@ import pytest
 
 from ipam_lib.errors import ContainerFull, NetBoxRejected, NetBoxUnavailable
 from ipam_lib.models import IPAddressPolicy
+from ipam_lib.netbox import picture
 from ipam_lib.netbox.base import Container, Occupant, OccupantKind, Prefix
 from ipam_lib.netbox.space import AddressSpace, ContainerState
 from tests.support.clock import FakeClock
@@ -129,6 +130,30 @@ def make(policy: IPAddressPolicy = "avoid") -> Site:
 @pytest.fixture
 def site() -> Site:
     return make()
+
+
+async def test_others_have_their_turn_while_a_large_picture_is_built(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns = 0
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    for one in HOSTS[:7]:
+        site.reader.put(one)
+    others = asyncio.create_task(take_turns())
+    await site.space.load(SMALL)
+    few, turns = turns, 0
+    monkeypatch.setattr(picture, "ROWS_IN_A_STEP", 1)
+    await site.space.load(SMALL)
+    others.cancel()
+    # The rows go into the prefixes, into what they cover, and into all that is taken.
+    assert turns >= few + 7 + 7 + 1
+    assert await site.choose() == [HOSTS[7]]
 
 
 async def test_before_the_first_load_netbox_chooses(site: Site) -> None:
