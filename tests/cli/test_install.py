@@ -117,7 +117,7 @@ def test_the_first_configuration_needs_only_the_token_of_netbox(run: Install, ro
     uncommented = {name.lstrip("/"): value for name, value in content.items() if isinstance(value, dict)}
     uncommented["netbox"] = {name.lstrip("/"): value for name, value in content["netbox"].items() if name != "//url"}
     del uncommented["storage"]
-    for name in ("mongodb.secret", "server.crt", "server.key"):
+    for name in ("mongodb.secret", "webhook.secret", "server.crt", "server.key"):
         (directory / name).write_text("x")
     (directory / "config.json").write_text(json.dumps(uncommented))
     assert Settings.load(directory / "config.json", environ={})[1] == []

@@ -325,6 +325,10 @@ def _run_every_command(site: Site) -> None:
     site.command("reconcile", status=0)
     site.command("netbox-setup", "--dry-run", status=0)
     site.command("netbox-setup", "--yes", status=0)
+    hook = ("netbox-setup", "--webhook", "http://127.0.0.1:9/netbox/webhook", "--yes")
+    for format_ in ("text", "json"):
+        site.command(*hook, "--format", format_, status=0)
+        site.command("check-config", "--format", format_, status=0)
     site.command("rotate-key", "--new-secrets", "new.json", "--dry-run", status=0)
     site.command("rotate-key", "--new-secrets", "secrets.json", "--yes", status=0)
     site.command("rotate-key", "--new-secrets", "missing.json", "--yes", status=1)

@@ -110,8 +110,9 @@ async def test_it_reads_every_code(client: Path, monkeypatch: pytest.MonkeyPatch
         "zones": "401 unauthorized",
         "request GET /nowhere": "404 unknown_path",
         "request PUT /": "405 method_not_allowed",
+        "request POST /netbox/webhook": "403 wrong_signature",
     }
-    async with service() as running:
+    async with service(webhook_secret="s3cret") as running:
         monkeypatch.setattr(running.registry, "register", register)
         running.registry.error = not_registered
         assert await told(client, running, *commands, *elsewhere) == [*expected, *elsewhere.values()]
