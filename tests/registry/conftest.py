@@ -13,6 +13,7 @@ import pytest
 from tests.registry.bulk import Bulk, Unindexed
 from tests.registry.world import World, world_on
 from tests.storage.backends import Backend, MemoryBackend, MongoBackend, SQLiteBackend
+from tests.support.soak import amount
 from tests.support.virtual_loop import VirtualLoop
 
 
@@ -56,7 +57,9 @@ async def world(backend: Backend, virtual_loop: VirtualLoop) -> AsyncIterator[Wo
     virtual_loop.real += 1  # what ends a loop waits for real threads
 
 
-@pytest.fixture(params=[("memory", 10_000), ("sqlite", 1_000)], ids=lambda param: f"{param[1]} in {param[0]}")
+@pytest.fixture(
+    params=[("memory", amount(2_000, 10_000)), ("sqlite", 1_000)], ids=lambda param: f"{param[1]} in {param[0]}"
+)
 async def bulk(request: pytest.FixtureRequest, tmp_path: Path, virtual_loop: VirtualLoop) -> AsyncIterator[Bulk]:
     """Fewer in SQLite, which waits for the disk at every step."""
     kind, services = request.param

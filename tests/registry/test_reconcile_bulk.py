@@ -16,6 +16,7 @@ from tests.registry.bulk import BATCH, Bulk
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
+@pytest.mark.soak
 @pytest.mark.no_cover  # with it, four fifths of the time
 async def test_every_drift_is_found_page_by_page(bulk: Bulk) -> None:
     registry = await bulk.registry()

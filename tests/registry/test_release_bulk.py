@@ -12,6 +12,7 @@ from tests.registry.bulk import BATCH, Bulk
 CALLS_OF_A_PAGE = 4
 
 
+@pytest.mark.soak
 @pytest.mark.no_cover  # with it, four fifths of the time
 async def test_all_but_the_one_that_cannot_be_deleted(bulk: Bulk) -> None:
     registry = await bulk.registry()
