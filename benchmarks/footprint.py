@@ -162,7 +162,7 @@ class Bench:
 
     @contextmanager
     def _process(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-        # To a file, not to a pipe that nobody reads: a full pipe would halt the service.
+        # To a file, not to a pipe without a reader: a full pipe would halt the service.
         with (self._directory / "log").open("a") as log:
             process = subprocess.Popen(
                 [*self._command, *arguments],

@@ -1,4 +1,4 @@
-"""A hostile client against each limit, beside the owner of a registration who registers again and reads all the while.
+"""A hostile client against each limit, beside an owner of a registration that registers again and reads all the time.
 
     python3 -m benchmarks.hostile [--seconds 60] [--connections 50] [--only LIMIT] [--json PATH]
 
@@ -152,7 +152,7 @@ class Outcome:
 
     @property
     def kept(self) -> bool:
-        """Whether the limit held: right answers, an owner who is served, and no more addresses than allowed."""
+        """Whether the limit held: right answers, an owner that is served, and no more addresses than allowed."""
         before, after = self.addresses
         return not self.unexpected and not self.owner_refused and before <= after <= before + self.may_take
 

@@ -58,7 +58,7 @@ def _posts(change: Callable[[int], dict[str, Any]]) -> Callable[[dict[str, Any]]
 
 
 def _new_service(**fields: str) -> dict[str, Any]:
-    """A service that nobody has seen before, with these fields."""
+    """A new service with these fields."""
     names = {name: str(uuid.uuid4()) for name in ("service_name", "namespace_id", "cluster_id")}
     return {"address": "", "secret": str(uuid.uuid4()), "service": names | fields}
 

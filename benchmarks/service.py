@@ -101,7 +101,7 @@ class Comparison:
 
     @staticmethod
     def body(zone: str) -> dict[str, Any]:
-        """A request of a service that nobody has seen before."""
+        """A request of a new service."""
         number = next(_NUMBERS)
         service = {
             "service_name": f"service-{number}",

@@ -19,7 +19,8 @@ def host_address(text: str, ip_family: IPFamily | None = None) -> str:
 
     Raises ValueError, with a text for the client, for a network, a wrong family, a zone index (`fe80::1%eth0`), an
     IPv4-mapped IPv6 address (a second text for an IPv4 host, so it could be registered twice), or a text that is not an
-    address.
+    address. So a network (a /24) that the earlier service registered can be listed, expired and released, but no
+    request can name it.
     """
     host, slash, mask = text.partition("/")
     try:

@@ -8,7 +8,7 @@ Two schemes:
   derivation must use another prefix.
 - `legacy-ctr` (of the earlier service): base64(AES-CTR(enc_key, iv=enc_iv, secret)). It is not authenticated, and all
   secrets share one key stream, so that one known secret reveals all others. It is always read, and written only if the
-  configuration says so.
+  configuration says so. `registry/services.py` encrypts the secret again with every change of a registration.
 
 The prefix tells the schemes apart: base64 has no colon.
 """
@@ -34,7 +34,7 @@ from ipam_lib.errors import ConfigError, IPAMError
 
 Scheme = Literal["aes-siv", "legacy-ctr"]
 
-PREFIX = "siv1:"
+SIV_MARK = "siv1:"
 _HKDF_INFO = b"ipam-api stored secrets siv1"
 _SIV_KEY_BYTES = 64  # AES-256-SIV takes two keys of 32 bytes (RFC 5297, section 2.2)
 _KEY_BYTES = (16, 24, 32)
@@ -139,12 +139,12 @@ class _Siv:
         self._aead = AESSIV(derived)
 
     def seal(self, secret: str) -> str:
-        return PREFIX + b64encode(self._aead.encrypt(secret.encode(), None)).decode("ascii")
+        return SIV_MARK + b64encode(self._aead.encrypt(secret.encode(), None)).decode("ascii")
 
     def unseal(self, stored: str) -> str | None:
         """The secret; None if this key did not seal exactly this text."""
         try:
-            secret = self._aead.decrypt(b64decode(stored[len(PREFIX) :], validate=True), None).decode()
+            secret = self._aead.decrypt(b64decode(stored[len(SIV_MARK) :], validate=True), None).decode()
         except (ValueError, InvalidTag):
             return None
         # base64 has several texts for the same bytes (unused bits of the last character). Only one was written.
@@ -218,7 +218,7 @@ class Cipher:
 
         Raises SecretUnreadable. Its message holds neither the secret nor the stored text.
         """
-        if stored.startswith(PREFIX):
+        if stored.startswith(SIV_MARK):
             for siv in self._siv:
                 if (secret := siv.unseal(stored)) is not None:
                     return secret

@@ -13,7 +13,7 @@ from ipam_lib.clock import Clock
 from ipam_lib.errors import ConfigError, StorageUnavailable
 from ipam_lib.netbox.base import Container
 from ipam_lib.netbox.event_queue import EventQueue
-from ipam_lib.netbox.zones import Trouble
+from ipam_lib.netbox.zones import LoadFailure
 from ipam_lib.registry import Registry
 from ipam_lib.storage.base import Store
 from ipam_lib.telemetry.metrics import Metrics
@@ -59,7 +59,7 @@ class NetBoxConnection(Protocol):
     async def close(self) -> None: ...
 
 
-class SpaceKeeper(Protocol):
+class SpaceLoader(Protocol):
     """The pictures of what is taken in the containers, as far as their life goes (see `netbox.space.AddressSpace`)."""
 
     @property
@@ -68,7 +68,7 @@ class SpaceKeeper(Protocol):
     async def load_due(self, containers: Sequence[Container]) -> None: ...
 
 
-class ZoneKeeper(Protocol):
+class ZoneLoader(Protocol):
     """The part of the zone cache that the lifecycle and /readyz use (see `netbox.zones.ZoneCache`)."""
 
     @property
@@ -86,7 +86,7 @@ class ZoneKeeper(Protocol):
     def age_seconds(self) -> float | None: ...
 
     @property
-    def trouble(self) -> Trouble | None: ...
+    def trouble(self) -> LoadFailure | None: ...
 
     @property
     def field_problems(self) -> Sequence[str]: ...
@@ -113,12 +113,12 @@ class Services:
 
     store: Store
     netbox: NetBoxConnection
-    zones: ZoneKeeper
+    zones: ZoneLoader
     registry: Registry
     clock: Clock
     cleanup_seconds: float = 30.0
     pools: bool = False
-    space: SpaceKeeper | None = None
+    space: SpaceLoader | None = None
     events: EventQueue | None = None
     metrics: Metrics = field(default_factory=Metrics)
     prepared: bool = field(default=False, init=False)
@@ -166,7 +166,7 @@ async def run_services(services: Services, grace: float = SECONDS_OF_GRACE) -> A
         workers.start(Worker("recover", SECONDS_BETWEEN_RECOVERIES, recover))
         workers.start(Worker("cleanup", services.cleanup_seconds, clean_up, at_start=False))
         seconds = SECONDS_BETWEEN_POOL_ROUNDS if services.pools else SECONDS_BETWEEN_IDLE_POOL_ROUNDS
-        workers.start(Worker("pool", seconds, keep_pool))
+        workers.start(Worker("pool", seconds, maintain_pool))
         workers.start(Worker("descriptions", SECONDS_BETWEEN_DESCRIPTIONS, describe))
         workers.start(counting)
         return True
@@ -197,8 +197,8 @@ async def run_services(services: Services, grace: float = SECONDS_OF_GRACE) -> A
         if any(asdict(report).values()):
             log.info("cleaned up", extra=asdict(report))
 
-    async def keep_pool() -> bool:
-        report = await services.registry.keep_pool()
+    async def maintain_pool() -> bool:
+        report = await services.registry.maintain_pool()
         services.metrics.pool_kept(report)
         if report.made or report.put_back or report.dropped:
             log.info(

@@ -18,8 +18,9 @@ from typing import Any, Final, Literal
 
 IPFamily = Literal["ipv4", "ipv6"]
 IPAddressPolicy = Literal["avoid", "refuse", "ignore"]
-"""What IP addresses and IP ranges in NetBox count for: `avoid` never hands one out as the next free address, `refuse`
-refuses a request that names one, too, `ignore` pays no attention to them, as the earlier service."""
+"""The use of addresses that NetBox has as IP addresses or in IP ranges. `avoid`: they are never the next free address.
+`refuse`: a request that names one is refused, too. `ignore`: IPAM-API does not look at them, like the earlier
+service."""
 QuotaOwner = Literal["cluster", "namespace"]
 """Whose addresses a quota limits."""
 

@@ -75,7 +75,7 @@ class NetBoxModel:
 
     `tokens` (40 hex digits, or `nbt_KEY.SECRET`) belong to the superuser. `now` gives aware UTC times. `journal`
     gets each change before the answer is sent. `calls` counts the requests by operation. `deliveries` holds what event
-    rules send, until somebody takes it from there.
+    rules send, until the HTTP layer takes it.
     `version` is the NetBox version that it answers as.
     """
 

@@ -131,7 +131,7 @@ def _total(url: str, name: str) -> int:
 
 
 def take_history(chrome: Chrome, out: Path) -> None:
-    """A picture of an address that has been through several hands, which nobody can make happen in a minute."""
+    """A picture of an address that several services had. Its history is written directly: it takes days to arise."""
     now = whole_milliseconds(datetime.now(UTC))
     ends = [now - timedelta(days=days, minutes=days * 7) for days in (0, 12, 59, 211)]
     past = [

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.cmac import CMAC
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from ipam_lib.crypto import PREFIX, Cipher, KeySet, Scheme, Secret, SecretUnreadable, same_text
+from ipam_lib.crypto import SIV_MARK, Cipher, KeySet, Scheme, Secret, SecretUnreadable, same_text
 from ipam_lib.errors import ConfigError
 
 LEGACY = Path(__file__).parent / "data" / "legacy"
@@ -198,7 +198,7 @@ def test_candidates_hold_nothing_twice(secret: str) -> None:
 def test_different_secrets_share_no_stored_form(one: str, two: str) -> None:
     assume(one != two)
     cipher = Cipher(NEW, previous=OLD)
-    siv = {stored for stored in cipher.candidates(one) if stored.startswith(PREFIX)}
+    siv = {stored for stored in cipher.candidates(one) if stored.startswith(SIV_MARK)}
     assert siv.isdisjoint(cipher.candidates(two))
 
 
@@ -260,7 +260,7 @@ def test_a_strange_secret_is_read_where_nothing_likelier_comes_out() -> None:
 def test_any_change_is_noticed(secret: str, data: st.DataObject) -> None:
     cipher = Cipher(NEW, previous=OLD)
     stored = cipher.seal(secret)
-    place = data.draw(st.integers(len(PREFIX), len(stored) - 1))
+    place = data.draw(st.integers(len(SIV_MARK), len(stored) - 1))
     other = data.draw(st.characters(min_codepoint=32, max_codepoint=126).filter(lambda c: c != stored[place]))
     for changed in (stored[:place] + other + stored[place + 1 :], stored[:place] + stored[place + 1 :], stored + other):
         with pytest.raises(SecretUnreadable) as caught:
@@ -275,11 +275,11 @@ def test_only_the_text_that_was_written_is_read(secret: str) -> None:
     # base64 with other values in the bits that its last character does not use, or without padding.
     cipher = Cipher(NEW)
     stored = cipher.seal(secret)
-    content = b64decode(stored.removeprefix(PREFIX))
+    content = b64decode(stored.removeprefix(SIV_MARK))
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
     body, padding = stored.rstrip("="), stored[len(stored.rstrip("=")) :]
     others = [body[:-1] + last + padding for last in alphabet if last != body[-1]]
-    same = [other for other in others if b64decode(other.removeprefix(PREFIX)) == content]
+    same = [other for other in others if b64decode(other.removeprefix(SIV_MARK)) == content]
     assert len(same) == {0: 0, 1: 3, 2: 15}[len(padding)]
     for other in [*same, stored + "=", stored + "\n", " " + stored]:
         with pytest.raises(SecretUnreadable):
@@ -325,7 +325,7 @@ def test_the_old_scheme_cannot_look_like_the_new_one() -> None:
 
 def test_sealed_but_no_text() -> None:
     key = hkdf(NEW.enc_key, b"ipam-api stored secrets siv1", 64)
-    stored = PREFIX + b64encode(AESSIV(key).encrypt(b"\xff\xfe\xfd\xfc\xfb\xfa\xf9\xf8", None)).decode()
+    stored = SIV_MARK + b64encode(AESSIV(key).encrypt(b"\xff\xfe\xfd\xfc\xfb\xfa\xf9\xf8", None)).decode()
     with pytest.raises(SecretUnreadable):
         Cipher(NEW).unseal(stored)
 

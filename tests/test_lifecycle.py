@@ -189,7 +189,7 @@ async def test_what_a_round_did_is_told_when_it_did_something(caplog: pytest.Log
             self.rounds.append("release")
             return ReleaseReport(expired_services=2, released=1)
 
-        async def keep_pool(self) -> PoolReport:
+        async def maintain_pool(self) -> PoolReport:
             self.rounds.append("pool")
             return PoolReport(made=3, error=NetBoxUnavailable())
 

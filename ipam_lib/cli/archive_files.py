@@ -37,7 +37,7 @@ def put_in_place(path: Path) -> Iterator[BinaryIO]:
     try:
         if place.exists() and not place.is_file():
             raise CommandError(f"{_shown(path)} is no regular file; name a file, or - for standard output")
-        _sweep(place.parent)
+        _remove_partial_files(place.parent)
         file, partial = _new(place)
         try:
             with file:
@@ -68,7 +68,7 @@ def _new(place: Path) -> tuple[BinaryIO, Path]:
         file.close()
 
 
-def _sweep(directory: Path) -> None:
+def _remove_partial_files(directory: Path) -> None:
     """Remove partial files without a lock: a killed run leaves such a file."""
     for partial in directory.glob(f".*{_PARTIAL}"):
         with suppress(OSError), partial.open("rb") as file:

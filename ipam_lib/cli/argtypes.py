@@ -72,7 +72,10 @@ def moments(text: str) -> tuple[datetime, datetime]:
 
 
 def address(text: str) -> str:
-    """An IP address or network, with or without a mask, unchanged. Raises ArgumentTypeError."""
+    """An IP address or network, with or without a mask, unchanged: `addresses.spellings` adds /32 or /128.
+
+    Raises ArgumentTypeError.
+    """
     try:
         ipaddress.ip_interface(text)
     except ValueError:

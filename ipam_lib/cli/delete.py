@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
+from ipam_lib.addresses import family_of
 from ipam_lib.cli import audit, output, terminal
 from ipam_lib.cli.exit_codes import DONE, CommandError
-from ipam_lib.cli.runtime import family, found_on, load_settings, opened_registry, opened_store, run
+from ipam_lib.cli.runtime import found_on, load_settings, opened_registry, opened_store, run
 from ipam_lib.cli.show import pages
 from ipam_lib.config import Settings
 from ipam_lib.ids import uuid_spellings
@@ -64,7 +65,7 @@ def delete_service(arguments: argparse.Namespace) -> int:
 async def _expire(settings: Settings, registration: Registration, key: ServiceKey, secret: str) -> None:
     request = Request(
         zone=registration.zone,
-        ip_family=family(registration.address),
+        ip_family=family_of(registration.address),
         key=key,
         secret=secret,
         address=registration.address,

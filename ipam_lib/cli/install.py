@@ -26,7 +26,7 @@ from ipam_lib.cli.install_files import File, Target
 from ipam_lib.config import inspect
 from ipam_lib.errors import ConfigError
 
-PREFIX: Final = Path("/usr/local")
+INSTALL_ROOT: Final = Path("/usr/local")
 # It is there where systemd is the init system (sd_booted(3)).
 RUNNING_SYSTEMD: Final = Path("/run/systemd/system")
 HEADINGS: Final = ("WHAT", "PATH", "TO DO")
@@ -143,7 +143,7 @@ def _target(arguments: argparse.Namespace) -> Target:
     if not root.is_dir():
         raise UsageError(f"--root: {root} is not a directory")
     found = files.installed_target(root)
-    prefix = arguments.prefix or (found.prefix if found else PREFIX)
+    prefix = arguments.prefix or (found.prefix if found else INSTALL_ROOT)
     config = getattr(arguments, "config", None) or (found.config if found else files.UNIT_CONFIG)
     for name, path in (("--prefix", prefix), ("--config", config)):
         # Units would read a percent sign, a quote or a blank in another way.

@@ -15,7 +15,7 @@ class JSONArray:
             array.add(...)
             array.end(count=1)      optional: the fields after the array
 
-    After an error, what was printed is not valid JSON, so that nobody takes it for the whole list.
+    After an error, what was printed is not valid JSON, so that no reader takes it for the whole list.
     """
 
     def __init__(self, name: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import ipaddress
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar
@@ -16,7 +15,7 @@ from ipam_lib.cli.exit_codes import CommandError
 from ipam_lib.clock import SystemClock
 from ipam_lib.config import Settings, SQLitePath
 from ipam_lib.errors import IPAMError, Unavailable
-from ipam_lib.models import IPFamily, Registration, State
+from ipam_lib.models import Registration, State
 from ipam_lib.netbox.zones import ZoneCache
 from ipam_lib.registry import Registry
 from ipam_lib.storage.base import Store
@@ -103,11 +102,6 @@ async def _nothing() -> None:
 
 async def _nowhere(_document: dict[str, Any]) -> None:
     return None
-
-
-def family(address: str) -> IPFamily:
-    """The family of a valid address."""
-    return "ipv4" if ipaddress.ip_interface(address).version == 4 else "ipv6"
 
 
 async def registrations_on(store: Store, zone: str, address: str) -> Sequence[Registration]:

@@ -12,7 +12,7 @@ from ipam_lib.cli import audit, output, terminal
 from ipam_lib.cli.exit_codes import DONE, FAILED, CommandError, UsageError
 from ipam_lib.cli.runtime import found_on, load_settings, opened_registry, run
 from ipam_lib.config import Settings
-from ipam_lib.crypto import PREFIX, Cipher, SecretUnreadable
+from ipam_lib.crypto import SIV_MARK, Cipher, SecretUnreadable
 from ipam_lib.models import SECRET_LENGTHS, Registration, State
 from ipam_lib.serializers import registration_head_json, registration_json
 from ipam_lib.text import plural, printable
@@ -66,7 +66,7 @@ def _print(found: Sequence[Registration], secrets: Sequence[str | None]) -> None
 
 
 def _json(registration: Registration, secret: str | None) -> dict[str, Any]:
-    scheme = "aes-siv" if registration.secret.startswith(PREFIX) else "legacy-ctr"
+    scheme = "aes-siv" if registration.secret.startswith(SIV_MARK) else "legacy-ctr"
     return {
         **registration_head_json(registration),
         "secret": secret,

@@ -187,9 +187,9 @@ class NetBox(ABC):
 
     @abstractmethod
     async def conflict(self, container: Container, prefix: Prefix, *, limit: float) -> Occupant | None:
-        """What else takes the address of a prefix that was created, or is adopted, inside the container; None when
-        nothing does. What was entered in NetBox before the creation is seen: a registration goes live only after
-        this."""
+        """The other object in NetBox that takes the address of a prefix inside the container; None if there is none.
+        Objects that were entered before the creation of the prefix are found. A registration goes live only after this
+        check."""
 
     @abstractmethod
     async def covering(self, container: Container, address: str, *, limit: float) -> list[Prefix]:
@@ -246,7 +246,8 @@ class Zones(ABC):
     @abstractmethod
     def container_of(self, zone: str, address: str) -> Container | None:
         """The most specific container of the zone that contains the address. None if there is none, or if a container
-        of another zone in the same VRF is more specific."""
+        of another zone in the same VRF is more specific. A new prefix at the address takes VRF, tenant and role of this
+        container (`payloads.creation`)."""
 
     @abstractmethod
     async def refresh(self) -> bool:

@@ -68,7 +68,7 @@ class NetBoxClient(NetBox):
         )
         self._creator = SpaceCreator(self.space, self, transport.clock)
         self._coalescer = Coalescer(
-            self.create_next_one, self.create_next_many, transport.clock, hopeless=self.breaker.record_failures
+            self.create_next_one, self.create_next_many, transport.clock, on_timeout=self.breaker.record_failures
         )
 
     @property

@@ -69,10 +69,10 @@ class Coalescer:
         many: CreateMany,
         clock: Clock,
         *,
-        hopeless: Callable[[int], None] = lambda others: None,
+        on_timeout: Callable[[int], None] = lambda others: None,
     ) -> None:
-        """`hopeless` is called after a creation timed out, with the number of creations that failed with it."""
-        self._hopeless = hopeless
+        """`on_timeout` is called after a creation timed out, with the number of creations that failed with it."""
+        self._on_timeout = on_timeout
         self._one = one
         self._many = many
         self._clock = clock
@@ -122,7 +122,7 @@ class Coalescer:
 
     def _give_up(self, batch: Sequence[_Waiter], queue: deque[_Waiter]) -> None:
         """NetBox was too slow for this batch, so the creations that waited for it fail at once."""
-        self._hopeless(len(batch) - 1 + len(queue))
+        self._on_timeout(len(batch) - 1 + len(queue))
         while queue:
             error = NetBoxUnavailable(detail="the creation before it timed out", applied=False, timed_out=True)
             queue.popleft().fail(error)

@@ -81,7 +81,7 @@ def missing_field(name: str) -> str:
     return f"prefixes have no custom field {name}, which the configuration names"
 
 
-def unfilled_field(name: str) -> str:
+def unfilled_field_problem(name: str) -> str:
     """What to say about a required custom field that no setting fills."""
     return f"NetBox requires the custom field {name} on prefixes, and no setting fills it: new addresses are refused"
 
@@ -95,7 +95,7 @@ def refused_field(body: Any) -> str | None:
         if (found := _FIELD_IN_TEXT.search(text)) is not None:
             name = found[1]
             if "required" in text.lower():
-                return unfilled_field(name)
+                return unfilled_field_problem(name)
             if "does not exist" in text or "unknown" in text.lower():
                 return missing_field(name)
             return f"NetBox refuses the value of the custom field {name}: new addresses are refused"

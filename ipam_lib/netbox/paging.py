@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from ipam_lib.errors import NetBoxRejected, NetBoxUnavailable
 from ipam_lib.netbox import payloads
 from ipam_lib.netbox.payloads import Page, UnexpectedResponse
-from ipam_lib.netbox.responses import REJECTED, UnexpectedAnswer
+from ipam_lib.netbox.responses import REJECTED, NetBoxUnexpected
 from ipam_lib.netbox.transport import Budget, Params, Transport
 
 log = logging.getLogger(__name__)
@@ -88,11 +88,11 @@ def read_all(operation: str, items: Iterable[Any], read: Callable[[Any], T]) -> 
         raise unexpected_response(operation, error) from None
 
 
-def unexpected_response(operation: str, error: UnexpectedResponse) -> UnexpectedAnswer:
+def unexpected_response(operation: str, error: UnexpectedResponse) -> NetBoxUnexpected:
     """The error for an answer that does not fit the request."""
     detail = f"{operation}: NetBox's answer does not fit the request: {error}"
     log.warning("NetBox call failed: %s", detail, extra={"operation": operation})
-    return UnexpectedAnswer(detail=detail)
+    return NetBoxUnexpected(detail=detail)
 
 
 def set_up_missing(detail: str) -> NetBoxRejected:

@@ -44,8 +44,9 @@ def creation(
     inherited: Sequence[str] | None,
     description: str = "",
 ) -> dict[str, Any]:
-    """The content of a new prefix in `container`: everything but its length or address. `constants` and `inherited`:
-    see `stamped_fields`; nothing replaces `k8s_zone` and `k8s_uuid`."""
+    """The content of a new prefix in `container`: status, tenant, role, tag and custom fields. The caller adds the
+    length, or the address and the VRF: a prefix that NetBox chooses has the VRF of the container. `constants` and
+    `inherited`: see `stamped_fields`; nothing replaces `k8s_zone` and `k8s_uuid`."""
     fields = stamped_fields(container, constants, inherited) | {ZONE_FIELD: container.zone, UUID_FIELD: uuid}
     payload: dict[str, Any] = {
         "status": "active",

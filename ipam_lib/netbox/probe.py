@@ -230,7 +230,7 @@ class NetBoxProbe:
         others = sorted({*(constants or ()), *(inherited or ())})
         earlier = payloads.earlier_fields(containers, constants, inherited)
         if earlier:
-            yield probe_findings.earlier_fields(earlier)
+            yield probe_findings.earlier_fields_finding(earlier)
         try:
             fields = await ZoneReader(self._transport).field_definitions(limit=self._settings.timeout_seconds)
         except NetBoxError as problem:
@@ -247,7 +247,7 @@ class NetBoxProbe:
             yield others_found
         required = definitions.required_on_prefixes(fields)
         if unfilled := payloads.unfilled_fields(required, containers, constants, inherited):
-            yield probe_findings.unfilled_fields(unfilled, constants, earlier)
+            yield probe_findings.unfilled_fields_finding(unfilled, constants, earlier)
 
     async def _custom_fields_by_prefix(self, shown: NetBoxResponse, others: Sequence[str]) -> AsyncIterator[Finding]:
         """The same for a token that may not view definitions: by the names that a prefix shows."""
@@ -311,7 +311,7 @@ class NetBoxProbe:
         known = zones if zones is not None else sorted({one.zone for one in found})
         snapshot = Snapshot(known, found, self._transport.clock.now())
         for zone in known:
-            yield probe_findings.containers_of(zone, snapshot)
+            yield probe_findings.containers_finding(zone, snapshot)
         for one in snapshot.problems():
             if one.kind != "no_containers":  # each zone has a finding of its own
                 advice = "correct k8s_zone on the container, the choice set, or the container's prefix"

@@ -16,13 +16,13 @@ from ipam_lib.netbox.snapshot import Snapshot
 from ipam_lib.netbox.webhook_definitions import Hooks, event_rule_problems, webhook_problems
 
 # Returns what is wrong with a definition.
-Judge = Callable[[Mapping[str, Any]], list[str]]
+DefinitionCheck = Callable[[Mapping[str, Any]], list[str]]
 
 NO_RIGHT: Final = "You do not have permission to perform this action."
 SETUP: Final = "netbox-setup creates it"
 
 
-def containers_of(zone: str, snapshot: Snapshot) -> Finding:
+def containers_finding(zone: str, snapshot: Snapshot) -> Finding:
     """The containers of one zone."""
     counts = {family: len(snapshot.containers(zone, family)) for family in ("ipv4", "ipv6")}
     if not any(counts.values()):
@@ -34,7 +34,9 @@ def containers_of(zone: str, snapshot: Snapshot) -> Finding:
     return ok("netbox.containers", f"zone {zone!r} has containers: {shown}")
 
 
-def field(name: str, fields: Mapping[str, Any], problems_of: Judge, remarks_of: Judge = lambda field: []) -> Finding:
+def field(
+    name: str, fields: Mapping[str, Any], problems_of: DefinitionCheck, remarks_of: DefinitionCheck = lambda field: []
+) -> Finding:
     """`k8s_zone` or `k8s_uuid`. `problems_of` says why it cannot serve, `remarks_of` what could be better."""
     check = "netbox.custom_fields"
     if name not in fields:
@@ -57,7 +59,7 @@ def other_fields(names: Sequence[str], missing: Sequence[str]) -> Finding | None
     return ok("netbox.custom_fields", f"prefixes have {', '.join(names)}") if names else None
 
 
-def earlier_fields(names: Sequence[str]) -> Finding:
+def earlier_fields_finding(names: Sequence[str]) -> Finding:
     """The custom fields of the earlier service that new prefixes get without a setting."""
     message = (
         f"new prefixes get the custom fields that the earlier service wrote: {', '.join(names)}"
@@ -66,7 +68,9 @@ def earlier_fields(names: Sequence[str]) -> Finding:
     return ok("netbox.custom_fields", message)
 
 
-def unfilled_fields(names: Sequence[str], constants: Mapping[str, Any] | None, earlier: Sequence[str]) -> Finding:
+def unfilled_fields_finding(
+    names: Sequence[str], constants: Mapping[str, Any] | None, earlier: Sequence[str]
+) -> Finding:
     """The required custom fields that no setting fills, with the line to add to the configuration, which keeps what is
     set already."""
     kept = {name: payloads.EARLIER_VALUE for name in earlier if name in payloads.EARLIER_CONSTANTS}

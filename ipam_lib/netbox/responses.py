@@ -30,7 +30,7 @@ class NetBoxBroken(NetBoxUnavailable):
     """NetBox answered with its own JSON that the request made it fail (500)."""
 
 
-class UnexpectedAnswer(NetBoxUnavailable):
+class NetBoxUnexpected(NetBoxUnavailable):
     """NetBox answered, but the answer does not fit the request: what it did, if anything, is unknown."""
 
 

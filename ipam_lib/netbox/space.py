@@ -56,7 +56,7 @@ class ContainerState:
     utilized: bool = False
 
 
-class SpaceReader(Protocol):
+class SpaceSource(Protocol):
     """What is read of NetBox. The iterators yield pages of rows by ascending NetBox id, of what lies inside `within`
     (the container when left out) in the container's VRF; with `since`, only rows that were changed at that moment or
     later. `limit`: seconds for the whole listing.
@@ -132,7 +132,7 @@ class AddressSpace:
 
     def __init__(
         self,
-        reader: SpaceReader,
+        reader: SpaceSource,
         *,
         clock: Clock,
         rng: random.Random | None = None,
@@ -295,7 +295,7 @@ class AddressSpace:
 
     def begin_look(self, container: Container) -> asyncio.Task[None]:
         """A look that begins to read now, or, where one is reading already, after it: so that it sees whatever came
-        before this call. All who ask before it begins share it."""
+        before this call. All callers that ask before it begins share it."""
         space = self._space(container)
         if space.next_look is None:
             space.next_look = asyncio.create_task(self._look(space, space.running_look))
@@ -546,6 +546,6 @@ def _newest(known: datetime | None, rows: Iterable[Occupant]) -> datetime | None
 
 
 def _retrieve(task: asyncio.Task[None]) -> None:
-    """Take the exception of a task that nobody may wait for any more."""
+    """Retrieve the exception of a task that no caller may wait for any more."""
     if not task.cancelled():
         task.exception()

@@ -14,7 +14,7 @@ from ipam_lib.netbox.definitions import (
     CUSTOM_FIELDS,
     missing_field,
     required_on_prefixes,
-    unfilled_field,
+    unfilled_field_problem,
 )
 from ipam_lib.netbox.paging import find_named, pages, read_all, set_up_missing
 from ipam_lib.netbox.prefix_reader import PREFIXES
@@ -106,4 +106,4 @@ class ZoneReader:
         definitions = await self.field_definitions(limit=limit)
         required = required_on_prefixes(definitions or {})
         unfilled = payloads.unfilled_fields(required, containers, constants, inherited)
-        return problems + [unfilled_field(name) for name in unfilled]
+        return problems + [unfilled_field_problem(name) for name in unfilled]

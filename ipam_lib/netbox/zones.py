@@ -15,7 +15,7 @@ from ipam_lib.errors import NetBoxError, NetBoxRejected, NetBoxUnavailable, Stor
 from ipam_lib.models import IPFamily
 from ipam_lib.netbox.base import Container, Zones
 from ipam_lib.netbox.payloads import UnexpectedResponse
-from ipam_lib.netbox.responses import UnexpectedAnswer
+from ipam_lib.netbox.responses import NetBoxUnexpected
 from ipam_lib.netbox.snapshot import Snapshot, ZoneProblem
 
 log = logging.getLogger(__name__)
@@ -24,13 +24,13 @@ Load = Callable[[], Awaitable[dict[str, Any] | None]]
 Save = Callable[[dict[str, Any]], Awaitable[None]]
 
 # NetBox does not answer, refuses (a token, a right or a definition is gone), or its answer is not understood.
-TroubleKind = Literal["away", "refused", "unexpected"]
+LoadFailureKind = Literal["away", "refused", "unexpected"]
 
 
-class Trouble(NamedTuple):
+class LoadFailure(NamedTuple):
     """Why a load from NetBox failed; `detail` as in the log."""
 
-    kind: TroubleKind
+    kind: LoadFailureKind
     detail: str
 
 
@@ -91,7 +91,7 @@ class ZoneCache(Zones):
         self._logged: frozenset[str] = frozenset()
         self._failed = True
         self.source: Literal["netbox", "storage"] | None = None
-        self.trouble: Trouble | None = None
+        self.trouble: LoadFailure | None = None
         self.field_problems: Sequence[str] = ()
 
     @property
@@ -244,12 +244,12 @@ class ZoneCache(Zones):
         self._logged = frozenset(one.text for one in problems)
 
 
-def _trouble(error: BaseException | None) -> Trouble | None:
+def _trouble(error: BaseException | None) -> LoadFailure | None:
     if error is None:
         return None
-    kind: TroubleKind = "unexpected"
+    kind: LoadFailureKind = "unexpected"
     if isinstance(error, NetBoxRejected):
         kind = "refused"
-    elif isinstance(error, NetBoxUnavailable) and not isinstance(error, UnexpectedAnswer):
+    elif isinstance(error, NetBoxUnavailable) and not isinstance(error, NetBoxUnexpected):
         kind = "away"
-    return Trouble(kind, error.detail or str(error) if isinstance(error, NetBoxError) else "a bug; see the log")
+    return LoadFailure(kind, error.detail or str(error) if isinstance(error, NetBoxError) else "a bug; see the log")

@@ -114,6 +114,6 @@ class Registry:
         """See `address_history.prune`."""
         return await address_history.prune(self.context, self._expiry_clock)
 
-    async def keep_pool(self) -> PoolReport:
+    async def maintain_pool(self) -> PoolReport:
         """See `pool.worker.PoolWorker.keep`."""
-        return await self._pool.keep()
+        return await self._pool.maintain()

@@ -29,7 +29,7 @@ from ipam_lib.registry import writes
 from ipam_lib.registry.context import Context, Deadline
 from ipam_lib.registry.expiry_clock import ExpiryClock
 from ipam_lib.registry.listing import from_cursor, invalid_cursor, to_cursor
-from ipam_lib.storage.history_store import Place
+from ipam_lib.storage.history_store import HistoryPosition
 
 log = logging.getLogger(__name__)
 
@@ -77,12 +77,12 @@ class _Rank(NamedTuple):
         return to_cursor(_RANK.pack(self.until, self.since, bytes.fromhex(self.id)))
 
     @property
-    def place(self) -> Place | None:
+    def place(self) -> HistoryPosition | None:
         """The position among the ended tenures. None: before all of them. Raises BadRequest if the time is invalid."""
         if self.until == _NOT_ENDED:
             return None
         try:
-            return Place(_EPOCH + _MILLISECOND * self.until, self.id)
+            return HistoryPosition(_EPOCH + _MILLISECOND * self.until, self.id)
         except OverflowError:
             raise invalid_cursor() from None
 

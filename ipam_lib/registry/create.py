@@ -124,7 +124,7 @@ class Creation:
 
         Raises AddressTaken, AddressHeld, Unavailable.
         """
-        stubborn: set[int] = set()
+        staying: set[int] = set()
         backoff = Backoff(self.deadline)
         while True:
             if self.pooled and (entry := await claim.claim_exactly(self.context, self.own, self.deadline)) is not None:
@@ -136,11 +136,11 @@ class Creation:
                     result = await self._go_live(prefix, container)
                     if result is not StepResult.NEXT_CANDIDATE:
                         return result
-            before, stubborn = stubborn, {one.id for one in others if not await self._will_yield(one)}
-            if stubborn & before:
+            before, staying = staying, {one.id for one in others if not await self._will_be_deleted(one)}
+            if staying & before:
                 await self._delete(self.made.values())
                 raise AddressTaken(self.own.address, others[0].prefix)
-            if not stubborn:
+            if not staying:
                 await backoff.pause()
 
     async def adopt(self) -> Registered | StepResult:
@@ -165,8 +165,8 @@ class Creation:
             if not self.maybe_created and not self.made:
                 await self.context.store.delete(self.own)
             elif self.own.lease_until is not None:
-                patience = self.context.settings.netbox_call if self.timed_out else 0.0
-                until = self.context.clock.now() + timedelta(seconds=patience)
+                extra_time = self.context.settings.netbox_call if self.timed_out else 0.0
+                until = self.context.clock.now() + timedelta(seconds=extra_time)
                 if until < self.own.lease_until:
                     await self.context.store.replace(self.own, self.own.changed(lease_until=until))
         except StorageUnavailable as trouble:
@@ -232,8 +232,9 @@ class Creation:
             await self._delete(mine[1:])
         return (mine[0] if mine else None), others
 
-    async def _will_yield(self, prefix: Prefix) -> bool:
-        """Whether the prefix belongs to a registration that is not live, or to the pool."""
+    async def _will_be_deleted(self, prefix: Prefix) -> bool:
+        """Whether the prefix will be deleted soon: it belongs to a registration that is not live, or to a pool
+        entry. In the second case the next attempt looks into the pool first."""
         if prefix.uuid is None or prefix.prefix != self.own.address:
             return False
         holder = await self.context.store.get(prefix.uuid)

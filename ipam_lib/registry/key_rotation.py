@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from ipam_lib.crypto import PREFIX, Cipher, SecretUnreadable
+from ipam_lib.crypto import SIV_MARK, Cipher, SecretUnreadable
 from ipam_lib.models import Filter, Registration, State
 from ipam_lib.registry import writes
 from ipam_lib.registry.concurrency import gather_bounded
@@ -127,7 +127,7 @@ class _Rotation:
             if not self.dry_run and not await writes.replace(self.context, registration, changed, deadline):
                 return False
             report.rotated += 1
-            report.lifted += not registration.secret.startswith(PREFIX)
+            report.lifted += not registration.secret.startswith(SIV_MARK)
         return True
 
     def _read(self, registration: Registration) -> str | Unreadable:
@@ -137,7 +137,7 @@ class _Rotation:
             return _unreadable(registration, error.message)
         # The old scheme decrypts to some text with every key. A text that no user would type was encrypted with another
         # key: encrypted again, it would look like a valid secret.
-        if not registration.secret.startswith(PREFIX) and not "".join(secret.split()).isprintable():
+        if not registration.secret.startswith(SIV_MARK) and not "".join(secret.split()).isprintable():
             return _unreadable(registration, "the stored secret of the old scheme gives no text under a known key")
         return secret
 
@@ -145,8 +145,8 @@ class _Rotation:
         """Whether a holder may still work on this creation: until recovery may abort it."""
         if registration.state is not State.CREATING or registration.lease_until is None:
             return False
-        patience = timedelta(seconds=self.context.settings.longest_request)
-        return self.context.clock.now() <= registration.lease_until + patience
+        extra_time = timedelta(seconds=self.context.settings.longest_request)
+        return self.context.clock.now() <= registration.lease_until + extra_time
 
     async def verify(self) -> None:
         """Read every record with the new key only. A record that it does not decrypt was reported before, or was

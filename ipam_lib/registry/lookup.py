@@ -11,7 +11,8 @@ from ipam_lib.registry.context import Context
 
 
 async def on_address(context: Context, request: Request) -> list[Registration]:
-    """The registrations on the request's address, in any state and under any secret. None if it names no address."""
+    """The registrations on the request's address, in any state and under any secret. An
+    empty list if the request names no address."""
     if request.address is None:
         return []
     # The earlier service stored an address as the client wrote it.
@@ -50,7 +51,7 @@ async def find_one(context: Context, request: Request) -> Registration:
 
 def with_secret(context: Context, registrations: Iterable[Registration], secret: str) -> list[Registration]:
     """The live registrations that have this secret. The comparison takes the same time, however many characters are
-    right: the earlier encryption scheme encrypts each character separately."""
+    right: `legacy-ctr` encrypts each character separately."""
     secrets = context.cipher.candidates(secret)
     return [one for one in registrations if one.state is State.LIVE and _same(one.secret, secrets)]
 

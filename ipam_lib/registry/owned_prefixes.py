@@ -14,7 +14,11 @@ from ipam_lib.registry.context import Context, Deadline
 def is_releasable(prefix: Prefix, registration: Registration, entries: Iterable[PoolEntry] = ()) -> bool:
     """Whether the prefix still belongs to the registration: it has the same address, and its `k8s_uuid` is the
     registration's ID, the ID of one of its pool entries, or empty (the earlier service wrote it in a second step). A
-    container never belongs to a registration."""
+    container never belongs to a registration.
+
+    The address may be a network of the earlier service. It is released like an address; after a cooldown the pool drops
+    its entry, which never becomes `ready`.
+    """
     return (
         same(prefix.prefix, registration.address)
         and prefix.uuid in (registration.id, None, "", *(entry.id for entry in entries))

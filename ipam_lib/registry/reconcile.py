@@ -135,9 +135,9 @@ class _Round:
     def _is_stuck(self, registration: Registration) -> bool:
         """Whether the lease of a creation ended long ago. A registration that is aborting or releasing has no lease:
         there the number of sightings decides."""
-        patience = timedelta(seconds=4 * self.context.settings.longest_request)
+        extra_time = timedelta(seconds=4 * self.context.settings.longest_request)
         lease = registration.lease_until
-        return lease is None or lease + patience < self.context.clock.now()
+        return lease is None or lease + extra_time < self.context.clock.now()
 
     async def from_prefixes(self) -> AsyncIterator[Drift]:
         """The drift of the prefixes inside the containers of the zones."""

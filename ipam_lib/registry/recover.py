@@ -46,8 +46,8 @@ async def recover(context: Context) -> RecoverReport:
 
 async def _recover(context: Context, registration: Registration) -> bool:
     if registration.state is State.CREATING:
-        patience = timedelta(seconds=context.settings.longest_request)
-        if registration.lease_until is not None and context.clock.now() <= registration.lease_until + patience:
+        extra_time = timedelta(seconds=context.settings.longest_request)
+        if registration.lease_until is not None and context.clock.now() <= registration.lease_until + extra_time:
             return False
         aborting = registration.changed(state=State.ABORTING)
         if not await writes.replace(context, registration, aborting, context.deadline()):

@@ -2,9 +2,9 @@
 
 One compare-and-set removes the last service and changes the registration from `live` to `releasing`. After that, no
 service can be added. Then the prefix is deleted, then the tenure is written to the history (see `address_history`),
-then the document is deleted. After a crash, the next round of any instance continues with `releasing`. Several
-instances may work on one registration at the same time: a deletion by ID is safe to repeat, and an ID is never used
-again.
+then the document is deleted. With a cooldown the prefix is not deleted: a pool entry holds it (see `pool/cooldown.py`).
+After a crash, the next round of any instance completes the registrations that are `releasing`. Several instances may
+work on one registration at the same time: a deletion by ID is safe to repeat, and an ID is never used again.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ async def finish(context: Context, registrations: Sequence[Registration], deadli
     for registration in registrations:
         for entry in entries[registration.id]:
             if entry.state is not PoolState.COOLING:
-                await claim.let_go(context, entry, deadline)
+                await claim.delete_released(context, entry, deadline)
         if await writes.delete(context, registration, deadline):
             done += 1
             held_by = [gone.key for gone in registration.departed]

@@ -46,7 +46,7 @@ async def update(
         assert request.new_secret is not None
         changes["secret"] = context.cipher.seal(request.new_secret)
     if changes:
-        # A secret in the old encryption scheme is encrypted again with every change.
+        # Every change encrypts the secret again, so that `legacy-ctr` disappears over time.
         changes.setdefault("secret", context.cipher.seal(request.secret))
         async with quotas.admitted(context, request, registration) if present is None else nullcontext():
             if not await writes.replace(context, registration, registration.changed(**changes), deadline):
@@ -128,13 +128,13 @@ async def _expire_cluster_on(
             return 0, 0
         now = context.clock.now()
         theirs = [one for one in current.services if one.key.cluster_id in ids]
-        willing = [one for one in theirs if not one.deny_external_cleanup]
-        pending = [one for one in willing if not one.expired(now)]
+        allowing = [one for one in theirs if not one.deny_external_cleanup]
+        pending = [one for one in allowing if not one.expired(now)]
         services = tuple(replace(one, expires_at=now) if one in pending else one for one in current.services)
         if not pending or await writes.replace(context, current, current.changed(services=services), deadline):
             if pending:
                 text = "%s of zone %s: expires now for %s, with its cluster"
                 log_registration(log, text, current, [one.key for one in pending])
-            return len(willing), len(theirs) - len(willing)
+            return len(allowing), len(theirs) - len(allowing)
         await backoff.pause()
         current = await context.store.get(current.id)

@@ -130,7 +130,7 @@ class CopyableStore(Store):
         """Replace all that the collections of these `kinds` hold by documents that `validate` accepted.
 
         - Prepares the store, and returns the report, as `prepare` does. Other collections stay as they are.
-        - Nobody else may write during the call: such writes may be lost.
+        - No other client may write during the call: such writes may be lost.
         - The store keeps its old contents until `pages` has ended and all documents are in. An error before that, an
           error of `pages` included, and the death of the process leave the old contents. The next `load` removes what
           was left over.

@@ -129,7 +129,7 @@ def merge_services(services: Sequence[Service], stored: Any) -> list[Document]:
     return merged
 
 
-def read_services(registration: Registration) -> Any:
+def services_as_read(registration: Registration) -> Any:
     """The array of services when the document was last read; None if it was never read or has no array."""
     return registration.raw_document.get("services") if registration.raw_document else None
 
@@ -141,7 +141,7 @@ def cas_fields(old: Registration) -> tuple[Any, str | None]:
     the array that was read."""
     if old.raw_document and integer(old.raw_document.get("revision")) == old.revision:
         return old.raw_document.get("services"), old.raw_document.get("secret")
-    return merge_services(old.services, read_services(old)), old.secret if old.state is State.LIVE else None
+    return merge_services(old.services, services_as_read(old)), old.secret if old.state is State.LIVE else None
 
 
 def mark_duplicate(document: Mapping[str, Any]) -> Document:

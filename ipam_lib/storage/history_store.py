@@ -17,7 +17,7 @@ from ipam_lib.models import Tenure
 from ipam_lib.storage.documents import Document, key_document, to_key, to_moment
 
 
-class Place(NamedTuple):
+class HistoryPosition(NamedTuple):
     """The position of a tenure among those of its address, which are sorted by end and then by id."""
 
     until: datetime
@@ -33,7 +33,9 @@ class HistoryStore(ABC):
         be repeated."""
 
     @abstractmethod
-    async def history_page(self, *, address: str, zone: str | None, before: Place | None, limit: int) -> list[Tenure]:
+    async def history_page(
+        self, *, address: str, zone: str | None, before: HistoryPosition | None, limit: int
+    ) -> list[Tenure]:
         """The tenures of an address, last end first, at most `limit`. By index.
 
         - `address`: in its canonical spelling.

@@ -18,7 +18,7 @@ from ipam_lib.models import Filter, IPFamily, QuotaOwner, Registration, ServiceK
 from ipam_lib.storage import mongo_queries as queries
 from ipam_lib.storage.base import DuplicateReport
 from ipam_lib.storage.bulk_copy import CollectionKind
-from ipam_lib.storage.documents import Document, cas_fields, change, read_services, to_document, to_registration
+from ipam_lib.storage.documents import Document, cas_fields, change, services_as_read, to_document, to_registration
 from ipam_lib.storage.mongo_bulk_copy import MongoBulkCopy
 from ipam_lib.storage.mongo_connection import FIRST_ID, encode_id
 from ipam_lib.storage.mongo_history import MongoHistory
@@ -74,7 +74,7 @@ class MongoStore(MongoPool, MongoHistory, MongoBulkCopy):
         return await self._find(queries.by_address(zone, addresses))
 
     async def replace(self, old: Registration, new: Registration) -> bool:
-        changes = change(old, new, read_services(old))
+        changes = change(old, new, services_as_read(old))
         update: Document = {"$set": _encode(changes.set)}
         if changes.unset:
             update["$unset"] = dict.fromkeys(changes.unset, "")

@@ -11,7 +11,7 @@ from pymongo.errors import BulkWriteError
 
 from ipam_lib.models import Tenure
 from ipam_lib.storage.bulk_copy import CollectionKind
-from ipam_lib.storage.history_store import HistoryStore, Place, to_document, to_tenure
+from ipam_lib.storage.history_store import HistoryPosition, HistoryStore, to_document, to_tenure
 from ipam_lib.storage.mongo_connection import MongoConnection
 from ipam_lib.storage.mongo_queries import Query, only_duplicate_keys
 
@@ -31,7 +31,9 @@ class MongoHistory(MongoConnection, HistoryStore):
                 if error.details.get("writeConcernErrors") or not only_duplicate_keys(error.details):
                     raise
 
-    async def history_page(self, *, address: str, zone: str | None, before: Place | None, limit: int) -> list[Tenure]:
+    async def history_page(
+        self, *, address: str, zone: str | None, before: HistoryPosition | None, limit: int
+    ) -> list[Tenure]:
         order = [("until", DESCENDING), ("_id", DESCENDING)]
         async with self._collection(CollectionKind.HISTORY, "find") as collection:
             found = collection.find(page(address, zone, before), sort=order, limit=limit, batch_size=limit)
@@ -47,7 +49,7 @@ class MongoHistory(MongoConnection, HistoryStore):
             return (await collection.delete_many({"_id": {"$in": ids}})).deleted_count
 
 
-def page(address: str, zone: str | None, before: Place | None) -> Query:
+def page(address: str, zone: str | None, before: HistoryPosition | None) -> Query:
     """The query of `HistoryStore.history_page`."""
     query: Query = {"address": address}
     if zone is not None:

@@ -52,7 +52,7 @@ class MongoPool(MongoConnection, PoolStore):
             (zone, ip_family),
             lowest=lambda: first(ready),
             several=lambda number: self._entries(ready, ("order", ASCENDING), number),
-            this=lambda entry: first({**cas_filter(entry), "state": PoolState.READY.value}),
+            this=lambda entry: first({**pool_cas_filter(entry), "state": PoolState.READY.value}),
         )
 
     async def pool_replace(self, old: PoolEntry, new: PoolEntry) -> bool:
@@ -61,12 +61,12 @@ class MongoPool(MongoConnection, PoolStore):
         del document["_id"]
         update = {"$set": document, **({"$unset": dict.fromkeys(gone, "")} if gone else {})}
         async with self._collection(CollectionKind.POOL, "update") as collection:
-            result = await collection.update_one(cas_filter(old), update)
+            result = await collection.update_one(pool_cas_filter(old), update)
         return result.matched_count == 1
 
     async def pool_delete(self, old: PoolEntry) -> bool:
         async with self._collection(CollectionKind.POOL, "delete") as collection:
-            result = await collection.delete_one(cas_filter(old))
+            result = await collection.delete_one(pool_cas_filter(old))
         return result.deleted_count == 1
 
     async def pool_get_many(self, entry_ids: Sequence[str]) -> list[PoolEntry]:
@@ -115,6 +115,6 @@ class MongoPool(MongoConnection, PoolStore):
         return [to_entry(document) for document in documents]
 
 
-def cas_filter(old: PoolEntry) -> dict[str, Any]:
+def pool_cas_filter(old: PoolEntry) -> dict[str, Any]:
     """The condition that the stored entry still is at `old`'s revision."""
     return {"_id": ObjectId(old.id), "revision": old.revision}

@@ -11,7 +11,7 @@ from typing import Final
 from ipam_lib.models import Tenure
 from ipam_lib.storage import sqlite_json
 from ipam_lib.storage.documents import Document
-from ipam_lib.storage.history_store import HistoryStore, Place, to_document, to_tenure
+from ipam_lib.storage.history_store import HistoryPosition, HistoryStore, to_document, to_tenure
 from ipam_lib.storage.sqlite_connection import Query
 from ipam_lib.storage.sqlite_engine import SQLiteEngine
 
@@ -29,7 +29,9 @@ class SQLiteHistory(SQLiteEngine, HistoryStore):
         if tenures:
             await self._write(partial(insert, tenures=tenures))
 
-    async def history_page(self, *, address: str, zone: str | None, before: Place | None, limit: int) -> list[Tenure]:
+    async def history_page(
+        self, *, address: str, zone: str | None, before: HistoryPosition | None, limit: int
+    ) -> list[Tenure]:
         return await self._select(to_tenure, page(address, zone, before, limit), on="pager")
 
     async def history_prune(self, *, before: datetime, limit: int) -> int:
@@ -46,7 +48,7 @@ def insert_document(connection: sqlite3.Connection, document: Document) -> None:
     connection.execute(_INSERT, _row(document))
 
 
-def page(address: str, zone: str | None, before: Place | None, limit: int) -> Query:
+def page(address: str, zone: str | None, before: HistoryPosition | None, limit: int) -> Query:
     """The query of `HistoryStore.history_page`."""
     statement, values = [_PAGE], [address, *([] if zone is None else [zone])]
     if zone is not None:

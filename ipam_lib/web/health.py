@@ -12,7 +12,7 @@ from aiohttp import web
 from marshmallow import Schema, fields
 
 from ipam_lib.errors import IPAMError, StorageUnavailable
-from ipam_lib.netbox.zones import Trouble, TroubleKind
+from ipam_lib.netbox.zones import LoadFailure, LoadFailureKind
 from ipam_lib.web.middlewares import SERVICES
 
 log = logging.getLogger(__name__)
@@ -123,7 +123,7 @@ class HealthState:
 
     `storage`: its problem, None for none. `zones`: their source (`netbox` or `storage`), None without zones.
     `zones_age_seconds`: seconds since they were loaded from NetBox. `zones_trouble`: the reason why the last load
-    failed (see `netbox.zones.Trouble`), None if it succeeded. `netbox_away`: whether NetBox does not answer.
+    failed (see `netbox.zones.LoadFailure`), None if it succeeded. `netbox_away`: whether NetBox does not answer.
     `netbox_problems`: what NetBox refuses. `pool`: whether there is a warm pool. `background`: whether all
     workers run.
     """
@@ -131,7 +131,7 @@ class HealthState:
     storage: str | None = None
     zones: str | None = "netbox"
     zones_age_seconds: float | None = 0.0
-    zones_trouble: Trouble | None = None
+    zones_trouble: LoadFailure | None = None
     netbox_away: bool = False
     netbox_problems: Sequence[str] = ()
     pool: bool = False
@@ -139,7 +139,7 @@ class HealthState:
 
     @property
     def netbox(self) -> str:
-        """`ok`, or what is wrong with NetBox: see `TroubleKind`."""
+        """`ok`, or what is wrong with NetBox: see `LoadFailureKind`."""
         if self.netbox_away:
             return "away"
         return "ok" if self.zones_trouble is None else self.zones_trouble.kind
@@ -171,7 +171,7 @@ class HealthState:
         return f": {_REASONS[self.zones_trouble.kind]} ({self.zones_trouble.detail})"
 
 
-_REASONS: Final[Mapping[TroubleKind, str]] = {
+_REASONS: Final[Mapping[LoadFailureKind, str]] = {
     "away": "NetBox does not answer properly",
     "refused": "NetBox refuses, or lacks something",
     "unexpected": "NetBox's answer was not expected",

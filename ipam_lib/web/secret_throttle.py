@@ -40,7 +40,7 @@ MOST_AT_ONCE: Final = 32
 # Penalties are 1, 2, 4 ... seconds. At one guess a minute, 8 random letters take 400,000 years.
 LONGEST_PENALTY: Final = 60.0
 # One wrong secret is forgotten after this time without another. Longer than any penalty, so waiting gains nothing.
-SECONDS_TO_FORGIVE: Final = 300.0
+SECONDS_TO_FORGET: Final = 300.0
 # About 5 MB when full.
 MOST_KEYS: Final = 10_000
 # About 3 MB when full; more than the services of one instance.
@@ -73,12 +73,12 @@ class _Tries:
     # Attempts without an outcome yet: the number for each digest.
     under_way: dict[bytes, int] = field(default_factory=dict)
 
-    def forgive(self, now: float) -> None:
-        """Forget one wrong secret for each `SECONDS_TO_FORGIVE` since the last."""
-        rounds = int((now - self.last_wrong) / SECONDS_TO_FORGIVE)
+    def forget_old(self, now: float) -> None:
+        """Forget one wrong secret for each `SECONDS_TO_FORGET` since the last."""
+        rounds = int((now - self.last_wrong) / SECONDS_TO_FORGET)
         if self.wrong and rounds > 0:
             self.wrong = max(0, self.wrong - rounds)
-            self.last_wrong += rounds * SECONDS_TO_FORGIVE
+            self.last_wrong += rounds * SECONDS_TO_FORGET
 
 
 @dataclass(slots=True)
@@ -108,7 +108,7 @@ class Attempt:
         if now < tries.refused_until or (self._digest == tries.last_digest and not repeats_count):
             return 0.0
         tries.last_digest = self._digest
-        tries.forgive(now)
+        tries.forget_old(now)
         tries.wrong = min(tries.wrong + 1, FREE_TRIES + _DOUBLINGS)
         tries.last_wrong = now
         if tries.wrong < FREE_TRIES:
@@ -182,7 +182,7 @@ class SecretThrottle:
         now = self._monotonic()
         if now < tries.refused_until:
             raise TooManyAttempts(retry_after=math.ceil(tries.refused_until - now))
-        tries.forgive(now)
+        tries.forget_old(now)
         # Concurrent guesses are as many guesses: at most as many as may still be wrong.
         most = max(1, FREE_TRIES - tries.wrong) if tries.wrong else MOST_AT_ONCE
         if digest not in tries.under_way and len(tries.under_way) >= most:

@@ -60,7 +60,7 @@ def add_operations(app: web.Application, operations: Iterable[Operation]) -> Non
     """Add the routes of the operations to the application, and their specification under `SPECIFICATION`."""
     for operation in operations:
         for path in operation.paths:
-            handler = docs(**_notes(operation, path))(operation.handler())
+            handler = docs(**_operation_description(operation, path))(operation.handler())
             if operation.takes is not None:
                 handler = request_schema(operation.takes, required=True)(handler)
             options: Any = {} if operation.takes is None else {"expect_handler": leave_expectation}
@@ -102,8 +102,8 @@ def add_operations(app: web.Application, operations: Iterable[Operation]) -> Non
     app[SPECIFICATION] = content
 
 
-def _notes(operation: Operation, path: str) -> dict[str, Any]:
-    """The description of an operation at one of its paths, as aiohttp-apispec takes it."""
+def _operation_description(operation: Operation, path: str) -> dict[str, Any]:
+    """The description of an operation at one of its paths: keyword arguments of aiohttp-apispec's `docs`."""
     notes: dict[str, Any] = {
         # Unique in the specification: the plain name for the first path.
         "operationId": operation.name + ("" if path == operation.paths[0] else path.replace("/", "_")),

@@ -1,4 +1,4 @@
-"""The benchmarks run to their end, and say what they measured. How fast anything was is nobody's business here."""
+"""The benchmarks run to their end, and say what they measured. These tests do not check speed."""
 
 from __future__ import annotations
 

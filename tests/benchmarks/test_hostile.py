@@ -1,4 +1,4 @@
-"""A hostile client against each limit, for a moment. How fast anybody was served is nobody's business here."""
+"""A hostile client against each limit, for a moment. These tests do not check speed."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from importlib import resources
 import pytest
 from selenium.webdriver import Chrome
 
-from tests.browser.looking import Looking
+from tests.browser.page_view import PageView
 from tests.browser.site import Site, site
 from tests.support.browser import chromium, installed, resize
 from tests.support.not_run import skip_loudly
@@ -37,18 +37,18 @@ def place(_site: Site) -> Site:
 
 
 @pytest.fixture
-def look(chrome: Chrome, place: Site) -> Iterator[Looking]:
+def look(chrome: Chrome, place: Site) -> Iterator[PageView]:
     """The browser as if it were new. Whatever a test does, the console must stay empty: no error, and nothing that the
     page's policy had to stop."""
-    looking = Looking(chrome, place.url)
+    page_view = PageView(chrome, place.url)
     resize(chrome, 1280)
-    looking.open()
-    looking.script("sessionStorage.clear()")
-    looking.complaints()
-    yield looking
+    page_view.open()
+    page_view.script("sessionStorage.clear()")
+    page_view.complaints()
+    yield page_view
     chrome.set_network_conditions(offline=False, latency=0, throughput=-1)
-    assert looking.complaints() == []
-    shown = looking.text("body")
+    assert page_view.complaints() == []
+    shown = page_view.text("body")
     assert not [slip for slip in ("undefined", "null", "NaN", "[object") if slip in shown], shown
 
 

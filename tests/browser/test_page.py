@@ -1,4 +1,4 @@
-"""The page, as somebody uses it."""
+"""The page, as a user uses it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from selenium.webdriver import Chrome, Keys
 
 from ipam_lib.errors import StorageUnavailable
 from ipam_lib.models import Tenure
-from ipam_lib.netbox.zones import Trouble
+from ipam_lib.netbox.zones import LoadFailure
 from ipam_lib.version import __version__
-from tests.browser.looking import Looking
+from tests.browser.page_view import PageView
 from tests.browser.site import Site, site
 from tests.storage.samples import DAY, NOW, key, object_id, registration, service
 from tests.support.browser import resize
@@ -38,7 +38,7 @@ def sample(number: int, **fields: Any) -> Any:
     return registration(number, **values | fields)
 
 
-def opened(look: Looking, path: str = "/") -> Looking:
+def opened(look: PageView, path: str = "/") -> PageView:
     """The page, with the token, once everything is there."""
     look.open(path, token=TOKEN)
     look.find("#within")
@@ -46,7 +46,7 @@ def opened(look: Looking, path: str = "/") -> Looking:
     return look
 
 
-def test_anybody_sees_what_this_is_and_how_it_does(look: Looking) -> None:
+def test_anybody_sees_what_this_is_and_how_it_does(look: PageView) -> None:
     look.open()
     assert look.text("h1")
     assert look.text("#version") == __version__
@@ -57,7 +57,7 @@ def test_anybody_sees_what_this_is_and_how_it_does(look: Looking) -> None:
     assert look.find("#token").get_attribute("type") == "password"
 
 
-def test_with_the_token_typed_in_zones_and_registrations_are_shown(look: Looking, place: Site) -> None:
+def test_with_the_token_typed_in_zones_and_registrations_are_shown(look: PageView, place: Site) -> None:
     place.add(*(sample(number) for number in range(3)))
     look.open()
     look.fill("#token", TOKEN + Keys.ENTER)
@@ -74,7 +74,7 @@ def test_with_the_token_typed_in_zones_and_registrations_are_shown(look: Looking
     look.find(".registrations")
 
 
-def test_forgotten_is_forgotten(look: Looking, place: Site) -> None:
+def test_forgotten_is_forgotten(look: PageView, place: Site) -> None:
     place.add(sample(77))
     opened(look).click("#forget")
     look.find("#token-form")
@@ -87,7 +87,7 @@ def test_forgotten_is_forgotten(look: Looking, place: Site) -> None:
     assert not look.all(".registrations")
 
 
-def test_zones_as_bars_with_their_numbers(look: Looking, place: Site) -> None:
+def test_zones_as_bars_with_their_numbers(look: PageView, place: Site) -> None:
     v6 = {"ip_family": "ipv6"}
     place.add(*(sample(number) for number in range(64)), sample(200, address="2001:db8::1/128", **v6))
     place.add(*(sample(300 + n, address=f"10.0.0.{n}/32", zone="lab") for n in range(4)))
@@ -110,7 +110,7 @@ def test_zones_as_bars_with_their_numbers(look: Looking, place: Site) -> None:
     assert (counts[:5], counts[10:]) == (["64", "0", "0", "192", "256"], ["4", "0", "0", "0", "4"])
 
 
-def test_what_other_systems_take_is_not_free(look: Looking, place: Site) -> None:
+def test_what_other_systems_take_is_not_free(look: PageView, place: Site) -> None:
     place.add(*(sample(number) for number in range(64)))
     place.netbox.others = {1: (150, 22), 2: (2**62, None), 3: (1, 1)}
     place.netbox.utilized = {3}
@@ -138,7 +138,7 @@ def test_what_other_systems_take_is_not_free(look: Looking, place: Site) -> None
     assert re.fullmatch(r"2 zones, as of [\d:]{8}; NetBox read (.+ ago|now|last .+)", look.text("#zones-told"))
 
 
-def test_what_is_not_known_is_not_called_free(look: Looking, place: Site) -> None:
+def test_what_is_not_known_is_not_called_free(look: PageView, place: Site) -> None:
     place.add(*(sample(number) for number in range(64)))
     place.add(*(sample(300 + n, address=f"10.0.0.{n}/32", zone="lab") for n in range(4)))
     place.netbox.unread = {1, 2, 3}
@@ -157,7 +157,7 @@ def test_what_is_not_known_is_not_called_free(look: Looking, place: Site) -> Non
     assert re.fullmatch(r"2 zones, as of [\d:]{8}", look.text("#zones-told"))
 
 
-def test_a_64_is_shown_to_the_last_address(look: Looking, place: Site) -> None:
+def test_a_64_is_shown_to_the_last_address(look: PageView, place: Site) -> None:
     place.add(sample(1, address="2001:db8::1/128", ip_family="ipv6"))
     opened(look)
     free, size = look.all(".zones .number[title]")
@@ -172,7 +172,7 @@ def test_a_64_is_shown_to_the_last_address(look: Looking, place: Site) -> None:
     assert look.script("return arguments[0].querySelector('.spoken').textContent", free) == f"{2**64 - 1:,}"
 
 
-def test_integers_of_any_size_are_read_exactly(look: Looking) -> None:
+def test_integers_of_any_size_are_read_exactly(look: PageView) -> None:
     texts = [
         "0",
         "-7",
@@ -211,7 +211,7 @@ def _finite(value: Any) -> Any:
     return None if value == float("inf") else value
 
 
-def test_large_counts_are_rounded_as_one_would(look: Looking) -> None:
+def test_large_counts_are_rounded_as_one_would(look: PageView) -> None:
     values = [
         10**e + d for e in range(9, 40) for d in (-1, 0, 1, 10**e // 20, 5 * 10 ** (e - 1), 9 * 10**e - 10 ** (e - 2))
     ]
@@ -222,7 +222,7 @@ def test_large_counts_are_rounded_as_one_would(look: Looking) -> None:
         assert abs(shown - value * 10) * 100 <= value * 10 * 6, value
 
 
-def test_a_search_is_found_again_by_its_address(look: Looking, place: Site) -> None:
+def test_a_search_is_found_again_by_its_address(look: PageView, place: Site) -> None:
     place.add(
         sample(1),
         sample(2, services=(service("db", cluster=OTHER_CLUSTER, namespace=NAMESPACE),)),
@@ -255,7 +255,7 @@ def test_a_search_is_found_again_by_its_address(look: Looking, place: Site) -> N
             assert look.script("const e = arguments[0]; return e.selectedOptions?.[0]?.text ?? e.value", field) == text
 
 
-def test_the_filters_of_one_address_are_those_of_many(look: Looking, place: Site) -> None:
+def test_the_filters_of_one_address_are_those_of_many(look: PageView, place: Site) -> None:
     web, db = service("web", cluster=CLUSTER, namespace=NAMESPACE), service("db", cluster=OTHER_CLUSTER)
     going = service("web", cluster=OTHER_CLUSTER, namespace=NAMESPACE, expires_at=NOW + DAY)
     for number, services in enumerate(((), (web,), (db,), (web, db), (going,), (db, going), (web, going))):
@@ -285,19 +285,19 @@ def test_the_filters_of_one_address_are_those_of_many(look: Looking, place: Site
     assert look.module(script, everything, filters) == [listed(each) for each in filters]
 
 
-def test_an_address_is_filtered_too(look: Looking, place: Site) -> None:
+def test_an_address_is_filtered_too(look: PageView, place: Site) -> None:
     place.add(sample(1))
     for query, shown in (("service_name=web", True), ("service_name=db", False), ("zone=lab", False)):
         opened(look, f"/#address=83.118.168.1&{query}")
         look.find(".registrations" if shown else "#registrations .nothing")
 
 
-def test_who_does_not_hold_an_address_leads_to_who_held_it(look: Looking) -> None:
+def test_who_does_not_hold_an_address_leads_to_who_held_it(look: PageView) -> None:
     opened(look, "/#address=83.118.168.9")
     assert look.text("#registrations .nothing") == "83.118.168.9 is not registered here. History of this address"
 
 
-def test_pages_forth_and_back(look: Looking, place: Site) -> None:
+def test_pages_forth_and_back(look: PageView, place: Site) -> None:
     place.add(*(sample(number) for number in range(25)))
     opened(look, "/#limit=10")
     pages = [[f"83.118.168.{n}/32" for n in range(start, min(start + 10, 25))] for start in (0, 10, 20)]
@@ -330,7 +330,7 @@ def test_pages_forth_and_back(look: Looking, place: Site) -> None:
     assert look.all("#next[disabled]")
 
 
-def test_a_cluster_in_the_table_leads_to_all_of_it(look: Looking, place: Site) -> None:
+def test_a_cluster_in_the_table_leads_to_all_of_it(look: PageView, place: Site) -> None:
     place.add(sample(1), sample(2, services=(service("db", cluster=OTHER_CLUSTER),)))
     opened(look).click('.identities a[href*="11111111"]')
     look.until(lambda: look.texts(ADDRESSES) == ["83.118.168.2/32"])
@@ -341,7 +341,7 @@ def test_a_cluster_in_the_table_leads_to_all_of_it(look: Looking, place: Site) -
     assert look.find("#f-cluster").get_property("value") == ""
 
 
-def test_a_service_tells_what_becomes_of_it(look: Looking, place: Site) -> None:
+def test_a_service_tells_what_becomes_of_it(look: PageView, place: Site) -> None:
     services = (
         service("stays"),
         service("goes", expires_at=NOW + DAY, retention_period_days=7, deny_external_cleanup=True),
@@ -357,7 +357,7 @@ def test_a_service_tells_what_becomes_of_it(look: Looking, place: Site) -> None:
     assert datetime.fromisoformat(title) == NOW + DAY
 
 
-def test_nothing_registered_says_so(look: Looking) -> None:
+def test_nothing_registered_says_so(look: PageView) -> None:
     opened(look)
     assert "Nothing is registered yet" in look.text("#registrations")
     opened(look, "/#zone=lab")
@@ -388,7 +388,7 @@ def keep(place: Site, *tenures: Tenure) -> None:
 ENTRIES = "dialog .history tbody tr"
 
 
-def test_who_holds_an_address_and_who_held_it(look: Looking, place: Site) -> None:
+def test_who_holds_an_address_and_who_held_it(look: PageView, place: Site) -> None:
     place.add(sample(1, services=(service("now", cluster=CLUSTER, namespace=NAMESPACE, since=NOW),)))
     keep(place, held(1), held(2, since=None))
     opened(look)
@@ -417,7 +417,7 @@ def test_who_holds_an_address_and_who_held_it(look: Looking, place: Site) -> Non
     look.until(lambda: not look.script("return document.getElementById('history').open"))
 
 
-def test_closed_the_focus_and_the_page_are_where_they_were(look: Looking, place: Site) -> None:
+def test_closed_the_focus_and_the_page_are_where_they_were(look: PageView, place: Site) -> None:
     place.add(*(sample(number) for number in range(25)))
     opened(look, "/#limit=10").click("#next")
     look.wait_for("#registrations-told", "page 2")
@@ -434,7 +434,7 @@ def test_closed_the_focus_and_the_page_are_where_they_were(look: Looking, place:
     look.wait_for("#registrations-told", "page 1")
 
 
-def test_a_long_history_goes_on_when_asked(look: Looking, place: Site) -> None:
+def test_a_long_history_goes_on_when_asked(look: PageView, place: Site) -> None:
     keep(place, *(held(number) for number in range(120)))
     opened(look, "/#history=83.118.168.1")
     look.until(lambda: len(look.texts(ENTRIES)) == 50)
@@ -446,7 +446,7 @@ def test_a_long_history_goes_on_when_asked(look: Looking, place: Site) -> None:
     assert len(set(look.texts(ENTRIES))) == 120
 
 
-def test_of_an_address_that_nobody_held(look: Looking) -> None:
+def test_of_an_address_that_nobody_held(look: PageView) -> None:
     opened(look, "/#history=83.118.168.200")
     look.wait_for("#history-entries", "There is no history of 83.118.168.200")
     opened(look, "/#history=nonsense")
@@ -456,7 +456,7 @@ def test_of_an_address_that_nobody_held(look: Looking) -> None:
 # ---- What goes wrong
 
 
-def test_a_wrong_token_is_told_and_forgotten(look: Looking) -> None:
+def test_a_wrong_token_is_told_and_forgotten(look: PageView) -> None:
     for wrong in ("wrong", "härlig"):
         look.open()
         look.fill("#token", wrong + Keys.ENTER)
@@ -472,12 +472,12 @@ def test_a_wrong_token_is_told_and_forgotten(look: Looking) -> None:
 
 
 @pytest.fixture
-def without_token(chrome: Chrome) -> Iterator[Looking]:
+def without_token(chrome: Chrome) -> Iterator[PageView]:
     with site(bearer=False) as made:
-        yield Looking(chrome, made.url)
+        yield PageView(chrome, made.url)
 
 
-def test_a_server_without_a_token_says_what_to_configure(look: Looking, without_token: Looking) -> None:
+def test_a_server_without_a_token_says_what_to_configure(look: PageView, without_token: PageView) -> None:
     without_token.open()
     without_token.fill("#token", TOKEN + Keys.ENTER)
     assert "auth.token_path" in without_token.wait_for("#token-problem", "No token is configured")
@@ -485,7 +485,7 @@ def test_a_server_without_a_token_says_what_to_configure(look: Looking, without_
 
 
 def test_storage_that_is_away_is_told_and_asked_again(
-    look: Looking, place: Site, monkeypatch: pytest.MonkeyPatch
+    look: PageView, place: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place.add(sample(1))
 
@@ -504,7 +504,7 @@ def test_storage_that_is_away_is_told_and_asked_again(
     assert look.text("#registrations-problem") == ""
 
 
-def test_a_network_that_is_away_is_told_and_one_can_try_again(look: Looking, place: Site) -> None:
+def test_a_network_that_is_away_is_told_and_one_can_try_again(look: PageView, place: Site) -> None:
     place.add(sample(1))
     opened(look)
     look.chrome.set_network_conditions(offline=True, latency=0, throughput=-1)
@@ -519,7 +519,7 @@ def test_a_network_that_is_away_is_told_and_one_can_try_again(look: Looking, pla
     look.wait_for("#verdict", "Ready")
 
 
-def test_a_wrong_field_is_named(look: Looking) -> None:
+def test_a_wrong_field_is_named(look: PageView) -> None:
     opened(look)
     look.fill("#f-cluster", "mine" + Keys.ENTER)
     assert "cluster id" in look.wait_for("#registrations-problem", "request is not valid")
@@ -530,7 +530,7 @@ def test_a_wrong_field_is_named(look: Looking) -> None:
 
 
 def test_a_bug_is_told_with_the_id_that_the_log_has(
-    look: Looking, place: Site, monkeypatch: pytest.MonkeyPatch
+    look: PageView, place: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fail(*args: Any, **options: Any) -> Any:
         raise ValueError("odd")
@@ -543,9 +543,9 @@ def test_a_bug_is_told_with_the_id_that_the_log_has(
     look.wait_for("#registrations", "Nothing is registered yet")
 
 
-def test_the_state_of_a_degraded_service_and_of_one_that_is_not_ready(look: Looking, place: Site) -> None:
+def test_the_state_of_a_degraded_service_and_of_one_that_is_not_ready(look: PageView, place: Site) -> None:
     place.running.netbox.away = True
-    place.running.zones.source, place.running.zones.trouble = "storage", Trouble("away", "no answer within 10 s")
+    place.running.zones.source, place.running.zones.trouble = "storage", LoadFailure("away", "no answer within 10 s")
     look.open()
     look.wait_for("#verdict", "Ready, but degraded")
     assert look.texts("#parts dd") == ["ok", "kept in storage, 42 seconds ago", "away"]
@@ -570,7 +570,7 @@ HOSTILE = (
 )
 
 
-def test_hostile_names_are_text(look: Looking, place: Site) -> None:
+def test_hostile_names_are_text(look: PageView, place: Site) -> None:
     place.add(
         sample(1, services=tuple(service(name, cluster=name, namespace=name) for name in HOSTILE), zone=HOSTILE[0]),
         sample(2, services=tuple(service(name) for name in HOSTILE)),
@@ -593,7 +593,7 @@ def test_hostile_names_are_text(look: Looking, place: Site) -> None:
     assert look.script("return window.hit") is None
 
 
-def test_the_policy_stops_what_would_be_executed(look: Looking) -> None:
+def test_the_policy_stops_what_would_be_executed(look: PageView) -> None:
     look.open()
     assert (
         look.script("try { document.body.innerHTML = '<b>x</b>'; return 'done' } catch { return 'stopped' }")
@@ -611,7 +611,7 @@ def test_the_policy_stops_what_would_be_executed(look: Looking) -> None:
 # ---- Without a mouse, in the dark, on a narrow screen
 
 
-def test_the_keyboard_leads_everywhere(look: Looking, place: Site) -> None:
+def test_the_keyboard_leads_everywhere(look: PageView, place: Site) -> None:
     place.add(sample(1))
     opened(look)
     look.chrome.refresh()
@@ -638,7 +638,7 @@ def test_the_keyboard_leads_everywhere(look: Looking, place: Site) -> None:
 
 @pytest.mark.parametrize("width", [320, 360, 390, 768, 900, 1280])
 @pytest.mark.parametrize("path", ["/", "/#address=1.2.3.4.5", "/#history=2001:db8::5"])
-def test_nothing_is_wider_than_the_screen(look: Looking, place: Site, width: int, path: str) -> None:
+def test_nothing_is_wider_than_the_screen(look: PageView, place: Site, width: int, path: str) -> None:
     long = "2001:db8::ffff:ffff:ffff:ffff/128"
     names = (service("x" * 253, cluster=CLUSTER, namespace=NAMESPACE, expires_at=NOW + DAY), service("a b " * 60))
     place.add(sample(1), sample(2, address=long, ip_family="ipv6", services=names))
@@ -652,7 +652,7 @@ def test_nothing_is_wider_than_the_screen(look: Looking, place: Site, width: int
     resize(look.chrome, 1280)
 
 
-def test_it_is_dark_where_that_is_preferred(look: Looking) -> None:
+def test_it_is_dark_where_that_is_preferred(look: PageView) -> None:
     background = "return getComputedStyle(document.body).backgroundColor.match(/\\d+/g).slice(0, 3).map(Number)"
     look.open()
     assert min(look.script(background)) > 200
@@ -661,7 +661,7 @@ def test_it_is_dark_where_that_is_preferred(look: Looking) -> None:
     resize(look.chrome, 1280)
 
 
-def test_nothing_moves_for_whoever_wants_that(look: Looking) -> None:
+def test_nothing_moves_for_whoever_wants_that(look: PageView) -> None:
     opened(look)
     moving = "return [...document.querySelectorAll('*')].some((e) => getComputedStyle(e).transitionDuration !== '0s')"
     assert look.script(moving)
@@ -673,7 +673,7 @@ def test_nothing_moves_for_whoever_wants_that(look: Looking) -> None:
 
 @pytest.mark.soak
 @pytest.mark.parametrize(("width", "dark"), [(390, True), (1280, False), *amount((), ((390, False), (1280, True)))])
-def test_axe_finds_nothing(look: Looking, place: Site, axe: str, width: int, dark: bool) -> None:
+def test_axe_finds_nothing(look: PageView, place: Site, axe: str, width: int, dark: bool) -> None:
     services = (service("web", expires_at=NOW + DAY, retention_period_days=1), service("db"))
     place.add(*(sample(number, services=services) for number in range(250)))
     place.running.netbox.away = True

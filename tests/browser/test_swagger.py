@@ -11,7 +11,7 @@ from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 
-from tests.browser.looking import Looking
+from tests.browser.page_view import PageView
 from tests.support.browser import resize
 from tests.support.processes import Process, ready, running
 
@@ -25,20 +25,20 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
 
 
 @pytest.fixture
-def look(chrome: Chrome, demo: Process) -> Iterator[Looking]:
-    looking = Looking(chrome, demo.url)
+def look(chrome: Chrome, demo: Process) -> Iterator[PageView]:
+    page_view = PageView(chrome, demo.url)
     resize(chrome, 1280)
-    looking.complaints()
-    looking.open("/swagger/index.html")
-    looking.find(".opblock")
-    yield looking
-    assert looking.complaints() == []
+    page_view.complaints()
+    page_view.open("/swagger/index.html")
+    page_view.find(".opblock")
+    yield page_view
+    assert page_view.complaints() == []
 
 
 class Operation:
     """An operation, opened, with "Try it out" pressed."""
 
-    def __init__(self, look: Looking, method: str, path: str) -> None:
+    def __init__(self, look: PageView, method: str, path: str) -> None:
         self.look = look
         blocks = look.all(f".opblock-{method}")
         self.block = next(block for block in blocks if self._path(block) == path)
@@ -77,13 +77,13 @@ class Operation:
         return status, json.loads(shown[shown.index("{") : shown.rindex("}") + 1])
 
 
-def test_the_title_the_information_and_the_way_back(look: Looking) -> None:
+def test_the_title_the_information_and_the_way_back(look: PageView) -> None:
     assert look.text(".info .title").startswith("IPAM-API")
     assert look.texts(".opblock-tag a span") == ["Register and expire", "Read", "The service itself"]
     assert look.find(".top nav a").get_attribute("href") == look.url + "/"
 
 
-def test_register_then_expire_with_what_the_fields_hold(look: Looking) -> None:
+def test_register_then_expire_with_what_the_fields_hold(look: PageView) -> None:
     register = Operation(look, "post", "/")
     assert register.body["zone"] == "inet"
     assert register.execute() == ("200", {"message": "Address registered successfully", "address": "83.118.168.0/32"})
@@ -95,7 +95,7 @@ def test_register_then_expire_with_what_the_fields_hold(look: Looking) -> None:
     )
 
 
-def test_a_refusal_is_shown(look: Looking) -> None:
+def test_a_refusal_is_shown(look: PageView) -> None:
     register = Operation(look, "post", "/v2/address")
     register.body = register.body | {"zone": "nowhere"}
     status, content = register.execute()
@@ -104,12 +104,12 @@ def test_a_refusal_is_shown(look: Looking) -> None:
     assert content["errors"]["zone"]
 
 
-def test_what_needs_the_token_says_so(look: Looking) -> None:
+def test_what_needs_the_token_says_so(look: PageView) -> None:
     status, content = Operation(look, "delete", "/v2/cluster").execute()
     assert (status, content) == ("401", {"code": "unauthorized", "message": "the bearer token is missing or wrong"})
 
 
-def test_it_is_dark_where_that_is_preferred_and_not_wider_than_the_screen(look: Looking) -> None:
+def test_it_is_dark_where_that_is_preferred_and_not_wider_than_the_screen(look: PageView) -> None:
     assert not look.all("html.dark-mode")
     resize(look.chrome, 390, dark=True)
     look.find("html.dark-mode")

@@ -43,7 +43,7 @@ class RemoteNetBox:
         self.admin("POST", "/simulator/faults", {"action": action, "times": 1000, **options})
 
     def user(self, **rights: Any) -> str:
-        """A user with just these rights (`ipam__prefix=["view"]`), and his token."""
+        """A user with just these rights (`ipam__prefix=["view"]`), and its token."""
         return self.user_with({name.replace("__", "."): actions for name, actions in rights.items()})
 
     def user_with(self, rights: dict[str, Any], **token: Any) -> str:

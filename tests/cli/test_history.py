@@ -70,7 +70,7 @@ def remember(installation: Installation, *tenures: Tenure) -> None:
 
 @pytest.fixture
 def known(installation: Installation) -> Installation:
-    """An address with a holder, and two who were that before."""
+    """An address with a holder and two earlier holders."""
     whole = legacy_documents()[0] | {"address": ADDRESS, "zone": "inet", "_id": object_id(901), "revision": 3}
     installation.seed(
         whole | {"services": [service("now", MIDNIGHT + timedelta(hours=18)), service("legacy")]},

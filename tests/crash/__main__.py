@@ -25,7 +25,7 @@ def main() -> int:
         "--latecomers", action="store_true", help="NetBox may carry a request out after its caller gave up"
     )
     parser.add_argument("--warm", action="store_true", help="with a warm pool, and now and then a cooldown")
-    parser.add_argument("--rush", action="store_true", help="with many who want an address of one zone at once")
+    parser.add_argument("--rush", action="store_true", help="many clients want an address of one zone at once")
     parser.add_argument("--picture", action="store_true", help="with a picture of what is taken, and with intruders")
     parser.add_argument(
         "--events", action="store_true", help="with a picture, and with events of NetBox, true and false"

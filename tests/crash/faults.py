@@ -76,7 +76,7 @@ class Instance:
     def _done(self, task: asyncio.Task[Any]) -> None:
         self.tasks.pop(task)
         if not task.cancelled():
-            task.exception()  # its client may have hung up: nobody else asks
+            task.exception()  # its client may have hung up: no other caller asks
 
     def die(self) -> None:
         """Like `kill -9`: nothing of this process does anything any more."""

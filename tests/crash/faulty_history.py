@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from ipam_lib.models import Tenure
 from ipam_lib.storage.base import Store
-from ipam_lib.storage.history_store import HistoryStore, Place
+from ipam_lib.storage.history_store import HistoryPosition, HistoryStore
 
 T = TypeVar("T")
 
@@ -27,7 +27,9 @@ class FaultyHistory(HistoryStore):
         name = f"history_insert {[one.id for one in tenures]}"
         await self._call(name, lambda: self._inner.history_insert(tenures), write=True)
 
-    async def history_page(self, *, address: str, zone: str | None, before: Place | None, limit: int) -> list[Tenure]:
+    async def history_page(
+        self, *, address: str, zone: str | None, before: HistoryPosition | None, limit: int
+    ) -> list[Tenure]:
         find = self._inner.history_page
         return await self._call("history_page", lambda: find(address=address, zone=zone, before=before, limit=limit))
 

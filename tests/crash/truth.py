@@ -79,14 +79,14 @@ class ClusterDeletions:
 
 
 class Truth:
-    """See the module. It stands between the store and everybody who writes there."""
+    """See the module. It stands between the store and every writer."""
 
     def __init__(self, store: Store, loop: VirtualLoop) -> None:
         self._loop = loop
         self._holding: dict[str, dict[ServiceKey, Held]] = {}
         self.all: list[Held] = []
         self.left = asyncio.Queue[str]()
-        """The address of everyone who leaves, at that moment."""
+        """The address of each service that leaves, at that moment."""
         self._watch(store, "replace", lambda done, _, new: self._changed(new) if done else None)
         self._watch(store, "delete", lambda done, old: self._changed(old, gone=True) if done else None)
 
@@ -130,7 +130,7 @@ class Truth:
         return [one for one in self.all if one.address == address]
 
     def lies(self, address: str, told: Sequence[Tenure], began: datetime) -> list[str]:
-        """What is wrong with what was told of an address by somebody who began to read at `began`, and has just
+        """What is wrong with what was told of an address to a reader that began at `began` and has just
         ended."""
         rest = list(told)
         problems = []

@@ -213,7 +213,7 @@ class World:
         return lanes
 
     def _rush(self, random: Random) -> list[Lane]:
-        """More who all want the next free address of one zone, and begin at the same moment."""
+        """More clients that want the next free address of one zone, and begin at the same moment."""
         return [
             Lane(
                 ServiceKey(f"rush-{number}", "467579ae-b8d5-4524-9ce8-bcb66ee02ce0", CLUSTER),
@@ -249,19 +249,19 @@ class World:
         return strangers
 
     async def vandal(self) -> None:
-        """Somebody who deletes a prefix of ours in NetBox."""
+        """Another system deletes a prefix of IPAM-API in NetBox."""
         await asyncio.sleep(self.random.uniform(0, 120))
         live = [one for one in self.netbox.prefixes.values() if one.id not in self.strangers]
         if live:
             victim = self.random.choice(live)
-            self.note(f"somebody deletes {victim}")
+            self.note(f"another system deletes {victim}")
             self.robbed.add(victim.uuid or "")
             self.robbed_ids.add(victim.id)
             self.robbed_addresses.add(victim.prefix)
             del self.netbox.prefixes[victim.id]
 
     async def intruder(self) -> None:
-        """Somebody who enters IP addresses inside the containers, and prefixes where NetBox's check holds."""
+        """Another system enters IP addresses inside the containers, and prefixes where NetBox's check holds."""
         for _ in range(self.intruders.randint(1, 6)):
             await asyncio.sleep(self.intruders.choice((0.01, 0.5, 10, 60)) * self.intruders.random())
             container = self.intruders.choice(CONTAINERS)
@@ -270,11 +270,11 @@ class World:
             if any(addresses.contains(one.prefix, address) for one in self.netbox.prefixes.values()):
                 continue
             if self.intruders.random() < 0.6:
-                self.note(f"somebody enters {self.netbox.add_ip_address(address)}")
+                self.note(f"another system enters {self.netbox.add_ip_address(address)}")
             elif self.netbox.checks_uniqueness and not any(one.asked == address for one in self.lanes):
                 stranger = self.netbox.add(container, address, "somebody")
                 self.strangers.add(stranger.id)
-                self.note(f"somebody creates {stranger}")
+                self.note(f"another system creates {stranger}")
 
     async def editor(self) -> None:
         """Somebody who writes to the descriptions of prefixes."""
@@ -284,7 +284,7 @@ class World:
             if theirs:
                 edited, text = self.editors.choice(theirs), self.editors.choice(("do not touch", "mine", ""))
                 self.netbox.edit(edited, text)
-                self.note(f"somebody describes {edited} as {text!r}")
+                self.note(f"another system describes {edited} as {text!r}")
 
     def _look_at_the_descriptions(self, stored: Sequence[Registration]) -> None:
         """Each one names the services, unless somebody wrote another one. That one stays, except where it was written
@@ -353,7 +353,7 @@ class World:
         instance.spawn(lambda: self._worker(instance, registry.recover, 60.0))
         instance.spawn(lambda: self._worker(instance, registry.release_expired, 30.0))
         if self.settings.pools:
-            instance.spawn(lambda: self._worker(instance, registry.keep_pool, self.random.choice((1.0, 20.0))))
+            instance.spawn(lambda: self._worker(instance, registry.maintain_pool, self.random.choice((1.0, 20.0))))
         if self.descriptions:
             instance.spawn(lambda: self._worker(instance, registry.describe, self.editors.choice((1.0, 10.0))))
         if netbox.space is not None:
@@ -486,7 +486,7 @@ class World:
                 await asyncio.sleep(self.random.choice((0.01, 1, 31, 70)))
 
     async def reader(self) -> None:
-        """Somebody who asks who had an address, a moment after somebody has left it."""
+        """A reader asks which services had an address, a moment after a service has left it."""
         while True:
             address = await self.truth.left.get()
             await asyncio.sleep(self.readers.choice((0, 0.1, 0.3, 1, 30)) * self.readers.random())
@@ -591,7 +591,7 @@ class World:
                     self.problem(f"{one.address} lies outside its zone")
 
     async def _look_at_the_history(self) -> None:
-        """It tells of everybody who held an address, and of nobody else."""
+        """It has every tenure, and no other."""
         registry = self.registries[self.instances[-1].name]
         for address in self.truth.addresses():
             told = await everything(registry.history, address, self.readers.randint(1, 4))

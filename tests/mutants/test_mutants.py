@@ -260,8 +260,8 @@ MUTANTS = [
     Mutant(
         "giving up what the pool is making at this moment",
         "registry/pool/drop.py",
-        "entry.lease_until + patience < now",
-        "entry.lease_until - patience < now",
+        "entry.lease_until + extra_time < now",
+        "entry.lease_until - extra_time < now",
         warm=True,
     ),
     Mutant(

@@ -1,4 +1,4 @@
-"""A stand-in for sleeping, with which a test decides who goes on when."""
+"""A stand-in for sleeping: the test decides which task continues, and when."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ SERVICE = "b" * 40
 
 
 def grant(world: World, **rights: Any) -> None:
-    """A user of NetBox with just these rights, and his token."""
+    """A user of NetBox with just these rights, and its token."""
     user = world.admin("POST", "/api/users/users/", {"username": "ipam-svc", "password": "Svc-Passw0rd-123"})
     for number, (object_type, right) in enumerate(rights.items()):
         actions, constraints = right if isinstance(right, tuple) else (right, None)

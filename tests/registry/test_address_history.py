@@ -129,7 +129,7 @@ async def test_a_tenure_begins_when_the_address_is_there_and_not_when_it_was_ask
 
 async def test_an_address_from_the_pool_begins_when_it_is_given(world: World) -> None:
     instance = world.instance(warm=2)
-    await instance.keep_pool()
+    await instance.maintain_pool()
     await asyncio.sleep(100)
     assert (await instance.register(request("a"))).address == FIRST
     assert await told(world) == [("a", 100, None)]

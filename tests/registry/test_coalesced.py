@@ -102,8 +102,8 @@ async def test_a_list_that_fits_only_in_part(world: World) -> None:
 
 
 async def test_a_list_goes_on_to_the_next_container(world: World) -> None:
-    world.someone("192.0.2.0/30")
-    world.someone("192.0.2.4/31")
+    world.foreign_prefix("192.0.2.0/30")
+    world.foreign_prefix("192.0.2.4/31")
     answers = await outcomes(await together(world))
     given = {one.address for one in answers}
     assert given == {"192.0.2.6/32", "192.0.2.7/32", *(f"198.51.100.{n}/32" for n in range(4))}

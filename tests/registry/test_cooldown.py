@@ -54,7 +54,7 @@ async def test_it_is_not_handed_out_before_its_time(cooling: World) -> None:
     await released(cooling, "a")
     assert await cooling.register("b") == SECOND
     await asyncio.sleep(60 * MINUTES - 1)
-    await cooling.registry.keep_pool()
+    await cooling.registry.maintain_pool()
     assert await cooling.register("c") == THIRD
     await cooling.settled()
 
@@ -68,7 +68,7 @@ async def test_its_service_gets_another_one_as_well(cooling: World) -> None:
 async def test_when_it_is_over_the_prefix_is_deleted_and_the_address_is_free(cooling: World) -> None:
     await released(cooling, "a")
     await asyncio.sleep(60 * MINUTES)
-    assert (await cooling.registry.keep_pool()).dropped == 1
+    assert (await cooling.registry.maintain_pool()).dropped == 1
     await cooling.nothing()
     assert await cooling.register("b") == FIRST
 
@@ -85,7 +85,7 @@ async def test_a_given_address_that_cools_down_is_refused_with_the_moment(coolin
     assert await cooling.registrations() == []
     await cooling.settled()
     await asyncio.sleep(60 * MINUTES)
-    await cooling.registry.keep_pool()
+    await cooling.registry.maintain_pool()
     assert await cooling.register("a", address=FIRST) == FIRST
 
 
@@ -108,22 +108,22 @@ async def test_a_full_zone_says_how_many_cool_down_and_until_when(cooling: World
         f"no free ipv4 address left in zone 'tiny'; 2 addresses are cooling down, the first until {first}"
     )
     await asyncio.sleep(60 * (MINUTES - 1))
-    await cooling.registry.keep_pool()
-    cooling.someone("203.0.113.0/32", "tiny")
+    await cooling.registry.maintain_pool()
+    cooling.foreign_prefix("203.0.113.0/32", "tiny")
     with pytest.raises(ZoneFull, match="; 1 address is cooling down until 20"):
         await cooling.register("c", zone="tiny")
     await asyncio.sleep(60)
-    await cooling.registry.keep_pool()
+    await cooling.registry.maintain_pool()
     assert await cooling.register("c", zone="tiny") == "203.0.113.1/32"
 
 
 async def test_it_comes_to_an_end_also_when_the_setting_is_taken_back(cooling: World) -> None:
     await released(cooling, "a")
     cooling.configure(cooldown=cooling.cooldown())
-    await cooling.registry.keep_pool()
+    await cooling.registry.maintain_pool()
     assert len(cooling.prefixes) == 1, "what was promised is kept"
     await asyncio.sleep(60 * MINUTES)
-    assert (await cooling.registry.keep_pool()).dropped == 1
+    assert (await cooling.registry.maintain_pool()).dropped == 1
     await cooling.nothing()
 
 
@@ -133,7 +133,7 @@ async def test_it_cools_down_again_though_the_entry_of_its_last_cooldown_is_left
     await released(cooling, "a")
     await asyncio.sleep(60 * MINUTES)
     cooling.store.next("pool_delete", *[fails(storage_lost(applied=False))] * writes.ATTEMPTS)
-    assert isinstance((await cooling.registry.keep_pool()).error, StorageUnavailable)
+    assert isinstance((await cooling.registry.maintain_pool()).error, StorageUnavailable)
     [left] = await cooling.pool()
     assert (left.state, left.address, cooling.prefixes) == (PoolState.DROPPING, FIRST, [])
     await released(cooling, "b", address=FIRST)
@@ -152,7 +152,7 @@ async def test_a_suspended_worker_does_not_end_the_next_cooldown_of_an_address(c
     await released(cooling, "a")
     await asyncio.sleep(60 * MINUTES)
     cooling.netbox.next("delete_many", after(lambda: released(cooling, "b", address=FIRST)))
-    assert (await cooling.registry.keep_pool()).dropped == 0
+    assert (await cooling.registry.maintain_pool()).dropped == 0
     [held] = await cooling.pool()
     assert (held.state, held.address, held.cooldown_until) == (PoolState.COOLING, FIRST, cooling.now(minutes=MINUTES))
     await cooling.settled()
@@ -163,10 +163,10 @@ async def test_an_address_of_the_pool_cools_down_too(cooling: World) -> None:
     await warmed(cooling, 2)
     cooling.configure(cooldown=cooling.cooldown(minutes=MINUTES))
     await cooling.register("a")
-    await cooling.registry.keep_pool()
+    await cooling.registry.maintain_pool()
     await cooling.registry.expire(request("a"))
     await cooling.registry.release_expired()
-    await cooling.registry.keep_pool()
+    await cooling.registry.maintain_pool()
     assert FIRST not in await cooling.ready()
     assert [one.address for one in await cooling.pool(PoolState.COOLING)] == [FIRST]
     await cooling.settled()
@@ -203,12 +203,12 @@ async def test_a_cooldown_that_ends_while_netbox_is_away_ends_afterwards(cooling
     await released(cooling, "a")
     cooling.server.reachable = False
     await asyncio.sleep(60 * MINUTES)
-    report = await cooling.registry.keep_pool()
+    report = await cooling.registry.maintain_pool()
     assert isinstance(report.error, NetBoxUnavailable)
     assert report.dropped == 0
     cooling.server.reachable = True
     await asyncio.sleep(60)
-    assert (await cooling.registry.keep_pool()).dropped == 1
+    assert (await cooling.registry.maintain_pool()).dropped == 1
     await cooling.nothing()
 
 
@@ -264,7 +264,7 @@ async def test_a_prefix_that_somebody_deleted_during_the_cooldown(cooling: World
     cooling.steal(FIRST)
     assert await cooling.register("b") == FIRST, "NetBox gives it away, and knows no better"
     await asyncio.sleep(60 * MINUTES)
-    await cooling.registry.keep_pool()
+    await cooling.registry.maintain_pool()
     await cooling.settled()
     assert await cooling.names() == {FIRST: ["b"]}
 

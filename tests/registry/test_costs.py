@@ -65,7 +65,7 @@ async def test_with_a_picture_the_look_runs_beside_the_creation(world: World) ->
     await world.register("b")
     looks = {"prefixes.list": 1, "ip-addresses.list": 1, "ip-ranges.list": 1}
     assert Counter(world.server.calls) - before == {"prefixes.allocate": 1} | looks
-    world.someone("192.0.2.4/32")
+    world.foreign_prefix("192.0.2.4/32")
     await world.see_space()
     world.server.admin("POST", "/api/ipam/ip-addresses/", {"address": "192.0.2.2/24", "vrf": world.vrf("inet")})
     await world.see_space()
@@ -108,7 +108,7 @@ async def test_services_that_come_at_once_share_a_look(world: World) -> None:
 
 async def test_register_the_next_free_address_from_the_warm_pool_is_five_storage_calls(world: World) -> None:
     world.configure(warm={"inet": 4})
-    await world.registry.keep_pool()
+    await world.registry.maintain_pool()
     world.forget()
     assert await world.register() == FIRST
     assert world.store.calls == ["find_service", "insert", "find_service", "pool_claim", "replace"]
@@ -120,7 +120,7 @@ async def test_register_the_next_free_address_from_the_warm_pool_is_five_storage
 
 async def test_register_a_given_address_from_the_warm_pool_is_five_storage_calls(world: World) -> None:
     world.configure(warm={"inet": 4})
-    await world.registry.keep_pool()
+    await world.registry.maintain_pool()
     world.forget()
     assert await world.register(address=SECOND) == SECOND
     assert world.store.calls == ["find_address", "insert", "pool_find_address", "pool_replace", "replace"]
@@ -136,23 +136,23 @@ async def test_an_empty_pool_costs_one_storage_call_more(world: World) -> None:
 
 async def test_filling_is_one_netbox_call_a_batch_and_handing_over_two(world: World) -> None:
     world.configure(warm={"office": 4}, batch=50)
-    await world.registry.keep_pool()
+    await world.registry.maintain_pool()
     assert world.netbox.calls == ["create_next_many"] + ["conflict"] * 4
     for number in range(4):
         await world.register(f"service-{number}", zone="office")
     world.forget()
-    await world.registry.keep_pool()
+    await world.registry.maintain_pool()
     assert world.netbox.calls == ["get_many", "update_many", "create_next_many"] + ["conflict"] * 4
     assert (world.store.counted["pool_replace"], world.store.counted["pool_delete"]) == (4 + 4, 4)
 
 
 async def test_a_round_of_the_pool_with_nothing_to_do_is_one_or_two_reads(world: World) -> None:
-    await world.registry.keep_pool()
+    await world.registry.maintain_pool()
     assert world.store.calls == ["pool_counts", "pool_page"]
     world.configure(warm={"inet": 4})
-    await world.registry.keep_pool()
+    await world.registry.maintain_pool()
     world.forget()
-    await world.registry.keep_pool()
+    await world.registry.maintain_pool()
     assert world.store.calls == ["pool_counts", "pool_page"]
     assert world.netbox.calls == []
 
@@ -167,7 +167,7 @@ async def test_releasing_into_a_cooldown_is_three_netbox_calls_a_batch(world: Wo
     assert world.netbox.calls == ["get_many", "find_by_uuid", "update_many"]
     await asyncio.sleep(60)
     world.forget()
-    assert (await world.registry.keep_pool()).dropped == 6
+    assert (await world.registry.maintain_pool()).dropped == 6
     assert world.netbox.calls == ["find_by_uuid", "get_many", "delete_many"]
 
 

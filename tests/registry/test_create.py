@@ -82,7 +82,7 @@ async def test_what_netbox_gave_twice_is_given_back(world: World) -> None:
     async def twice(work: Work) -> Any:
         world.server.remove(a.netbox_id or 0)
         made = await work()
-        world.someone(FIRST, uuid=a.id)
+        world.foreign_prefix(FIRST, uuid=a.id)
         return made
 
     async def look(work: Work) -> Any:
@@ -290,7 +290,7 @@ async def test_of_two_prefixes_of_one_creation_one_is_kept(world: World, address
     world.server.admin("PATCH", "/api/ipam/vrfs/1/", {"enforce_unique": False})
 
     async def lands_late() -> None:
-        world.someone(FIRST, uuid=(await world.only()).id)
+        world.foreign_prefix(FIRST, uuid=(await world.only()).id)
 
     world.netbox.next(creation(address), fails(netbox_lost()))
     world.netbox.next("find_by_uuid", after(lands_late))
@@ -386,7 +386,7 @@ async def test_storage_away_altogether_leaves_it_to_recovery(world: World, addre
 
 
 async def test_what_was_refused_as_taken_leaves_nothing_behind(world: World) -> None:
-    theirs = world.someone(FIRST)
+    theirs = world.foreign_prefix(FIRST)
     with pytest.raises(AddressTaken):
         await world.register(address=FIRST)
     assert await world.registrations() == []
@@ -417,8 +417,8 @@ async def test_what_was_made_on_a_taken_address_after_all_is_taken_back(world: W
     await asyncio.sleep(25)
 
     async def meanwhile() -> None:
-        world.someone("192.0.2.0/31")
-        world.someone(FIRST, uuid=left.id)
+        world.foreign_prefix("192.0.2.0/31")
+        world.foreign_prefix(FIRST, uuid=left.id)
 
     world.netbox.next("covering", before(meanwhile))
     with pytest.raises(AddressTaken):

@@ -273,7 +273,7 @@ async def test_the_hand_over_writes_it(world: World) -> None:
     await world.register("a")
     assert shown(world) == ""
     world.forget()
-    await world.registry.keep_pool()
+    await world.registry.maintain_pool()
     assert world.netbox.calls[:2] == ["get_many", "update_many"]
     assert shown(world) == text("a")
     await world.described()
@@ -285,7 +285,7 @@ async def test_a_service_that_comes_before_the_hand_over(world: World) -> None:
     await join(world, "b")
     assert (await world.registry.describe()).written == 0, "the hand-over would write an older text afterwards"
     assert (await world.only()).description_due
-    await world.registry.keep_pool()
+    await world.registry.maintain_pool()
     assert shown(world) == text("a")
     await world.registry.describe()
     assert shown(world) == text("a", more=1)
@@ -296,7 +296,7 @@ async def test_what_somebody_wrote_on_a_ready_address_stays(world: World) -> Non
     await warmed(world, 4)
     await edit(world, "do not touch")
     await world.register("a")
-    await world.registry.keep_pool()
+    await world.registry.maintain_pool()
     assert shown(world) == "do not touch"
 
 
@@ -312,7 +312,7 @@ async def test_during_the_cooldown_it_names_nobody(world: World) -> None:
     assert (shown(world), shown(world, SECOND)) == ("", "do not touch")
     assert world.netbox.counted["update_many"] == 2, "in the call that reserves the address"
     await asyncio.sleep(60)
-    await world.registry.keep_pool()
+    await world.registry.maintain_pool()
     assert await world.register("c") == FIRST
     assert shown(world) == text("c")
 

@@ -225,7 +225,7 @@ CASES = {
 
 async def fill(world: World) -> None:
     for address in ("192.0.2.0/30", "192.0.2.4/30"):
-        world.someone(address)
+        world.foreign_prefix(address)
 
 
 async def one_of(world: World, **services: tuple[str, ...]) -> None:
@@ -299,7 +299,7 @@ async def broken_off(loop: VirtualLoop, case: Case, fate: str, number: int, *, r
             await asyncio.sleep(30)
             await world.instance().release_expired()
             await world.instance().recover()
-            await world.instance().keep_pool()
+            await world.instance().maintain_pool()
             await world.instance().describe()
         where = f"{breaking.broken} (call {number}) {fate}"
         try:

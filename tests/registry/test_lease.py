@@ -225,7 +225,7 @@ async def test_a_given_address_that_was_made_elsewhere_is_made_anew(world: World
 
 async def test_of_several_prefixes_under_its_id_one_is_adopted(world: World) -> None:
     old = await left_behind(world, made=True)
-    world.someone("192.0.2.3/32", uuid=old.id)
+    world.foreign_prefix("192.0.2.3/32", uuid=old.id)
     await asyncio.sleep(LONGEST_REQUEST)
     assert await world.register() == FIRST
     assert len(world.prefixes) == 1

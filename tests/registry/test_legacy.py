@@ -29,7 +29,7 @@ async def old_document(world: World, prefix: str = FIRST, *services: Document, *
     """What the earlier service has written, with its prefix in NetBox."""
     document: Document = {"_id": world.new_id(), "secret": OLD_CIPHER.seal(SECRET), "zone": "inet", "address": prefix}
     document |= {"ip_family": "ipv6" if ":" in prefix else "ipv4", "services": list(services or [service_document()])}
-    document |= {"netbox_id": world.someone(prefix, uuid=document["_id"]).id} | fields
+    document |= {"netbox_id": world.foreign_prefix(prefix, uuid=document["_id"]).id} | fields
     await world.seed(document)
     return document
 

@@ -30,7 +30,7 @@ V6 = "2001:db8::/128"
 async def warmed(world: World, number: int = 4, zone: str = "inet") -> None:
     """So many addresses of each family of the zone are ready, and nothing is counted yet."""
     world.configure(warm={zone: number})
-    report = await world.registry.keep_pool()
+    report = await world.registry.maintain_pool()
     assert report.error is None
     await world.settled()
     world.forget()
@@ -47,7 +47,7 @@ def addresses(first: int, last: int) -> list[str]:
 async def test_addresses_are_made_in_bulk_and_reserved(world: World) -> None:
     world.configure(warm={"inet": 4})
     before = Counter(world.server.calls)
-    report = await world.registry.keep_pool()
+    report = await world.registry.maintain_pool()
     assert (report.made, report.error) == (8, None), "four of each family"
     assert (Counter(world.server.calls) - before)["prefixes.allocate"] == 2
     assert await world.ready() == [*addresses(0, 3), *(f"2001:db8::{n or ''}/128" for n in range(4))]
@@ -58,7 +58,7 @@ async def test_addresses_are_made_in_bulk_and_reserved(world: World) -> None:
 
 async def test_a_number_is_for_every_zone_that_has_containers(world: World) -> None:
     world.configure(warm=2)
-    await world.registry.keep_pool()
+    await world.registry.maintain_pool()
     assert Counter((one.zone, one.ip_family) for one in await world.pool()) == {
         ("inet", "ipv4"): 2,
         ("inet", "ipv6"): 2,
@@ -69,24 +69,24 @@ async def test_a_number_is_for_every_zone_that_has_containers(world: World) -> N
 
 async def test_each_zone_may_have_its_own_number(world: World) -> None:
     world.configure(warm={"inet": 0, "office": 3, "no such zone": 5})
-    assert (await world.registry.keep_pool()).made == 3
+    assert (await world.registry.maintain_pool()).made == 3
     assert {one.zone for one in await world.pool()} == {"office"}
     world.forget()
-    await world.registry.keep_pool()
+    await world.registry.maintain_pool()
     assert world.netbox.calls == [], "nothing is missing"
 
 
 async def test_a_list_is_not_longer_than_a_batch(world: World) -> None:
     world.configure(warm={"office": 7}, batch=3)
-    await world.registry.keep_pool()
+    await world.registry.maintain_pool()
     assert world.netbox.counted == {"create_next_many": 3, "conflict": 7}
     assert await world.ready() == [f"10.0.0.{number}/32" for number in range(7)]
 
 
 async def test_it_goes_on_to_the_next_container_and_takes_what_fits(world: World) -> None:
-    world.someone("192.0.2.4/30")
+    world.foreign_prefix("192.0.2.4/30")
     world.configure(warm={"inet": 100}, batch=100)
-    report = await world.registry.keep_pool()
+    report = await world.registry.maintain_pool()
     assert await world.ready() == [
         *addresses(0, 3),
         *(f"198.51.100.{n}/32" for n in range(4)),
@@ -98,11 +98,11 @@ async def test_it_goes_on_to_the_next_container_and_takes_what_fits(world: World
 
 async def test_a_full_zone_is_asked_again_ever_less_often(world: World) -> None:
     world.configure(warm={"tiny": 10})
-    await world.registry.keep_pool()
+    await world.registry.maintain_pool()
     asked = []
     for second in range(0, 3600, 5):
         world.forget()
-        await world.registry.keep_pool()
+        await world.registry.maintain_pool()
         if world.netbox.calls:
             asked.append(second)
         await asyncio.sleep(5)
@@ -114,23 +114,23 @@ async def test_a_full_zone_is_asked_again_ever_less_often(world: World) -> None:
 
 
 async def test_a_full_zone_is_filled_up_when_there_is_room_again(world: World) -> None:
-    foreign = world.someone("203.0.113.0/32", "tiny")
+    foreign = world.foreign_prefix("203.0.113.0/32", "tiny")
     world.configure(warm={"tiny": 2})
-    await world.registry.keep_pool()
+    await world.registry.maintain_pool()
     assert await world.ready() == ["203.0.113.1/32"]
     world.server.remove(foreign.id)
     await asyncio.sleep(700)
-    assert (await world.registry.keep_pool()).made == 1
+    assert (await world.registry.maintain_pool()).made == 1
     await world.settled()
 
 
 async def test_it_is_filled_up_when_a_quarter_is_missing(world: World) -> None:
     await warmed(world, 8)
     await world.register("a")
-    await world.registry.keep_pool()
+    await world.registry.maintain_pool()
     assert world.netbox.counted["create_next_many"] == 0, "one of eight is not worth a call"
     await world.register("b")
-    assert (await world.registry.keep_pool()).made == 2
+    assert (await world.registry.maintain_pool()).made == 2
     assert await world.ready() == [*addresses(2, 7), "198.51.100.0/32", "198.51.100.1/32", *await _ipv6(world)]
 
 
@@ -141,7 +141,7 @@ async def _ipv6(world: World) -> list[str]:
 async def test_a_pool_of_one_is_filled_up_as_well(world: World) -> None:
     await warmed(world, 1)
     await world.register("a")
-    await world.registry.keep_pool()
+    await world.registry.maintain_pool()
     assert (await world.ready())[0] == SECOND
 
 
@@ -149,15 +149,15 @@ async def test_several_instances_come_to_rest(world: World) -> None:
     """Each may make what is missing before it sees what the others made."""
     world.configure(warm={"inet": 4}, batch=50)
     instances = [world.instance(seed=seed) for seed in range(3)]
-    await asyncio.gather(*(one.keep_pool() for one in instances))
+    await asyncio.gather(*(one.maintain_pool() for one in instances))
     for _ in range(3):
-        await asyncio.gather(*(one.keep_pool() for one in instances))
+        await asyncio.gather(*(one.maintain_pool() for one in instances))
     ready = await world.ready()
     assert 3 <= len([one for one in ready if ":" not in one]) <= 5
     await world.settled()
     world.forget()
     for one in instances:
-        await one.keep_pool()
+        await one.maintain_pool()
     assert "create_next_many" not in world.netbox.calls
     assert "delete_many" not in world.netbox.calls
     assert await world.ready() == ready
@@ -166,7 +166,7 @@ async def test_several_instances_come_to_rest(world: World) -> None:
 async def test_nothing_is_made_or_dropped_before_the_zones_are_known(world: World) -> None:
     await warmed(world)
     started_anew = replace(world.registry.context, zones=PlainZones([]))
-    report = await Registry(started_anew).keep_pool()
+    report = await Registry(started_anew).maintain_pool()
     assert (report.made, report.dropped) == (0, 0)
     assert len(await world.ready()) == 8
     await world.settled()
@@ -178,7 +178,7 @@ async def test_nothing_is_made_or_dropped_before_the_zones_are_known(world: Worl
 async def test_a_lost_list_is_looked_for(world: World) -> None:
     world.configure(warm={"office": 3})
     world.netbox.next("create_next_many", done_but(netbox_lost()))
-    report = await world.registry.keep_pool()
+    report = await world.registry.maintain_pool()
     assert isinstance(report.error, NetBoxUnavailable)
     assert await world.ready() == [f"10.0.0.{n}/32" for n in range(3)], "they were found"
     await world.settled()
@@ -194,13 +194,13 @@ async def test_a_list_that_arrives_after_everybody_gave_up_is_taken_back(world: 
         raise netbox_lost(timed_out=True)
 
     world.netbox.next("create_next_many", hangs)
-    await world.registry.keep_pool()
+    await world.registry.maintain_pool()
     assert [one.state for one in await world.pool()] == [PoolState.MAKING] * 3
     await late[0]
     assert len(world.prefixes) == 3
     for _ in range(8):
         await asyncio.sleep(10)
-        await world.registry.keep_pool()
+        await world.registry.maintain_pool()
     assert len(await world.ready()) == 3
     await world.settled()
 
@@ -214,14 +214,14 @@ async def test_a_process_that_dies_while_filling_leaves_nothing(world: World) ->
     world.configure(warm={"office": 3})
     world.netbox.next("create_next_many", done_but(Died()))
     with pytest.raises(Died):
-        await world.registry.keep_pool()
+        await world.registry.maintain_pool()
     assert len(world.prefixes) == 3
     other = world.instance(warm=0)
     for seconds in (24, 24):
         await asyncio.sleep(seconds)
-        assert (await other.keep_pool()).dropped == 0, "their worker may still create them"
+        assert (await other.maintain_pool()).dropped == 0, "their worker may still create them"
     await asyncio.sleep(3)
-    assert (await other.keep_pool()).dropped == 3
+    assert (await other.maintain_pool()).dropped == 3
     await world.nothing()
 
 
@@ -232,7 +232,7 @@ async def test_an_address_that_the_pool_has_already_takes_the_place_of_the_one_t
         await world.register(name)  # FIRST, whose deletion is not known yet, and SECOND
     assert await world.names() == {FIRST: ["a"], SECOND: ["b"]}
     for _ in range(4):
-        await world.registry.keep_pool()
+        await world.registry.maintain_pool()
         await asyncio.sleep(30)
     await world.settled()
     assert len(world.prefixes) == 2 + 4 + 4
@@ -242,7 +242,7 @@ async def test_a_ready_address_whose_prefix_was_deleted_makes_room_for_the_new_o
     await warmed(world, 4)
     world.steal(SECOND)
     await world.register("a")
-    assert (await world.registry.keep_pool()).made == 1, "NetBox gives the second address once more"
+    assert (await world.registry.maintain_pool()).made == 1, "NetBox gives the second address once more"
     assert await world.ready() == [*addresses(1, 3), *await _ipv6(world)]
     await world.settled_after_keeping()
     assert await world.ready() == [*addresses(1, 4), *await _ipv6(world)]
@@ -253,7 +253,7 @@ async def test_an_address_whose_registration_was_robbed_is_given_back_to_it(worl
     world.steal(FIRST)
     world.configure(warm={"inet": 2})
     for _ in range(3):
-        assert (await world.registry.keep_pool()).error is None
+        assert (await world.registry.maintain_pool()).error is None
     assert FIRST not in await world.ready()
     assert await world.names() == {FIRST: ["a"]}
     await world.settled()
@@ -343,7 +343,7 @@ async def test_a_given_address_that_is_being_made_is_waited_for(world: World) ->
     """The pool makes it at this very moment: then it is the pool's to give."""
     world.configure(warm={"inet": 4})
     world.netbox.next("create_next_many", after(partial(asyncio.sleep, 5)))
-    refill = world.begin(world.registry.keep_pool())
+    refill = world.begin(world.registry.maintain_pool())
     await asyncio.sleep(1)  # it stands in NetBox, and no entry names it
     assert await world.register("a", address=FIRST) == FIRST
     assert "create_exact" not in world.netbox.calls
@@ -352,7 +352,7 @@ async def test_a_given_address_that_is_being_made_is_waited_for(world: World) ->
 
 
 async def test_a_given_address_of_somebody_else_stays_taken(world: World) -> None:
-    world.someone(SECOND)
+    world.foreign_prefix(SECOND)
     await warmed(world)
     with pytest.raises(AddressTaken):
         await world.register("a", address=SECOND)
@@ -389,11 +389,11 @@ async def test_a_claim_whose_registration_died_goes_back(world: World) -> None:
     with pytest.raises(Died):
         await world.register("a")
     assert FIRST not in await world.ready()
-    await world.registry.keep_pool()
+    await world.registry.maintain_pool()
     assert FIRST not in await world.ready(), "its creation may still be finished"
     await asyncio.sleep(51)
     await world.registry.recover()
-    assert (await world.registry.keep_pool()).put_back == 1
+    assert (await world.registry.maintain_pool()).put_back == 1
     assert (await world.ready())[0] == FIRST
     assert await world.registrations() == []
     await world.settled()
@@ -406,7 +406,7 @@ async def test_a_creation_that_is_taken_over_claims_once_more_and_the_first_goes
         await world.register("a")
     await asyncio.sleep(25)
     assert await world.register("a") == SECOND
-    assert (await world.registry.keep_pool()).put_back == 1
+    assert (await world.registry.maintain_pool()).put_back == 1
     assert (await world.ready())[0] == FIRST
     await world.settled()
 
@@ -435,7 +435,7 @@ async def test_a_full_zone_hands_out_its_pool(world: World, warm: object) -> Non
     with pytest.raises(ZoneFull) as full:
         await registry.register(request("c", zone="tiny"))
     assert full.value.message == "no free ipv4 address left in zone 'tiny'"
-    await registry.keep_pool()
+    await registry.maintain_pool()
     await world.settled()
 
 
@@ -445,7 +445,7 @@ async def test_a_full_zone_hands_out_its_pool(world: World, warm: object) -> Non
 async def test_lowering_the_setting_drains_the_highest(world: World) -> None:
     await warmed(world, 8)
     world.configure(warm={"inet": 4}, batch=50)
-    assert (await world.registry.keep_pool()).dropped == 4
+    assert (await world.registry.maintain_pool()).dropped == 4
     assert await world.ready() == [*addresses(0, 3), *await _ipv6(world)]
     await world.settled()
 
@@ -455,8 +455,8 @@ async def test_two_that_drain_at_once_agree_on_what_stays(world: World) -> None:
     await warmed(world, 12)
     world.configure(warm={"inet": 4}, batch=50)
     other = world.instance(seed=1)
-    world.store.next("pool_beyond", before(other.keep_pool))
-    await world.registry.keep_pool()
+    world.store.next("pool_beyond", before(other.maintain_pool))
+    await world.registry.maintain_pool()
     assert await world.ready() == [*addresses(0, 3), *await _ipv6(world)]
     assert len(await world.ready()) == 4 + 4
     await world.settled()
@@ -465,14 +465,14 @@ async def test_two_that_drain_at_once_agree_on_what_stays(world: World) -> None:
 async def test_a_little_too_much_stays(world: World) -> None:
     await warmed(world, 5)
     world.configure(warm={"inet": 4})
-    await world.registry.keep_pool()
+    await world.registry.maintain_pool()
     assert len(await world.ready()) == 5 + 4
 
 
 async def test_it_is_drained_batch_by_batch(world: World) -> None:
     await warmed(world, 8)
     world.configure(warm=0, batch=3)
-    dropped = [(await world.registry.keep_pool()).dropped for _ in range(4)]
+    dropped = [(await world.registry.maintain_pool()).dropped for _ in range(4)]
     assert dropped == [6, 4, 2, 0], "three of each family"
     await world.nothing()
 
@@ -482,7 +482,7 @@ async def test_a_zone_without_containers_is_drained(world: World) -> None:
     for container in [one for one in world.server.containers if one.zone == "office"]:
         world.server.admin("PATCH", f"/api/ipam/prefixes/{container.id}/", {"custom_fields": {"k8s_zone": None}})
     await world.zones.reload()
-    await world.registry.keep_pool()
+    await world.registry.maintain_pool()
     await world.nothing()
 
 
@@ -490,8 +490,8 @@ async def test_draining_waits_for_netbox(world: World) -> None:
     await warmed(world, 2)
     world.configure(warm=0)
     world.netbox.next("delete_many", fails(netbox_lost(applied=False)))
-    report = await world.registry.keep_pool()
+    report = await world.registry.maintain_pool()
     assert isinstance(report.error, NetBoxUnavailable)
     assert {one.state for one in await world.pool()} == {PoolState.DROPPING}
-    assert (await world.registry.keep_pool()).dropped == 4
+    assert (await world.registry.maintain_pool()).dropped == 4
     await world.nothing()

@@ -39,7 +39,7 @@ async def robbed(world: World) -> None:
     """The pool has an address that is registered, because its prefix was deleted in NetBox."""
     await world.register("a")
     world.steal(FIRST)
-    await world.instance(**WARM).keep_pool()
+    await world.instance(**WARM).maintain_pool()
     assert [one.state for one in await world.pool() if one.address == FIRST] == [PoolState.CLAIMED]
 
 
@@ -58,7 +58,7 @@ async def left_behind(world: World) -> None:
     world.configure(**WARM)
     world.netbox.next("create_next_many", done_but(Died()))
     with contextlib.suppress(Died):
-        await world.registry.keep_pool()
+        await world.registry.maintain_pool()
     await asyncio.sleep(60)
 
 
@@ -97,14 +97,14 @@ async def robbed_no_more(world: World) -> None:
 CASES = {
     "fill": Case(
         settings=WARM,
-        act=lambda registry: registry.keep_pool(),
+        act=lambda registry: registry.maintain_pool(),
         done=filled,
         undone=filled,
     ),
     "fill what was begun before": Case(
         before=left_behind,
         settings=WARM,
-        act=lambda registry: registry.keep_pool(),
+        act=lambda registry: registry.maintain_pool(),
         done=filled,
         undone=filled,
     ),
@@ -129,28 +129,28 @@ CASES = {
     "hand over": Case(
         before=claimed,
         settings=WARM,
-        act=lambda registry: registry.keep_pool(),
+        act=lambda registry: registry.maintain_pool(),
         done=lambda world: holds(world, a=FIRST, b=SECOND),
         undone=lambda world: holds(world, a=FIRST, b=SECOND),
     ),
     "hand over to one that was robbed": Case(
         before=robbed,
         settings=WARM,
-        act=lambda registry: registry.keep_pool(),
+        act=lambda registry: registry.maintain_pool(),
         done=robbed_no_more,
         undone=robbed_no_more,
     ),
     "put back": Case(
         before=stray,
         settings=WARM,
-        act=lambda registry: registry.keep_pool(),
+        act=lambda registry: registry.maintain_pool(),
         done=filled,
         undone=filled,
     ),
     "drain": Case(
         before=ready,
         settings={"warm": 0},
-        act=lambda registry: registry.keep_pool(),
+        act=lambda registry: registry.maintain_pool(),
         done=lambda world: world.nothing(),
         undone=lambda world: world.nothing(),
     ),
@@ -178,7 +178,7 @@ CASES = {
     "end a cooldown": Case(
         before=cooling,
         settings={"cooldown": timedelta(minutes=1)},
-        act=lambda registry: registry.keep_pool(),
+        act=lambda registry: registry.maintain_pool(),
         done=lambda world: world.nothing(),
         undone=lambda world: world.nothing(),
     ),

@@ -34,7 +34,7 @@ async def expired(world: World, *names: str) -> None:
 async def test_prefixes_become_active_under_the_registrations_ids_in_bulk(world: World) -> None:
     await given(world, *"abcd", number=8)
     calls = Counter(world.server.calls)
-    report = await world.registry.keep_pool()
+    report = await world.registry.maintain_pool()
     assert report.handed_over == 4
     assert report.counts[PoolKey("inet", "ipv4", PoolState.CLAIMED)] == 4
     assert report.counts[PoolKey("inet", "ipv4", PoolState.READY)] == 4
@@ -51,7 +51,7 @@ async def test_it_is_not_done_before_the_registration_is_live(world: World) -> N
     keeping = []
 
     async def look() -> None:
-        keeping.append(await world.instance().keep_pool())
+        keeping.append(await world.instance().maintain_pool())
 
     world.store.next("replace", before(look))
     assert await world.register("a") == FIRST
@@ -61,7 +61,7 @@ async def test_it_is_not_done_before_the_registration_is_live(world: World) -> N
 
 async def test_several_keepers_hand_each_address_over_once(world: World) -> None:
     await given(world, *"abcdef", number=8)
-    reports = await asyncio.gather(*(world.instance(seed=seed).keep_pool() for seed in range(4)))
+    reports = await asyncio.gather(*(world.instance(seed=seed).maintain_pool() for seed in range(4)))
     assert sum(one.handed_over for one in reports) == 6
     assert world.netbox.counted["update_many"] <= 4
     await world.settled_after_keeping()
@@ -73,14 +73,14 @@ async def test_while_netbox_is_away_the_pool_works_until_it_is_empty(world: Worl
     assert [await world.register(name) for name in "abc"] == [FIRST, SECOND, THIRD]
     for _ in range(3):
         await asyncio.sleep(5)
-        await world.registry.keep_pool()
+        await world.registry.maintain_pool()
     with pytest.raises(NetBoxUnavailable):
         await world.register("d")
     assert [await world.register(name) for name in "abc"] == [FIRST, SECOND, THIRD], "what is there goes on"
     assert set(await world.names()) == {FIRST, SECOND, THIRD}, "nothing is left of what was refused"
     world.server.reachable = True
     await asyncio.sleep(60)
-    await world.registry.keep_pool()
+    await world.registry.maintain_pool()
     await world.settled()
     assert [one for one in await world.ready() if ":" not in one] == addresses(3, 5)
     assert await world.register("d") == "192.0.2.3/32"
@@ -90,7 +90,7 @@ async def test_a_keeper_asks_a_netbox_that_is_away_only_now_and_then(world: Worl
     await given(world, "a")
     world.server.reachable = False
     for _ in range(120):
-        await world.registry.keep_pool()
+        await world.registry.maintain_pool()
         await asyncio.sleep(1)
     assert len(world.netbox.calls) < 20
     world.server.reachable = True
@@ -101,23 +101,23 @@ async def test_a_keeper_asks_a_netbox_that_is_away_only_now_and_then(world: Worl
 async def test_a_lost_reply_is_no_matter(world: World) -> None:
     await given(world, "a")
     world.netbox.next("update_many", done_but(netbox_lost()))
-    report = await world.registry.keep_pool()
+    report = await world.registry.maintain_pool()
     assert isinstance(report.error, NetBoxUnavailable)
-    assert (await world.registry.keep_pool()).handed_over == 0, "its lease is not over"
+    assert (await world.registry.maintain_pool()).handed_over == 0, "its lease is not over"
     await asyncio.sleep(LONGEST_REQUEST)
-    assert (await world.registry.keep_pool()).handed_over == 1
+    assert (await world.registry.maintain_pool()).handed_over == 1
     await world.settled()
 
 
 async def test_what_netbox_refuses_is_tried_again_after_the_lease_and_hinders_nobody(world: World) -> None:
     await given(world, "a")
     world.netbox.next("update_many", fails(NetBoxRejected("no right to change prefixes")))
-    report = await world.registry.keep_pool()
+    report = await world.registry.maintain_pool()
     assert isinstance(report.error, NetBoxRejected)
     assert report.made == 1, "the other steps of the round are done"
     assert await world.register("b") == SECOND
     await asyncio.sleep(LONGEST_REQUEST)
-    assert (await world.registry.keep_pool()).handed_over == 2
+    assert (await world.registry.maintain_pool()).handed_over == 2
     await world.settled()
 
 
@@ -127,11 +127,11 @@ async def test_a_keeper_that_dies_is_replaced_by_another(world: World, when: str
     died = fails(Died()) if when.startswith("before") else done_but(Died())
     world.netbox.next("update_many", died)
     with pytest.raises(Died):
-        await world.registry.keep_pool()
+        await world.registry.maintain_pool()
     other = world.instance()
-    assert (await other.keep_pool()).handed_over == 0
+    assert (await other.maintain_pool()).handed_over == 0
     await asyncio.sleep(LONGEST_REQUEST)
-    assert (await other.keep_pool()).handed_over == 2
+    assert (await other.maintain_pool()).handed_over == 2
     await world.settled()
 
 
@@ -143,13 +143,13 @@ async def test_a_keeper_that_was_suspended_writes_nothing_any_more(world: World)
     async def meanwhile() -> None:
         await asyncio.sleep(2 * LONGEST_REQUEST)
         other = world.instance(seed=1)
-        await other.keep_pool()
+        await other.maintain_pool()
         await expired(world, "a")
         assert (await other.release_expired()).released == 1
         await world.settled()
 
     world.store.next("get_many", after(meanwhile))
-    await world.registry.keep_pool()
+    await world.registry.maintain_pool()
     await world.settled()
     assert [one.state for one in await world.pool() if one.address == FIRST] == [PoolState.COOLING]
 
@@ -168,7 +168,7 @@ async def test_a_keeper_that_was_suspended_with_the_lease_in_hand_writes_nothing
         await world.settled()
 
     (world.store if call == "pool_replace" else world.netbox).next(call, after(meanwhile))
-    report = await world.registry.keep_pool()
+    report = await world.registry.maintain_pool()
     assert isinstance(report.error, Unavailable)
     await world.settled()
 
@@ -223,7 +223,7 @@ async def test_an_address_that_is_being_handed_over_cools_down_afterwards(world:
 async def test_a_prefix_that_somebody_deleted_is_left_to_reconcile(world: World) -> None:
     await given(world, "a")
     world.steal(FIRST)
-    assert (await world.registry.keep_pool()).handed_over == 1
+    assert (await world.registry.maintain_pool()).handed_over == 1
     assert await world.names() == {FIRST: ["a"]}
     for _ in range(3):
         await asyncio.sleep(60)
@@ -238,7 +238,7 @@ async def test_the_pools_address_goes_to_a_registration_whose_own_prefix_was_del
     await world.register("a")
     world.steal(FIRST)
     world.configure(warm={"inet": 2})
-    await world.registry.keep_pool()
+    await world.registry.maintain_pool()
     [given] = [one for one in await world.pool() if one.address == FIRST]
     assert (given.state, given.registration_id) == (PoolState.CLAIMED, (await world.only()).id)
     await world.settled_after_keeping()
@@ -250,11 +250,11 @@ async def test_it_is_given_up_where_that_registration_has_its_prefix_after_all(w
     mine = await world.only()
     world.steal(FIRST)
     world.configure(warm={"inet": 2})
-    await world.registry.keep_pool()
+    await world.registry.maintain_pool()
     world.server.admin("PATCH", "/api/ipam/vrfs/1/", {"enforce_unique": False})
     restored = world.server.add(world.server.container("inet"), FIRST, mine.id)
     assert await world.store.unseen("replace", mine, mine.changed(netbox_id=restored.id))
     for _ in range(2):
-        await world.registry.keep_pool()
+        await world.registry.maintain_pool()
     await world.settled()
     assert (await world.only()).netbox_id == restored.id

@@ -58,7 +58,7 @@ async def test_what_the_pool_is_making_is_no_drift(world: World) -> None:
     world.configure(warm={"office": 3})
     world.netbox.next("create_next_many", done_but(Died()))
     with contextlib.suppress(Died):
-        await world.registry.keep_pool()
+        await world.registry.maintain_pool()
     assert len(world.prefixes) == 3
     assert await kinds(world) == []
     await asyncio.sleep(49)
@@ -70,7 +70,7 @@ async def test_what_is_claimed_while_a_round_goes_on_is_no_drift(world: World) -
 
     async def meanwhile() -> None:
         await world.register("a")
-        await world.registry.keep_pool()
+        await world.registry.maintain_pool()
 
     world.netbox.next("get_many", before(meanwhile))
     assert await kinds(world) == []
@@ -132,7 +132,7 @@ async def test_a_prefix_that_somebody_made_his_own_is_left_alone(
     for _ in range(5):
         await one_round(world)
         await asyncio.sleep(MINUTE)
-    await world.registry.keep_pool()
+    await world.registry.maintain_pool()
     assert world.server.shown(prefix.id) == shown
 
 
@@ -168,7 +168,7 @@ async def test_one_that_was_claimed_in_time_stays(world: World) -> None:
     found = await one_round(world)
     assert not any(one.repaired for one in found)
     assert await world.names() == {FIRST: ["a"]}
-    await world.registry.keep_pool()
+    await world.registry.maintain_pool()
     for _ in range(3):
         await asyncio.sleep(MINUTE)
         await one_round(world)
@@ -201,7 +201,7 @@ async def test_what_nobody_makes_any_more_is_ended_without_the_worker(world: Wor
     world.configure(warm={"office": 3})
     world.netbox.next("create_next_many", done_but(Died()))
     with contextlib.suppress(Died):
-        await world.registry.keep_pool()
+        await world.registry.maintain_pool()
     await asyncio.sleep(51)
     assert await kinds(world) == [DriftKind.POOL_ENTRY_STUCK] * 3
     assert [one.repaired for one in await rounds(world)] == [True] * 3
@@ -213,7 +213,7 @@ async def test_what_nobody_drops_any_more_is_ended_without_the_worker(world: Wor
     world.configure(warm=0)
     world.netbox.next("delete_many", fails(Died()))
     with contextlib.suppress(Died):
-        await world.registry.keep_pool()
+        await world.registry.maintain_pool()
     assert await kinds(world) == [DriftKind.POOL_ENTRY_STUCK] * 2
     assert [one.repaired for one in await rounds(world)] == [True] * 2
     await world.nothing()
@@ -223,7 +223,7 @@ async def test_what_cannot_be_handed_over_is_named_and_left_to_the_worker(world:
     await given(world, "a")
     world.netbox.next("update_many", fails(Died()))
     with contextlib.suppress(Died):
-        await world.registry.keep_pool()
+        await world.registry.maintain_pool()
     assert await kinds(world) == [], "its lease is not over"
     await asyncio.sleep(25)
     assert await kinds(world) == [DriftKind.POOL_ENTRY_STUCK]

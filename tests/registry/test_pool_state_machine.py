@@ -1,8 +1,9 @@
 """Hypothesis invents lives of a service that keeps a warm pool and lets addresses cool down; the five invariants hold
 after each step, and in the end both sides are equal.
 
-What exactly is answered is in test_state_machine.py, against a plain book. Here the test does not predict which address
-is given, only that it may be: what was answered stays, no address is given twice, and none that is still cooling down.
+What exactly is answered is in test_state_machine.py, against a plain model. Here the test does not predict which
+address is given, only that it may be: what was answered stays, no address is given twice, and none that is still
+cooling down.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ class PoolMachine(Life):
         for _ in range(8):
             await self.world.registry.release_expired()
             await self.world.registry.recover()
-            await self.world.registry.keep_pool()
+            await self.world.registry.maintain_pool()
             async for _found in self.world.registry.reconcile(fix=True):
                 pass
             await asyncio.sleep(60)
@@ -151,7 +152,7 @@ class PoolMachine(Life):
 
     @rule()
     def keep_the_pool(self) -> None:
-        self.run(self.world.registry.keep_pool())
+        self.run(self.world.registry.maintain_pool())
 
     @rule()
     def recover(self) -> None:
@@ -185,7 +186,7 @@ class PoolMachine(Life):
         work: Coroutine[Any, Any, Any] = {
             "register": lambda: registry.register(self.asked(wish)),
             "give back": registry.release_expired,
-            "keep the pool": registry.keep_pool,
+            "keep the pool": registry.maintain_pool,
             "recover": registry.recover,
         }[act]()
         try:

@@ -129,7 +129,7 @@ async def test_without_quotas_nothing_is_counted(world: World) -> None:
 async def test_exact_on_one_instance_under_200_requests_at_once(world: World, pool: bool) -> None:
     world.configure(quotas={"cluster": 10, "namespace": 20}, **({"warm": 4} if pool else {}))
     if pool:
-        await world.registry.keep_pool()
+        await world.registry.maintain_pool()
     outcomes = await together([world.registry], 200)
     assert given(outcomes) == 10
     assert len(await world.registrations()) == 10
@@ -180,7 +180,7 @@ async def test_a_creation_that_fails_gives_its_place_back(world: World) -> None:
     await world.registry.expire(request("a"))
     await world.registry.release_expired()
     for taken in ("203.0.113.0/32", "203.0.113.1/32"):
-        world.someone(taken, zone="tiny")
+        world.foreign_prefix(taken, zone="tiny")
     with pytest.raises(Exception, match="no free ipv4 address"):
         await world.register("b", zone="tiny")
     assert [one for one in await world.registrations() if one.state is not State.LIVE] == []

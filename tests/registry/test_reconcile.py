@@ -74,7 +74,7 @@ async def renumbered(world: World) -> None:
     """Another user deletes the prefix, and creates it again with the same `k8s_uuid` and description."""
     one = await world.on(FIRST)
     world.steal(FIRST)
-    world.someone(FIRST, uuid=one.id, description=one.described[-1])
+    world.foreign_prefix(FIRST, uuid=one.id, description=one.described[-1])
 
 
 async def unmarked(world: World) -> None:
@@ -82,7 +82,7 @@ async def unmarked(world: World) -> None:
 
 
 async def left_over(world: World) -> None:
-    world.someone("192.0.2.5/32", uuid=(await world.on(FIRST)).id)
+    world.foreign_prefix("192.0.2.5/32", uuid=(await world.on(FIRST)).id)
 
 
 REPAIRABLE: dict[DriftKind, Callable[[World], Awaitable[None]]] = {
@@ -108,7 +108,7 @@ async def in_another_zone(world: World) -> None:
 
 async def doubled(world: World) -> None:
     world.server.admin("PATCH", "/api/ipam/vrfs/1/", {"enforce_unique": False})
-    world.someone(FIRST)
+    world.foreign_prefix(FIRST)
 
 
 async def stuck_release(world: World) -> None:
@@ -149,8 +149,8 @@ async def test_a_sound_world_has_no_drift(world: World) -> None:
     await world.register("d", address="192.0.2.5/32")
     await world.register("e", zone="office", address="10.0.1.3/32")
     await world.register("f", ip_family="ipv6")
-    world.someone("192.0.2.6/32")
-    world.someone("198.51.100.0/31", uuid="somebody")
+    world.foreign_prefix("192.0.2.6/32")
+    world.foreign_prefix("198.51.100.0/31", uuid="somebody")
     assert await one_round(world) == []
 
 
@@ -218,7 +218,7 @@ async def test_a_duplicate_of_the_earlier_service_is_named(world: World) -> None
 
 @pytest.mark.parametrize("uuid", [None, "somebody", "467579ae-b8d5-4524-9ce8-bcb66ee02ce0", "6B" * 12, "6b" * 11])
 async def test_what_does_not_bear_an_id_of_ours_is_nobodys_business(world: World, uuid: str | None) -> None:
-    world.someone(FIRST, uuid=uuid)
+    world.foreign_prefix(FIRST, uuid=uuid)
     for _ in range(4):
         assert await one_round(world) == []
         await asyncio.sleep(MINUTE)
@@ -226,13 +226,13 @@ async def test_what_does_not_bear_an_id_of_ours_is_nobodys_business(world: World
 
 @pytest.mark.parametrize(("prefix", "status"), [("192.0.2.4/31", "active"), ("192.0.2.4/32", "container")])
 async def test_a_network_or_container_with_an_id_of_ours_is_left_alone(world: World, prefix: str, status: str) -> None:
-    made = world.someone(prefix, uuid="6b" * 12, status=status)
+    made = world.foreign_prefix(prefix, uuid="6b" * 12, status=status)
     await rounds(world)
     assert world.server.shown(made.id)["prefix"] == prefix
 
 
 async def test_what_lies_outside_our_containers_is_left_alone(world: World) -> None:
-    made = world.someone("172.16.0.1/32", uuid="6b" * 12)
+    made = world.foreign_prefix("172.16.0.1/32", uuid="6b" * 12)
     assert await rounds(world) == []
     assert made in world.prefixes
 
@@ -249,7 +249,7 @@ async def test_only_rounds_in_a_row_count(world: World) -> None:
             [found] = await one_round(world)
             assert (found.sightings, found.repaired) == (sightings, False)
             await asyncio.sleep(MINUTE)
-        again = world.someone(FIRST, uuid=one.id, description=one.described[-1])
+        again = world.foreign_prefix(FIRST, uuid=one.id, description=one.described[-1])
         current = await world.on(FIRST)
         await world.store.unseen("replace", current, current.changed(netbox_id=again.id))
         assert await one_round(world) == []
@@ -307,7 +307,7 @@ async def test_a_registration_that_is_being_released_is_no_lost_one(world: World
 async def test_a_lost_prefix_whose_address_somebody_took_is_reported(world: World, theirs: str) -> None:
     await world.register("a")
     world.steal(FIRST)
-    taken = world.someone(theirs)
+    taken = world.foreign_prefix(theirs)
     [found] = [one for one in await rounds(world) if one.drift.kind is DriftKind.REGISTRATION_WITHOUT_PREFIX]
     assert not found.repaired
     assert f"taken in NetBox by {theirs}" in found.note

@@ -67,7 +67,7 @@ async def test_what_is_being_released_is_left_to_the_release(world: World) -> No
 async def test_every_prefix_that_bears_its_id_goes(world: World) -> None:
     await left_behind(world)
     one = await world.only()
-    world.someone("192.0.2.5/32", uuid=one.id)
+    world.foreign_prefix("192.0.2.5/32", uuid=one.id)
     await asyncio.sleep(60)
     assert await world.registry.recover() == RecoverReport(aborted=1)
     await world.nothing()

@@ -46,8 +46,8 @@ async def test_new_services_get_one_address_each_in_order(world: World) -> None:
 
 
 async def test_what_others_hold_in_netbox_is_passed_over(world: World) -> None:
-    world.someone(FIRST)
-    world.someone("192.0.2.2/31")
+    world.foreign_prefix(FIRST)
+    world.foreign_prefix("192.0.2.2/31")
     assert [await world.register(name) for name in "ab"] == [SECOND, "192.0.2.4/32"]
 
 
@@ -82,8 +82,8 @@ async def test_whatever_differs_makes_another_registration(world: World, other: 
 
 
 async def test_the_next_container_is_used_when_one_is_full(world: World) -> None:
-    world.someone("192.0.2.0/30")
-    world.someone("192.0.2.4/30")
+    world.foreign_prefix("192.0.2.0/30")
+    world.foreign_prefix("192.0.2.4/30")
     assert await world.register() == "198.51.100.0/32"
     await world.settled()
 

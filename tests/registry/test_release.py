@@ -214,7 +214,7 @@ async def test_a_prefix_that_was_made_somebody_elses_is_left_alone(world: World,
 async def test_somebodys_prefix_in_place_of_a_deleted_one_is_left_alone(world: World) -> None:
     await expired(world, "a")
     world.steal(FIRST)
-    theirs = world.someone(FIRST)
+    theirs = world.foreign_prefix(FIRST)
     assert (await world.registry.release_expired()).released == 1
     assert world.prefixes == [theirs]
     assert await world.registrations() == []
@@ -224,7 +224,7 @@ async def test_every_prefix_with_its_mark_goes(world: World) -> None:
     await expired(world, "a")
     one = await world.only()
     world.server.admin("PATCH", "/api/ipam/vrfs/1/", {"enforce_unique": False})
-    world.someone(FIRST, uuid=one.id)
+    world.foreign_prefix(FIRST, uuid=one.id)
     assert (await world.registry.release_expired()).released == 1
     await world.nothing()
 

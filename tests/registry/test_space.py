@@ -108,12 +108,12 @@ async def test_the_pool_keeps_no_address_that_is_in_use(world: World) -> None:
     enter(world, "192.0.2.1/24")
     world.configure(warm={"inet": 3}, batch=50)
     await begin(world, picture=False)
-    await world.registry.keep_pool()
+    await world.registry.maintain_pool()
     ready = [one.address for one in await world.pool(PoolState.READY) if one.ip_family == "ipv4"]
     assert SECOND not in ready
     await begin(world, picture=True)
     for _ in range(3):
-        await world.registry.keep_pool()
+        await world.registry.maintain_pool()
     ready = [one.address for one in await world.pool(PoolState.READY) if one.ip_family == "ipv4"]
     assert ready == [FIRST, THIRD, "192.0.2.3/32"]
     await world.settled()
@@ -131,7 +131,7 @@ async def test_many_at_once_get_different_addresses_between_those_in_use(world: 
 
 async def test_a_released_address_is_free_at_once(world: World) -> None:
     await begin(world, picture=True)
-    world.someone("192.0.2.4/32")
+    world.foreign_prefix("192.0.2.4/32")
     enter(world, "192.0.2.1/24")
     await world.see_space()
     assert await world.register("a") == FIRST

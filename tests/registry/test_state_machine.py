@@ -1,4 +1,4 @@
-"""Hypothesis invents lives of the service; after each step what can be observed must equal a plain book.
+"""Hypothesis invents lives of the service; after each step what can be observed must equal a plain model.
 
 The steps come one after the other, each to its end; what comes at once is in test_storms.py, what is broken off at any
 point in test_every_step.py and tests/crash.
@@ -17,8 +17,8 @@ from hypothesis.stateful import invariant, precondition, rule
 
 from ipam_lib.errors import IPAMError, Unavailable, ZoneFull
 from ipam_lib.models import Request, State, placeholder
-from tests.registry.bookkeeping import Book
 from tests.registry.life import HOSTS, Life, live, on_memory, on_mongodb, on_sqlite
+from tests.registry.reference_model import ReferenceModel
 from tests.registry.watched import Died, done_but, fails, netbox_lost, storage_lost
 from tests.registry.world import CIPHER, CLUSTER, DAY, OTHER_CLUSTER, key, request
 from tests.support.soak import amount
@@ -55,16 +55,16 @@ class RegistryMachine(Life):
 
     def __init__(self) -> None:
         super().__init__()
-        self.book = Book(HOSTS, SERVICES)
+        self.model = ReferenceModel(HOSTS, SERVICES)
 
     def asked(self, name: str, family: tuple[str, str], **fields: Any) -> Request:
         zone, ip_family = family
         return request(zone=zone, ip_family=ip_family, key=key(name, cluster=SERVICES[name]), **fields)
 
     def agree(self, real: Any, expected: Any) -> None:
-        """The answer is the one in the book; an outage may be told in several ways."""
+        """The answer is the one in the model; an outage may be told in several ways."""
         if isinstance(expected, type):
-            assert isinstance(real, expected) or (not self.book.reachable and isinstance(real, Unavailable)), real
+            assert isinstance(real, expected) or (not self.model.reachable and isinstance(real, Unavailable)), real
         else:
             assert real == expected
 
@@ -72,11 +72,11 @@ class RegistryMachine(Life):
 
     def post(self, asked: Request, trouble: str) -> None:
         """Register, on either side."""
-        for side, name, how in HARMLESS[trouble] if self.book.reachable else []:
+        for side, name, how in HARMLESS[trouble] if self.model.reachable else []:
             lost = netbox_lost() if side == "netbox" else storage_lost()
             getattr(self.world, side).next(name, how(lost))
-        before = set(self.book.entries)
-        expected = self.book.register(asked, self.world.now())
+        before = set(self.model.entries)
+        expected = self.model.register(asked, self.world.now())
         real = self.outcome(self.world.registry.register(asked))
         self.world.netbox.calm()
         self.world.store.calm()
@@ -85,7 +85,7 @@ class RegistryMachine(Life):
             assert real.created
         if expected is ZoneFull and trouble == "a creation that is lost":
             # NetBox may still carry it out. Its document stays for the next request, or for recovery.
-            self.book.stay_behind(asked)
+            self.model.stay_behind(asked)
 
     @rule(name=NAMES, family=FAMILIES, secret=SECRETS, days=DAYS, deny=st.booleans(), trouble=TROUBLE)
     def register(self, name: str, family: tuple[str, str], secret: str, days: int, deny: bool, trouble: str) -> None:
@@ -121,19 +121,19 @@ class RegistryMachine(Life):
         with pytest.raises(Died):
             self.run(self.world.registry.register(asked))
         self.world.netbox.calm()
-        self.book.leave_behind(asked, made=made)
+        self.model.leave_behind(asked, made=made)
         self.run(asyncio.sleep(25))
 
     def _is_new(self, asked: Request) -> bool:
         """Whether it can begin to create at once."""
-        book = self.book
+        model = self.model
         free = [asked.address] if asked.address else HOSTS[asked.zone, asked.ip_family]
         return (
-            book.reachable
-            and book.find(asked, asked.secret) is None
-            and (asked.zone, asked.address) not in book.entries
-            and book._met(asked) is None
-            and any(not book.covering(address) for address in free)
+            model.reachable
+            and model.find(asked, asked.secret) is None
+            and (asked.zone, asked.address) not in model.entries
+            and model._met(asked) is None
+            and any(not model.covering(address) for address in free)
         )
 
     # -- DELETE, time, and the workers -------------------------------------------------------------------------------
@@ -142,17 +142,17 @@ class RegistryMachine(Life):
     def expire(self, name: str, family: tuple[str, str], secret: str, days: int | None, number: int | None) -> None:
         address = None if number is None else HOSTS[family][number % len(HOSTS[family])]
         asked = self.asked(name, family, secret=secret, address=address, retention_period_days=days)
-        self.agree(self.outcome(self.world.registry.expire(asked)), self.book.expire(asked, self.world.now()))
+        self.agree(self.outcome(self.world.registry.expire(asked)), self.model.expire(asked, self.world.now()))
 
-    @precondition(lambda self: any(entry.services for entry in self.book.entries.values()))
+    @precondition(lambda self: any(entry.services for entry in self.model.entries.values()))
     @rule(data=st.data(), days=st.none() | DAYS, by_address=st.booleans(), then_clean_up=st.booleans())
     def expire_what_is_there(
         self, data: st.DataObject, days: int | None, by_address: bool, then_clean_up: bool
     ) -> None:
         place, name = data.draw(
-            st.sampled_from([(place, name) for place, entry in self.book.entries.items() for name in entry.services])
+            st.sampled_from([(place, name) for place, entry in self.model.entries.items() for name in entry.services])
         )
-        entry = self.book.entries[place]
+        entry = self.model.entries[place]
         asked = self.asked(
             name,
             (place[0], entry.family),
@@ -160,7 +160,7 @@ class RegistryMachine(Life):
             address=place[1] if by_address else None,
             retention_period_days=days,
         )
-        self.agree(self.outcome(self.world.registry.expire(asked)), self.book.expire(asked, self.world.now()))
+        self.agree(self.outcome(self.world.registry.expire(asked)), self.model.expire(asked, self.world.now()))
         if then_clean_up:
             self.clean_up()
 
@@ -168,7 +168,7 @@ class RegistryMachine(Life):
     def expire_cluster(self, cluster: str) -> None:
         real = self.outcome(self.world.registry.expire_cluster(cluster))
         counts = (real.expired, real.denied) if not isinstance(real, IPAMError) else real
-        self.agree(counts, self.book.expire_cluster(cluster, self.world.now()))
+        self.agree(counts, self.model.expire_cluster(cluster, self.world.now()))
 
     @rule(seconds=st.sampled_from([1.0, 31.0, 3600.0, DAY, 2 * DAY]))
     def time_passes(self, seconds: float) -> None:
@@ -181,14 +181,14 @@ class RegistryMachine(Life):
     def clean_up(self) -> None:
         """A round of the worker, on either side."""
         self.run(self.world.registry.release_expired())
-        self.book.release(self.world.now())
+        self.model.release(self.world.now())
 
     @rule()
     def recover(self) -> None:
         """A minute later, so that every unfinished creation is old enough."""
         self.run(asyncio.sleep(60))
         self.run(self.world.registry.recover())
-        self.book.recover()
+        self.model.recover()
 
     @rule()
     def reconcile(self) -> None:
@@ -201,8 +201,8 @@ class RegistryMachine(Life):
                     pass
 
         outcome = self.outcome(rounds())
-        assert outcome is None or not self.book.reachable
-        self.book.reconcile()
+        assert outcome is None or not self.model.reachable
+        self.model.reconcile()
 
     @rule()
     def reconcile_without_repairs(self) -> None:
@@ -216,19 +216,19 @@ class RegistryMachine(Life):
 
     # -- NetBox, and other people --------------------------------------------------------------------------------------
 
-    @precondition(lambda self: self.book.reachable)
+    @precondition(lambda self: self.model.reachable)
     @rule()
     def netbox_goes_away(self) -> None:
-        self.world.server.reachable = self.book.reachable = False
+        self.world.server.reachable = self.model.reachable = False
 
-    @precondition(lambda self: not self.book.reachable)
+    @precondition(lambda self: not self.model.reachable)
     @rule(seconds=st.sampled_from([60.0, 600.0, DAY]))
     def netbox_comes_back(self, seconds: float) -> None:
         """And the circuit breaker has had its time."""
-        self.world.server.reachable = self.book.reachable = True
+        self.world.server.reachable = self.model.reachable = True
         self.run(asyncio.sleep(seconds))
 
-    @precondition(lambda self: not self.book.reachable)
+    @precondition(lambda self: not self.model.reachable)
     @rule()
     def netbox_comes_back_and_the_workers_go_on(self) -> None:
         self.netbox_comes_back(60.0)
@@ -236,36 +236,36 @@ class RegistryMachine(Life):
 
     @rule(prefix=st.sampled_from(sorted(one for hosts in HOSTS.values() for one in hosts) + NETWORKS))
     def somebody_creates_a_prefix(self, prefix: str) -> None:
-        if prefix not in self.book.prefixes():
+        if prefix not in self.model.prefixes():
             zone = next(zone for (zone, _), hosts in HOSTS.items() if prefix in hosts or prefix in NETWORKS)
-            self.world.someone(prefix, zone)
-            self.book.foreign.add(prefix)
+            self.world.foreign_prefix(prefix, zone)
+            self.model.foreign.add(prefix)
 
-    @precondition(lambda self: self.book.prefixes())
+    @precondition(lambda self: self.model.prefixes())
     @rule(data=st.data())
     def somebody_deletes_a_prefix(self, data: st.DataObject) -> None:
         """The own ID, another one of this service, or an ID without registration."""
-        prefix = data.draw(st.sampled_from(sorted(self.book.prefixes())))
+        prefix = data.draw(st.sampled_from(sorted(self.model.prefixes())))
         self.world.steal(prefix)
-        self.book.steal(prefix)
+        self.model.steal(prefix)
 
-    @precondition(lambda self: any(entry.prefix for entry in self.book.entries.values()))
+    @precondition(lambda self: any(entry.prefix for entry in self.model.entries.values()))
     @rule(data=st.data())
     def somebody_clears_a_mark(self, data: st.DataObject) -> None:
-        places = sorted(place for place, entry in self.book.entries.items() if entry.prefix)
+        places = sorted(place for place, entry in self.model.entries.items() if entry.prefix)
         place = data.draw(st.sampled_from(places))
         [prefix] = [one for one in self.world.prefixes if one.prefix == place[1]]
         unmarked = {"custom_fields": {"k8s_uuid": None}}
         self.world.server.admin("PATCH", f"/api/ipam/prefixes/{prefix.id}/", unmarked)
-        self.book.entries[place].marked = False
+        self.model.entries[place].marked = False
 
-    @precondition(lambda self: self.book.entries)
+    @precondition(lambda self: self.model.entries)
     @rule(data=st.data())
     def an_admin_deletes_a_document(self, data: st.DataObject) -> None:
-        place = data.draw(st.sampled_from(sorted(self.book.entries)))
+        place = data.draw(st.sampled_from(sorted(self.model.entries)))
         [one] = [one for one in self.run(self.world.registrations()) if (one.zone, one.address) == place]
         assert self.run(self.world.store.unseen("delete", one))
-        self.book.forget(place)
+        self.model.forget(place)
 
     # -- what can be observed ------------------------------------------------------------------------------------------
 
@@ -278,12 +278,12 @@ class RegistryMachine(Life):
             for name, cluster in SERVICES.items()
         }
         states = {(one.zone, pending.get(one.address, one.address)): one.state.value for one in registrations}
-        assert states == self.book.states()
+        assert states == self.model.states()
         assert len(states) == len(registrations)
         for one in registrations:
             if one.state is not State.LIVE:
                 continue
-            entry = self.book.entries[one.zone, one.address]
+            entry = self.model.entries[one.zone, one.address]
             assert CIPHER.unseal(one.secret) == entry.secret
             assert one.ip_family == entry.family
             assert {
@@ -296,7 +296,7 @@ class RegistryMachine(Life):
         prefixes = {
             one.prefix: "foreign" if one.uuid is None else owners.get(one.uuid, "orphan") for one in self.world.prefixes
         }
-        assert prefixes == self.book.prefixes()
+        assert prefixes == self.model.prefixes()
         assert len(prefixes) == len(self.world.prefixes)
 
     @invariant()
@@ -304,13 +304,13 @@ class RegistryMachine(Life):
         """To the second or so in which each was done."""
         told = {
             (zone, address): self.run(self.world.registry.history([address], zone=zone, limit=1000)).tenures
-            for zone, address in {*self.book.entries, *(one.place for one in self.book.ended)}
+            for zone, address in {*self.model.entries, *(one.place for one in self.model.ended)}
         }
         expected = [
             (place, name, held.since, None)
-            for place, entry in self.book.entries.items()
+            for place, entry in self.model.entries.items()
             for name, held in entry.services.items()
-        ] + [(one.place, one.name, one.since, one.until) for one in self.book.ended]
+        ] + [(one.place, one.name, one.since, one.until) for one in self.model.ended]
         found = [
             (place, one.key.service_name, one.since, one.until) for place, tenures in told.items() for one in tenures
         ]

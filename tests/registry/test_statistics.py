@@ -23,8 +23,8 @@ async def test_what_stands_in_the_storage_and_in_the_zones_is_shown(world: World
     unknown = ("ipam_zone_free", "ipam_zone_other", "ipam_zone_as_of")
     assert not [name for name in values(metrics) if name.startswith(unknown) and "zone=inet" in name]
     for number in (1, 2):
-        world.someone(f"192.0.2.{number}/32", uuid=object_id(number))
-    world.someone("192.0.2.4/31")
+        world.foreign_prefix(f"192.0.2.{number}/32", uuid=object_id(number))
+    world.foreign_prefix("192.0.2.4/31")
     enter(world.server, world.vrf("inet"), "192.0.2.7/24")
     await world.see_space()
     metrics.counted(await world.registry.statistics())

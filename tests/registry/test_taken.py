@@ -26,41 +26,41 @@ async def assert_refused(world: World, registration_id: str) -> None:
 
 @pytest.mark.parametrize("status", ["active", "reserved", "deprecated"])
 async def test_the_very_address_is_taken_whatever_its_status(world: World, status: str) -> None:
-    world.someone(FIFTH, status=status)
+    world.foreign_prefix(FIFTH, status=status)
     await assert_refused(world, FIFTH)
 
 
 @pytest.mark.parametrize("network", ["192.0.2.4/31", "192.0.2.4/30"])
 async def test_a_network_inside_the_container_takes_its_addresses(world: World, network: str) -> None:
-    world.someone(network)
+    world.foreign_prefix(network)
     await assert_refused(world, network)
 
 
 @pytest.mark.parametrize("uuid", ["somebody", "467579ae-b8d5-4524-9ce8-bcb66ee02ce0", "6b0000000000000000000777"])
 async def test_a_prefix_with_an_id_that_is_not_registered_is_somebodys(world: World, uuid: str) -> None:
-    world.someone(FIFTH, uuid=uuid)
+    world.foreign_prefix(FIFTH, uuid=uuid)
     await assert_refused(world, FIFTH)
 
 
 async def test_both_another_address_and_the_network_around_it_are_named_by_the_first(world: World) -> None:
-    world.someone("192.0.2.4/30")
-    world.someone(FIFTH)
+    world.foreign_prefix("192.0.2.4/30")
+    world.foreign_prefix(FIFTH)
     await assert_refused(world, "192.0.2.4/3[02]")
 
 
 async def test_a_container_inside_the_container_does_not_take_it(world: World) -> None:
-    world.someone("192.0.2.4/30", status="container")
+    world.foreign_prefix("192.0.2.4/30", status="container")
     assert await world.register(address=FIFTH) == FIFTH
 
 
 async def test_a_parent_around_the_container_does_not_take_it(world: World) -> None:
-    world.someone("192.0.2.0/24")
+    world.foreign_prefix("192.0.2.0/24")
     assert await world.registry.register(request(address=FIFTH)) == Registered(FIFTH, created=True)
 
 
 async def test_a_neighbour_does_not_take_it(world: World) -> None:
-    world.someone("192.0.2.5/32")
-    world.someone("192.0.2.2/31")
+    world.foreign_prefix("192.0.2.5/32")
+    world.foreign_prefix("192.0.2.2/31")
     assert await world.register(address=FIFTH) == FIFTH
 
 
@@ -72,7 +72,7 @@ async def test_the_same_address_of_another_vrf_does_not_take_it(world: World) ->
 
 
 async def test_what_is_gone_from_netbox_takes_nothing(world: World) -> None:
-    prefix = world.someone(FIFTH)
+    prefix = world.foreign_prefix(FIFTH)
     await assert_refused(world, FIFTH)
     world.server.remove(prefix.id)
     assert await world.register(address=FIFTH) == FIFTH
@@ -81,7 +81,7 @@ async def test_what_is_gone_from_netbox_takes_nothing(world: World) -> None:
 
 async def test_who_takes_it_between_the_look_and_the_creation_wins(world: World) -> None:
     async def somebody_is_faster() -> None:
-        world.someone(FIFTH)
+        world.foreign_prefix(FIFTH)
 
     world.netbox.next("create_exact", before(somebody_is_faster))
     with pytest.raises(AddressTaken):

@@ -59,8 +59,8 @@ async def test_before_netbox_is_read_nothing_is_known(world: World) -> None:
 async def test_each_address_counts_once(world: World) -> None:
     vrf = world.vrf("inet")
     # 192.0.2.0/29: a prefix in a prefix, an IP address and a range that reach into it, and one of each outside.
-    world.someone("192.0.2.4/30")
-    world.someone("192.0.2.5/32")
+    world.foreign_prefix("192.0.2.4/30")
+    world.foreign_prefix("192.0.2.5/32")
     enter(world.server, vrf, "192.0.2.6/24")
     enter(world.server, vrf, "192.0.2.3/29", "192.0.2.5/29")
     enter(world.server, vrf, "192.0.2.3/24")
@@ -74,10 +74,10 @@ async def test_each_address_counts_once(world: World) -> None:
 
 
 async def test_ours_are_never_those_of_others(world: World) -> None:
-    world.someone("192.0.2.0/32")
+    world.foreign_prefix("192.0.2.0/32")
     await world.see_space()
     world.configure(warm={"inet": 2}, batch=50)
-    assert (await world.registry.keep_pool()).error is None
+    assert (await world.registry.maintain_pool()).error is None
     assert await world.register() == SECOND, "the lowest of the pool"
     # At once, out of what this instance did itself; then as NetBox shows it to any instance.
     for _ in range(2):
@@ -94,8 +94,8 @@ async def test_ours_are_never_those_of_others(world: World) -> None:
 
 async def test_what_another_instance_registered_is_ours_too(world: World) -> None:
     await world.see_space()
-    world.someone("192.0.2.1/32", uuid=object_id(77))
-    world.someone("192.0.2.2/32")
+    world.foreign_prefix("192.0.2.1/32", uuid=object_id(77))
+    world.foreign_prefix("192.0.2.2/32")
     await world.netbox.space.begin_look(world.zones.containers("inet", "ipv4")[0])
     found = await use(world.registry)
     assert taken(found) == (1, 0, 10)
@@ -118,7 +118,7 @@ async def test_a_cooldown_is_no_other_systems(world: World) -> None:
 async def test_a_utilized_container_has_no_free_address(world: World) -> None:
     first = world.zones.containers("inet", "ipv4")[0]
     world.server.admin("PATCH", f"/api/ipam/prefixes/{first.id}/", {"mark_utilized": True})
-    world.someone("192.0.2.1/32")
+    world.foreign_prefix("192.0.2.1/32")
     await world.see_space()
     found = await use(world.registry)
     assert taken(found) == (1, 0, 4)
@@ -127,7 +127,7 @@ async def test_a_utilized_container_has_no_free_address(world: World) -> None:
 
 async def test_a_token_that_sees_only_its_own_knows_nothing_of_what_is_free(world: World) -> None:
     await world.register()
-    world.someone("192.0.2.6/32")
+    world.foreign_prefix("192.0.2.6/32")
     await world.see_space()
     assert taken(await use(world.registry)) == (1, 0, 10)
     user = world.server.admin("POST", "/api/users/users/", {"username": "ipam", "password": "Svc-Passw0rd-123"})

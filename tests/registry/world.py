@@ -190,7 +190,7 @@ class World:
 
     async def settled_after_keeping(self) -> None:
         """As `settled`, once the pool has been looked after."""
-        assert (await self.registry.keep_pool()).error is None
+        assert (await self.registry.maintain_pool()).error is None
         await self.settled()
 
     async def nothing(self) -> None:
@@ -224,7 +224,7 @@ class World:
         """The moment, or another (as timedelta takes it)."""
         return self.clock.now() + timedelta(**later)
 
-    def someone(
+    def foreign_prefix(
         self,
         prefix: str,
         zone: str = "inet",

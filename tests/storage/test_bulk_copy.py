@@ -1,4 +1,4 @@
-"""What a store promises to those who copy all of it, in the stores of the program: read, fit, load, and cut off."""
+"""What a store promises to a copy of all its data, in the stores of the program: read, fit, load, and cut off."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ async def test_a_cancelled_open_is_made_up_for(backend: Backend) -> None:
 
 
 async def test_a_store_is_closed_while_others_still_wait_for_it(store: Store) -> None:
-    """They get an answer, or an error of ours; nobody waits for ever."""
+    """They get an answer, or an error of ours; no call waits for ever."""
     waiting = [asyncio.create_task(store.insert(registration())) for _ in range(20)]
     await asyncio.sleep(0)
     await store.close()

@@ -12,7 +12,7 @@ import pytest
 
 from ipam_lib.models import Departure, State, Tenure
 from ipam_lib.storage.base import Store
-from ipam_lib.storage.history_store import Place
+from ipam_lib.storage.history_store import HistoryPosition
 from tests.storage.backends import Backend
 from tests.storage.conftest import OpenStore
 from tests.storage.samples import DAY, MILLISECOND, NOW, key, legacy_documents, object_id, registration, service
@@ -47,7 +47,7 @@ async def pages(store: Store, limit: int, zone: str | None = None, address: str 
         assert len(page) <= limit
         found += page
         assert page[-1].until is not None
-        before = Place(page[-1].until, page[-1].id)
+        before = HistoryPosition(page[-1].until, page[-1].id)
     return found
 
 
@@ -89,7 +89,9 @@ async def test_pages_are_stable_while_others_end(store: Store) -> None:
     first = await store.history_page(address=ADDRESS, zone=None, before=None, limit=3)
     await store.history_insert([tenure(9)])
     assert first[-1].until is not None
-    rest = await store.history_page(address=ADDRESS, zone=None, before=Place(first[-1].until, first[-1].id), limit=1000)
+    rest = await store.history_page(
+        address=ADDRESS, zone=None, before=HistoryPosition(first[-1].until, first[-1].id), limit=1000
+    )
     assert first + rest == some[::-1]
 
 

@@ -14,7 +14,7 @@ from ipam_lib.errors import StorageUnavailable
 from ipam_lib.models import Filter, Registration, State, Tenure
 from ipam_lib.storage import mongo_history
 from ipam_lib.storage import mongo_queries as queries
-from ipam_lib.storage.history_store import Place
+from ipam_lib.storage.history_store import HistoryPosition
 from ipam_lib.storage.mongo import MongoStore
 from tests.storage.backends import MongoBackend
 from tests.storage.conftest import OpenStore
@@ -269,9 +269,9 @@ class TestQueryPlans:
         assert stats["nReturned"] >= 1
         assert stats["totalDocsExamined"] <= stats["nReturned"] + 5
 
-    @pytest.mark.parametrize("before", [None, Place(NOW + 40 * DAY, object_id(40))])
+    @pytest.mark.parametrize("before", [None, HistoryPosition(NOW + 40 * DAY, object_id(40))])
     async def test_a_page_of_the_history_reads_only_what_it_returns(
-        self, backend: MongoBackend, open_store: OpenStore, mongodb_admin: Any, before: Place | None
+        self, backend: MongoBackend, open_store: OpenStore, mongodb_admin: Any, before: HistoryPosition | None
     ) -> None:
         if "javascriptEngine" not in mongodb_admin.admin.command("buildInfo"):
             skip_loudly("MongoDB query plans", "only a real mongod explains them; set IPAM_TEST_MONGODB_URI")

@@ -20,7 +20,7 @@ from ipam_lib.errors import ConfigError, StorageUnavailable
 from ipam_lib.models import Filter, QuotaOwner, Registration, State
 from ipam_lib.storage import sqlite_file, sqlite_history, sqlite_rows
 from ipam_lib.storage.documents import to_registration
-from ipam_lib.storage.history_store import Place
+from ipam_lib.storage.history_store import HistoryPosition
 from ipam_lib.storage.sqlite import SQLiteStore
 from ipam_lib.storage.sqlite_connection import select
 from tests.storage.samples import NOW, filter_id, key, object_id, registration, service
@@ -243,7 +243,7 @@ class TestOutages:
         await store.close()
 
     async def test_a_hanging_disk_is_answered_in_time(self, store: SQLiteStore) -> None:
-        """A connection whose thread hangs holds up nobody longer than the limit."""
+        """A connection whose thread hangs delays no call longer than the limit."""
         stuck = asyncio.create_task(store._connections["writer"].run(_wait_for_the_lock_of(store.path)))
         outcomes = await asyncio.gather(*(store.insert(registration()) for _ in range(5)), return_exceptions=True)
         for outcome in outcomes:
@@ -455,12 +455,16 @@ class TestQueryPlans:
         [
             (None, None, "address=?"),
             ("inet", None, "address=?"),
-            (None, Place(NOW, object_id(1)), "address=? AND (until,id)<(?,?)"),
-            ("inet", Place(NOW, object_id(1)), "address=? AND (until,id)<(?,?)"),
+            (None, HistoryPosition(NOW, object_id(1)), "address=? AND (until,id)<(?,?)"),
+            ("inet", HistoryPosition(NOW, object_id(1)), "address=? AND (until,id)<(?,?)"),
         ],
     )
     def test_a_page_of_the_history_is_read_in_its_order(
-        self, statements: tuple[sqlite3.Connection, list[str]], zone: str | None, before: Place | None, searched: str
+        self,
+        statements: tuple[sqlite3.Connection, list[str]],
+        zone: str | None,
+        before: HistoryPosition | None,
+        searched: str,
     ) -> None:
         connection, _ = statements
         connection.set_trace_callback(None)

@@ -161,7 +161,7 @@ async def test_where_the_database_gives_up_all_of_it_nothing_was_written(site: S
     await first
     outcomes = await asyncio.gather(*tasks, return_exceptions=True)
     assert [getattr(outcome, "applied", None) for outcome in outcomes] == [False] * 3
-    assert len({id(outcome) for outcome in outcomes}) == 3, "each has an error of his own"
+    assert len({id(outcome) for outcome in outcomes}) == 3, "each has an error of its own"
     assert await site.names() == []
     assert await site.writer.run(insert("c")) == "c"
 

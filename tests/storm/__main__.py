@@ -25,7 +25,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=60.0, metavar="S", help="how long it rages")
     parser.add_argument("--seed", type=int, default=None, help="of every choice (default: a new one, printed)")
     parser.add_argument("--faults", action="store_true", help="a proxy between services and NetBox breaks things")
-    parser.add_argument("--late", action="store_true", help="it also delivers requests after everybody has given up")
+    parser.add_argument("--late", action="store_true", help="it also delivers requests after the caller has given up")
     parser.add_argument("--kill", action="store_true", help="kill -9 services and NetBox in turn")
     parser.add_argument("--database", action="store_true", help="stop and kill the database, too")
     parser.add_argument("--sqlite", action="store_true", help="both services over one SQLite file")

@@ -179,7 +179,7 @@ class Clients:
             self.ledger.hold(lane, address, sure=sure)
         if given:
             return True
-        # For who fights for an address, to have to wait is as good as to be told that his secret is wrong.
+        # A 429 is as good as a 403 here: another service has the address.
         refused = [answer for answer in answers if not answer.again or (answer.status == 429 and lane.kind == "rival")]
         for answer in refused:
             if not self._refusal_is_right(lane, answer):
@@ -302,7 +302,7 @@ class Clients:
 
     async def live(self, lane: Lane, most: int) -> None:
         """The life of a lane while the storm rages, at most so many steps."""
-        # Whose address is never given back while somebody probes it.
+        # A client may still probe its address, so the address is never given back.
         stays = [one for one in self.ledger.lanes if one.kind == "stays" and one.asked == lane.asked]
         for _ in range(most):
             if not self.raging():
@@ -322,7 +322,7 @@ class Clients:
 
     async def visit(self) -> None:
         """One new service after the other that registers, and asks no second time: what an unanswered request leaves
-        behind, nobody but recovery will ever clear up."""
+        behind, only recovery will clear up."""
         while self.raging():
             lane = self.ledger.visitor(self.random)
             mark = lane.mark

@@ -41,7 +41,7 @@ def _not_alone(site: Site, documents: Sequence[Document], prefixes: Sequence[Doc
         if times > 1 and what is not None
     ]
     gone = site.strangers - {one["id"] for one in prefixes}
-    return problems + [f"lost: somebody else's prefix {one}" for one in gone]
+    return problems + [f"lost: a foreign prefix {one}" for one in gone]
 
 
 def _not_equal(
@@ -131,4 +131,4 @@ def _not_as_answered(documents: Sequence[Document], lanes: Sequence[Lane]) -> li
             )
             if stored != ((lane.zone, lane.family), (lane.retention, lane.deny)):
                 problems.append(f"wrong registration: {lane.name}: {document}{past}")
-    return problems + [f"leaked: nobody's service {key} on {held}" for key, held in holding.items()]
+    return problems + [f"leaked: a service that no client knows: {key} on {held}" for key, held in holding.items()]

@@ -98,7 +98,7 @@ class Lane:
 
 def make_lanes(random: Random, number: int) -> tuple[list[Lane], list[Group]]:
     """So many lanes of all kinds: most want the next free address; others share one, fight for one, want one that
-    somebody else has, or one of a zone that is too small for all of them."""
+    another client has, or one of a zone that is too small for all of them."""
     groups = [Group(str(uuid.UUID(int=random.getrandbits(128), version=4))) for _ in range(max(2, number // 8))]
     lanes: list[Lane] = []
 

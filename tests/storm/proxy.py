@@ -29,7 +29,7 @@ FATES: Final = {
     "half": "NetBox carries it out, and the connection is cut in the middle of its answer",
     "delay": "NetBox hears of it a little later",
     "linger": "NetBox carries it out at once, and its answer comes a little later",
-    "late": "NetBox hears of it long after everybody has given up",
+    "late": "NetBox hears of it long after the caller has given up",
     "garbage": "200 with half a JSON document, and NetBox never hears of it",
     "garbage after": "the same, after NetBox has carried it out",
     "noise": "bytes that are no HTTP, and NetBox never hears of it",

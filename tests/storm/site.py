@@ -28,7 +28,7 @@ Document = dict[str, Any]
 CONTROL: Final = {"Authorization": f"Token {TOKEN}", "Content-Type": "application/json"}
 
 # The first container of `inet` is small, and the second is of another VRF, tenant and role: creations go on to it.
-# `tiny` is too small for everybody who wants it.
+# `tiny` is too small for all clients.
 ZONES: Final[dict[str, dict[str, list[Any]]]] = {
     "inet": {
         "ipv4": [
@@ -40,7 +40,7 @@ ZONES: Final[dict[str, dict[str, list[Any]]]] = {
     "exact": {"ipv4": ["10.2.0.0/24"], "ipv6": ["fd00:2::/64"]},
     "tiny": {"ipv4": ["10.3.0.0/29"], "ipv6": []},
 }
-# What somebody else has in there.
+# Prefixes of other systems.
 STRANGERS: Final = ("10.1.0.3/32", "10.1.1.4/30", "10.2.0.250/32", "10.2.0.240/29", "fd00:1::2/128")
 TAKEN: Final = ("10.2.0.250/32", "10.2.0.241/32")
 
@@ -188,7 +188,7 @@ class Timing:
 
 
 SHORT: Final = Timing(request=6.0, netbox=2.0)
-# For who must see no 503, however slow the machine.
+# For clients that must see no 503, however slow the machine.
 PATIENT: Final = Timing(request=120.0, netbox=50.0)
 
 
@@ -235,7 +235,7 @@ class Site:
         return self.directory / "config.json"
 
     def start_netbox(self) -> None:
-        """Start the simulator; the first time, with prefixes of somebody else in it."""
+        """Start the simulator; the first time, with prefixes of other systems."""
         fresh = not self.netbox.processes
         self.netbox.start()
         if fresh:

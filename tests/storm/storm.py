@@ -38,11 +38,11 @@ class Storm:
     """How bad it gets.
 
     `clients`: how many lanes; `seconds`: how long, and longer on a machine that is too slow to do enough in that time;
-    `least`: how many registrations are enough; `most`: what a lane does at the most. `faults`:
-    whether the proxy (which the site must then have) breaks things; `late`: whether it also holds requests back until
-    everybody has given up, so that reconciliation is needed. `kill`: whether services and simulator are killed in turn.
-    `database`: whether the database is stopped and killed, and started again on its data. `rounds`: how often each of
-    those is killed or stopped at least, however long that takes.
+    `least`: how many registrations are enough; `most`: what a lane does at the most. `faults`: whether the proxy (which
+    the site must then have) breaks things; `late`: whether it also holds requests back until the caller has given up,
+    so that reconciliation is needed. `kill`: whether services and simulator are killed in turn. `database`: whether the
+    database is stopped and killed, and started again on its data. `rounds`: how often each of those is killed or
+    stopped at least, however long that takes.
     """
 
     clients: int = 64

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.blocking import MARK, guarded
+from tests.support.blocking_calls import MARK, guarded
 
 
 @pytest.fixture

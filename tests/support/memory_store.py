@@ -15,7 +15,7 @@ from typing import Any
 from ipam_lib.errors import StorageUnavailable, StoreConflict
 from ipam_lib.models import PENDING, Filter, IPFamily, QuotaOwner, Registration, ServiceKey, State
 from ipam_lib.storage.base import DuplicateReport, Store
-from ipam_lib.storage.documents import Document, cas_fields, change, read_services, to_document, to_registration
+from ipam_lib.storage.documents import Document, cas_fields, change, services_as_read, to_document, to_registration
 from ipam_lib.storage.usage import Usage, UsageCounting
 from tests.support.memory_history import MemoryHistory
 from tests.support.memory_pool import MemoryPool
@@ -129,7 +129,7 @@ class MemoryStore(MemoryPool, MemoryHistory, Store):
         stored = self._is_current(old)
         if stored is None:
             return False
-        self._put(change(old, new, read_services(old) if old.raw_document else stored.get("services")).apply(stored))
+        self._put(change(old, new, services_as_read(old) if old.raw_document else stored.get("services")).apply(stored))
         return True
 
     async def delete(self, old: Registration) -> bool:

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.support.blocking import MARK
+from tests.support.blocking_calls import MARK
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROGRAM = (str(REPOSITORY / "ipam.py"),)
@@ -56,7 +56,7 @@ class Process:
         listening: socket.socket | None = None,
         script: Sequence[str] = PROGRAM,
     ) -> None:
-        watched = ["-m", "tests.support.blocking"] if LASTING.intersection(arguments) else []
+        watched = ["-m", "tests.support.blocking_calls"] if LASTING.intersection(arguments) else []
         if "simulate-netbox" in arguments:
             watched = ["-m", "tests.support.netbox_faults"]
         environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), **(env or {})}

@@ -159,7 +159,7 @@ def test_what_is_asked_for_exists(shown: str, expression: str) -> None:
 
 
 def test_the_dashboard_and_the_alerts_show_every_metric() -> None:
-    """What nobody looks at need not be measured."""
+    """A metric that no alert and no dashboard uses need not exist."""
     everything = [*expressions_of_the_alerts(), *expressions_of_the_dashboard()]
     named = {name for expression in everything for name, _ in asked(expression)}
     for family in families(text_with_everything()).values():

@@ -159,7 +159,7 @@ def test_a_directory_in_the_place_of_a_file_costs_that_file_only(tmp_path: Path,
 
 
 class Pipe:
-    """A pipe that nobody reads, as standard error."""
+    """A pipe without a reader, as standard error."""
 
     def __init__(self) -> None:
         self.reader, writer = os.pipe()

@@ -20,7 +20,7 @@ from ipam_lib.lifecycle import Services
 from ipam_lib.models import ClusterExpired, Registered, Request
 from ipam_lib.netbox.base import Container
 from ipam_lib.netbox.event_queue import EventQueue
-from ipam_lib.netbox.zones import Trouble
+from ipam_lib.netbox.zones import LoadFailure
 from ipam_lib.registry import DescriptionReport, PoolReport, RecoverReport, Registry, ReleaseReport, Statistics
 from ipam_lib.storage.base import DuplicateReport, Store
 from ipam_lib.web.access_control import AccessRules
@@ -80,7 +80,7 @@ class FakeNetBox:
 class FakeZones:
     names: Sequence[str] = ("inet", "hnet-public")
     source: str | None = "netbox"
-    trouble: Trouble | None = None
+    trouble: LoadFailure | None = None
     field_problems: Sequence[str] = ()
     age: float = 42.9
 
@@ -146,7 +146,7 @@ class FakeRegistry:
         self.rounds.append("recover")
         return RecoverReport()
 
-    async def keep_pool(self) -> PoolReport:
+    async def maintain_pool(self) -> PoolReport:
         self.rounds.append("pool")
         return PoolReport()
 

@@ -8,11 +8,11 @@ from typing import get_args
 import pytest
 
 from ipam_lib.errors import StorageUnavailable
-from ipam_lib.netbox.zones import Trouble, TroubleKind
+from ipam_lib.netbox.zones import LoadFailure, LoadFailureKind
 from ipam_lib.web.health import PROBE, HealthState, StorageProbe, in_words, netbox_problems, readiness
 from tests.web.service import FakeStore, FakeZones, service
 
-REFUSED = Trouble("refused", "HTTP 403: Invalid token")
+REFUSED = LoadFailure("refused", "HTTP 403: Invalid token")
 
 
 async def test_ready() -> None:
@@ -32,7 +32,7 @@ async def test_ready() -> None:
 
 async def test_netbox_away_is_ready_and_says_so() -> None:
     async with service(
-        zones=FakeZones(source="storage", trouble=Trouble("away", "no answer within 10 s"), age=7200.0)
+        zones=FakeZones(source="storage", trouble=LoadFailure("away", "no answer within 10 s"), age=7200.0)
     ) as running:
         running.netbox.away = True
         status, content, answer = await running.call("GET", "/readyz")
@@ -160,7 +160,7 @@ def test_readiness_names_everything_that_is_missing() -> None:
             storage="does not answer",
             zones=None,
             zones_age_seconds=None,
-            zones_trouble=Trouble("refused", "HTTP 403"),
+            zones_trouble=LoadFailure("refused", "HTTP 403"),
             netbox_away=True,
         )
     )
@@ -180,7 +180,7 @@ def test_readiness_names_everything_that_is_missing() -> None:
         (HealthState(zones_trouble=REFUSED), "zones", "as they were last loaded"),
         (HealthState(zones="storage", zones_trouble=REFUSED), "zones", "kept in storage"),
         (HealthState(zones_trouble=REFUSED), "zones", "NetBox refuses, or lacks something (HTTP 403: Invalid token)"),
-        (HealthState(zones_trouble=Trouble("unexpected", "a page of 3 rows")), "zones", "(a page of 3 rows)"),
+        (HealthState(zones_trouble=LoadFailure("unexpected", "a page of 3 rows")), "zones", "(a page of 3 rows)"),
         (HealthState(netbox_problems=["the field env is required"]), "netbox", "the field env is required"),
         (HealthState(background=False), "background", "until the service restarts"),
     ],
@@ -203,9 +203,9 @@ def test_in_words_all_is_well_or_what_is_missing() -> None:
 
 
 @pytest.mark.parametrize("zones", ["netbox", None])
-@pytest.mark.parametrize("kind", get_args(TroubleKind))
-def test_netbox_is_not_ok_beside_a_trouble_of_the_zones(kind: TroubleKind, zones: str | None) -> None:
-    report = readiness(HealthState(zones=zones, zones_trouble=Trouble(kind, "the reason in the log")))[1]
+@pytest.mark.parametrize("kind", get_args(LoadFailureKind))
+def test_netbox_is_not_ok_beside_a_trouble_of_the_zones(kind: LoadFailureKind, zones: str | None) -> None:
+    report = readiness(HealthState(zones=zones, zones_trouble=LoadFailure(kind, "the reason in the log")))[1]
     assert report["netbox"] == kind
     assert "(the reason in the log)" in in_words(report)
 

@@ -112,7 +112,7 @@ async def test_a_refusal_waits_and_other_answers_do_not(caplog: pytest.LogCaptur
         assert (await running.call("POST", "/", BODY))[0] == 200
         assert (await running.call("GET", "/v2/zones", headers={"Authorization": TOKEN}))[0] in (200, 500)
         assert not refused.done()
-        # A server that stops waits for nobody.
+        # A server that stops does not wait for delayed answers.
         running.app[INFLIGHT].stopping.set()
         assert (await refused)[0] == 403
     assert throttle.sources == ["127.0.0.1"]

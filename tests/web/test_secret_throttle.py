@@ -1,4 +1,4 @@
-"""SecretThrottle secrets: the one who guesses has to wait longer and longer, and nobody else does."""
+"""The throttle for wrong secrets: a source that sends them waits longer and longer. No other source waits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ipam_lib.web.secret_throttle import (
     FREE_TRIES,
     LONGEST_PENALTY,
     MOST_AT_ONCE,
-    SECONDS_TO_FORGIVE,
+    SECONDS_TO_FORGET,
     SecretThrottle,
     ThrottleKey,
 )
@@ -86,11 +86,11 @@ def test_what_is_long_ago_is_forgiven_but_not_at_once() -> None:
     for seconds in [0.0] * (FREE_TRIES - 1) + PENALTIES:
         guesser.wrong()
         guesser.clock.advance(seconds)
-    guesser.clock.advance(SECONDS_TO_FORGIVE)
+    guesser.clock.advance(SECONDS_TO_FORGET)
     assert guesser.wrong() == LONGEST_PENALTY
-    guesser.clock.advance(SECONDS_TO_FORGIVE * 2)
+    guesser.clock.advance(SECONDS_TO_FORGET * 2)
     assert guesser.wrong() == 32.0
-    guesser.clock.advance(SECONDS_TO_FORGIVE * 20)
+    guesser.clock.advance(SECONDS_TO_FORGET * 20)
     assert guesser.wrong() == 0.0
 
 
@@ -297,7 +297,7 @@ async def test_the_owner_is_let_through_also_by_an_instance_that_does_not_know_h
 ) -> None:
     assert 429 in await throttled.guess(FREE_TRIES + 1)
     assert await throttled.ask(OWNERS, name="owners") == 200
-    assert await throttled.ask(OWNERS, name="another of the owner's") == 200, "from now on his secret is known"
+    assert await throttled.ask(OWNERS, name="another of the owner's") == 200, "from now on this secret is known"
 
 
 async def test_who_guesses_in_the_name_of_the_owners_service_has_to_wait_too(throttled: Guarded) -> None:

@@ -1,5 +1,5 @@
 """No request makes the event loop wait: what a client may send or ask for at most, in functions called in one turn of
-the loop. See `tests.support.blocking.busiest_turn` on why not in seconds."""
+the loop. See `tests.support.blocking_calls.busiest_turn` on why not in seconds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ipam_lib.schemas.list_query import MOST
 from ipam_lib.storage.sqlite import SQLiteStore
 from ipam_lib.web.request_body import LARGEST_BODY
 from tests.storage.samples import NOW, registration, service
-from tests.support.blocking import busiest_turn
+from tests.support.blocking_calls import busiest_turn
 from tests.support.clock import FakeClock
 from tests.support.plain_netbox import PlainNetBox, PlainZones
 from tests.web.service import BODY, SERVICE, TOKEN, Service

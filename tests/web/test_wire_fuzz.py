@@ -1,5 +1,5 @@
 """Hypothesis sends bytes: requests that are cut, mended, doubled and mixed up. Whatever comes, every answer is a whole
-one in our shape, none is a 500, nobody's bug is logged, and the next client is served."""
+one in our shape, none is a 500, no bug is logged, and the next client is served."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_whatever_is_sent_is_answered_properly(batch: list[list[bytes]], size: i
             caught.append(record)
 
     async def send_all() -> None:
-        # What does not come to an end is answered 408 soon, so that nobody waits for it here.
+        # What does not come to an end is answered 408 soon, so this test does not wait.
         limits = Limits(seconds_for_head=0.2)
         async with service(limits=limits, request_timeout_seconds=0.2) as running:
             for pipeline in batch:

@@ -26,7 +26,9 @@ async def claim_exactly(context: Context, own: Registration, deadline: Deadline)
         raise AddressHeld(own.address, entry.cooldown_until)
     if entry.state is PoolState.CLAIMED and entry.registration_id == own.id:
         return entry
-    if entry.state is not PoolState.READY and not (entry.state is PoolState.CLAIMED and await is_stray(context, entry)):
+    if entry.state is not PoolState.READY and not (
+        entry.state is PoolState.CLAIMED and await is_unused(context, entry)
+    ):
         return None
     claimed = entry.changed(PoolState.CLAIMED, registration_id=own.id, lease_until=None)
     return claimed if await writes.pool_replace(context, entry, claimed, deadline) else None
@@ -37,7 +39,7 @@ def is_leased(context: Context, entry: PoolEntry) -> bool:
     return entry.lease_until is not None and entry.lease_until > context.clock.now()
 
 
-async def is_stray(context: Context, entry: PoolEntry) -> bool:
+async def is_unused(context: Context, entry: PoolEntry) -> bool:
     """Whether the registration that claimed the entry will never have its address."""
     if is_leased(context, entry):
         return False
@@ -76,7 +78,7 @@ async def entries_of(context: Context, registrations: Sequence[Registration]) ->
     return entries
 
 
-async def let_go(context: Context, entry: PoolEntry, deadline: Deadline) -> None:
+async def delete_released(context: Context, entry: PoolEntry, deadline: Deadline) -> None:
     """Delete an entry whose prefix was deleted at the release of its registration, before the registration is deleted.
 
     Raises Unavailable if the entry has just changed: if it stayed, the worker would put it back without a prefix.

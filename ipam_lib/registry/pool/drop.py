@@ -17,8 +17,8 @@ def is_overdue(context: Context, entry: PoolEntry) -> bool:
     now = context.clock.now()
     if entry.state is PoolState.COOLING:
         return entry.cooldown_until is None or entry.cooldown_until <= now
-    patience = timedelta(seconds=context.settings.longest_request)
-    return entry.state is PoolState.MAKING and (entry.lease_until is None or entry.lease_until + patience < now)
+    extra_time = timedelta(seconds=context.settings.longest_request)
+    return entry.state is PoolState.MAKING and (entry.lease_until is None or entry.lease_until + extra_time < now)
 
 
 async def drop(context: Context, entries: Sequence[PoolEntry], deadline: Deadline) -> int:

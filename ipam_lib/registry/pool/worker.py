@@ -19,7 +19,7 @@ from ipam_lib.storage.pool_store import PoolKey
 
 log = logging.getLogger(__name__)
 
-Place = tuple[str, IPFamily]
+ZoneAndFamily = tuple[str, IPFamily]
 _Held = tuple[PoolEntry, Registration]
 
 SHORTEST_BACKOFF = 30.0
@@ -53,9 +53,9 @@ class PoolWorker:
     """The pool worker of one process. It remembers which zones were full."""
 
     context: Context
-    _backoffs: dict[Place, _Backoff] = field(default_factory=dict)
+    _backoffs: dict[ZoneAndFamily, _Backoff] = field(default_factory=dict)
 
-    async def keep(self) -> PoolReport:
+    async def maintain(self) -> PoolReport:
         """One round: hand over claimed entries, end overdue entries, and keep as many addresses ready as the settings
         say. If one step fails, the others are still done.
 
@@ -166,13 +166,13 @@ class PoolWorker:
 
     # -- how many there are ------------------------------------------------------------------------------------------
 
-    def _places(self, counts: Mapping[PoolKey, int]) -> list[Place]:
+    def _places(self, counts: Mapping[PoolKey, int]) -> list[ZoneAndFamily]:
         """The zones and families that have ready addresses, or should have them."""
         containers = self.context.zones.all_containers()
         places = {(one.zone, one.ip_family) for one in containers if self.context.settings.warm_in(one.zone)}
         return sorted(places | {(key.zone, key.ip_family) for key in counts if key.state is PoolState.READY})
 
-    async def _adjust(self, place: Place, counts: Mapping[PoolKey, int], report: PoolReport) -> None:
+    async def _adjust(self, place: ZoneAndFamily, counts: Mapping[PoolKey, int], report: PoolReport) -> None:
         """Refill if a quarter is missing; drop the surplus if there are more than a quarter too many. Between these
         limits nothing happens, so several instances, which see each other's work a moment later, come to rest."""
         zone, family = place

@@ -41,12 +41,12 @@ export async function read(path, { token = "", query = {}, signal = null, accept
     }
     headers.Authorization = `Bearer ${token}`;
   }
-  const patience = new AbortController();
-  const timer = setTimeout(() => patience.abort(), SECONDS_TO_WAIT * 1000);
-  const giveUp = () => patience.abort();
+  const limit = new AbortController();
+  const timer = setTimeout(() => limit.abort(), SECONDS_TO_WAIT * 1000);
+  const giveUp = () => limit.abort();
   signal?.addEventListener("abort", giveUp);
   try {
-    const answer = await fetch(url, { headers, signal: patience.signal, cache: "no-store", credentials: "omit" });
+    const answer = await fetch(url, { headers, signal: limit.signal, cache: "no-store", credentials: "omit" });
     const content = understood(await answer.text());
     if (answer.status === 200 || accept.includes(answer.status)) {
       if (content === null) {
@@ -60,7 +60,7 @@ export async function read(path, { token = "", query = {}, signal = null, accept
   } catch (error) {
     if (error instanceof Problem) throw error;
     if (signal?.aborted) throw new DOMException("the request was replaced by another one", "AbortError");
-    if (patience.signal.aborted) {
+    if (limit.signal.aborted) {
       throw new Problem(`The service did not answer within ${SECONDS_TO_WAIT} seconds.`, { more: "Try again." });
     }
     throw new Problem("The service cannot be reached.", {

@@ -1,4 +1,4 @@
-"""The page as somebody sees it who sits in front of it."""
+"""The page as a user sees it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ASIDE = (StaleElementReferenceException, NoSuchElementException)
 
 
 @dataclass
-class Looking:
+class PageView:
     """The browser, looking at the site at this address."""
 
     chrome: Chrome

@@ -1,5 +1,5 @@
 """Notices when the program makes an event loop wait: in this process (`guarded`), or in one of its own, by
-`python -m tests.support.blocking ipam.py serve ...`, which tells of it on standard error in lines that begin with
+`python -m tests.support.blocking_calls ipam.py serve ...`, which tells of it on standard error in lines that begin with
 `MARK`, once it serves.
 
 Two things can be noticed, and neither depends on how fast or how busy the machine is:

@@ -13,7 +13,7 @@ from types import ModuleType
 
 import pytest
 
-from tests.support.blocking import MARK, PROGRAM, REPOSITORY, busiest_turn, guarded
+from tests.support.blocking_calls import MARK, PROGRAM, REPOSITORY, busiest_turn, guarded
 
 BLOCKS = {
     "open": "open(path).close()",
@@ -98,7 +98,9 @@ def test_a_process_of_its_own_tells_of_it_at_once(tmp_path: Path) -> None:
     ]
     script.write_text("\n".join([*lines, "    os._exit(9)", "", "time.sleep(0)", "asyncio.run(block())"]))
     # The script stands where the program does, as far as the watcher can tell.
-    watcher = "import sys; from tests.support import blocking; blocking.PROGRAM = (sys.argv[1],); blocking.main()"
+    watcher = (
+        "import sys; from tests.support import blocking_calls as calls; calls.PROGRAM = (sys.argv[1],); calls.main()"
+    )
     done = subprocess.run(
         [sys.executable, "-c", watcher, str(script), "argument"],
         cwd=tmp_path,

@@ -1,4 +1,4 @@
-"""What the service should come to, as a plain book: no order of steps, no other moment than now, nothing to fail.
+"""What the service should come to, as a plain model: no order of steps, no other moment than now, nothing to fail.
 
 The state machine compares the real thing with it after each of its steps.
 """
@@ -75,7 +75,7 @@ class Limbo:
 
 
 @dataclass
-class Book:
+class ReferenceModel:
     """Registrations by zone and address, and what else is in NetBox. `hosts`: the addresses of each zone and family, in
     the order in which they are handed out."""
 
