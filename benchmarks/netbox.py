@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,7 +25,7 @@ from netbox_simulator.state import PREFIX, Prefix
 from netbox_simulator.validation import parse_network
 
 TOKEN: Final = "0123456789abcdef0123456789abcdef01234567"
-LONG_AGO: Final = "2026-01-01T00:00:00.000000Z"
+LONG_AGO: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def build(site: dict[str, Any]) -> NetBoxModel:
@@ -36,7 +37,7 @@ def build(site: dict[str, Any]) -> NetBoxModel:
         container = containers[zone]
         for each in range(number):
             first = container.first + each * step
-            row = _child(container, state.next_id(PREFIX), first, container.family)
+            row = _child(container, state.next_id(PREFIX), first, container.family, number=each)
             state.put_prefix(row)
     (tag,) = state.rows(TAG)
     for one in Dataset(site.get("stock", 0)):
@@ -49,7 +50,9 @@ def build(site: dict[str, Any]) -> NetBoxModel:
     return model
 
 
-def _child(container: Prefix, prefix_id: int, first: int, family: int) -> Prefix:
+def _child(container: Prefix, prefix_id: int, first: int, family: int, *, number: int = 0) -> Prefix:
+    """A child prefix, made one second after the one of the number before."""
+    stamp = (LONG_AGO + timedelta(seconds=number)).isoformat(timespec="microseconds").replace("+00:00", "Z")
     return Prefix(
         id=prefix_id,
         family=family,
@@ -58,8 +61,8 @@ def _child(container: Prefix, prefix_id: int, first: int, family: int) -> Prefix
         vrf=container.vrf,
         tenant=container.tenant,
         role=container.role,
-        created=LONG_AGO,
-        last_updated=LONG_AGO,
+        created=stamp,
+        last_updated=stamp,
     )
 
 

@@ -14,6 +14,7 @@ import asyncio
 import json
 import sys
 import tempfile
+from bisect import bisect_left
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
@@ -32,6 +33,7 @@ from ipam_lib.config import Settings
 from ipam_lib.ids import object_ids
 from ipam_lib.netbox.client import NetBoxClient
 from ipam_lib.netbox.space import RELOAD_SHARE
+from netbox_simulator import NetBoxModel
 
 SIZES: Final = (65_536, 1_000_000)
 ZONE: Final = "inet"
@@ -80,21 +82,39 @@ class Costs:
         return self.idle_minute + self.registrations
 
 
-class _Counted:
-    """Counts what goes through the application of the simulator."""
+class Front:
+    """Counts what goes to the simulator. Pages of the children of the container come from a sorted list: the simulator
+    looks through all of them for each page, so a million would take an hour."""
 
-    def __init__(self) -> None:
+    def __init__(self, model: NetBoxModel) -> None:
+        self._model = model
         self._requests = self._rows = 0
+        self._ids: list[int] = []
 
     @web.middleware
-    async def count(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def handle(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """A middleware."""
-        answer = await handler(request)
+        query = request.query
+        listed = request.path == "/api/ipam/prefixes/" and "within" in query and "last_updated__gte" not in query
+        answer = self.page(int(query["id__gte"]), int(query["limit"])) if listed else await handler(request)
         self._requests += 1
         if request.method == "GET" and isinstance(answer, web.Response) and isinstance(answer.body, bytes):
             content = json.loads(answer.body)
             self._rows += len(content["results"]) if "results" in content else 1
         return answer
+
+    def page(self, first_id: int, limit: int) -> web.Response:
+        """A page of the prefixes that are no containers, as the simulator answers it."""
+        rows = self._model.state.prefixes.rows
+        if not first_id:
+            self._ids = sorted(row.id for row in rows.values() if row.status != "container")
+        begin = bisect_left(self._ids, first_id)
+        results = [
+            {"id": row.id, "prefix": row.text, "vrf": row.vrf and {"id": row.vrf}, "last_updated": row.last_updated}
+            for row in map(rows.__getitem__, self._ids[begin : begin + limit])
+        ]
+        left = len(self._ids) - begin
+        return web.json_response({"count": left, "next": "more" if left > limit else None, "results": results})
 
     def taken(self) -> Cost:
         """What there was since the last call."""
@@ -108,13 +128,13 @@ async def measure(children: int, directory: Path, refresh_seconds: float = 600.0
     model = netbox.build(
         {"token": netbox.TOKEN, "zones": {ZONE: {"ipv4": [PREFIX]}}, "children": {ZONE: [children, 1]}}
     )
-    counted = _Counted()
+    counted = Front(model)
     app = netbox_simulator.create_app(model)
-    app.middlewares.append(counted.count)
+    app.middlewares.append(counted.handle)
     async with netbox_simulator.serve(app) as url, _client(directory, url) as client:
         [container] = await client.zone_reader.containers(limit=LIMIT)
         new_id = object_ids()
-        # The newest row tells the time by NetBox's clock. All others have one stamp, long ago.
+        # The newest row tells the time by NetBox's clock.
         await client.create_exact(container, FIRST, uuid=new_id(), limit=LIMIT)
         counted.taken()
         if (problem := await client.space.load(container)) is not None:

@@ -230,6 +230,8 @@ class Comparison:
         number = self.effort.requests
         mine, theirs = FRAGMENTED
         children = f"{self.effort.children:,} alternating children"
+        # Filling the pool keeps NetBox busy, too.
+        self._fill()
         site.until(lambda: self._has_picture(mine), "a picture of the fragmented container")
         turns = in_turns(
             self.effort.slow_rounds,

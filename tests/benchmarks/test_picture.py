@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from benchmarks.picture import REGISTRATIONS, Cost, Costs, measure, table
+from benchmarks.netbox import TOKEN, build
+from benchmarks.picture import REGISTRATIONS, Cost, Costs, Front, measure, table
 
 # The container itself before and after, IP addresses, IP ranges.
 BESIDE = 4
+
+
+def test_the_pages_in_front_of_the_simulator_are_those_of_the_simulator() -> None:
+    model = build({"token": TOKEN, "zones": {"inet": {"ipv4": ["10.0.0.0/24"]}}, "children": {"inet": [7, 2]}})
+    headers = {"Authorization": f"Token {TOKEN}"}
+    front, first_id = Front(model), 0
+    for expected in (3, 3, 1):
+        query = f"within=10.0.0.0/24&fields=id,prefix,vrf,last_updated&id__gte={first_id}&ordering=id&limit=3"
+        theirs = model.handle("GET", f"/api/ipam/prefixes/?{query}", headers=headers).json()
+        answer = front.page(first_id, 3)
+        assert isinstance(answer.text, str)
+        ours = json.loads(answer.text)
+        assert len(ours["results"]) == expected
+        assert (ours["count"], ours["next"] is None) == (theirs["count"], theirs["next"] is None)
+        for one in theirs["results"]:
+            one["vrf"] = one["vrf"] and {"id": one["vrf"]["id"]}
+        assert ours["results"] == theirs["results"]
+        first_id = ours["results"][-1]["id"] + 1
 
 
 async def test_the_costs_of_a_container_are_counted(tmp_path: Path) -> None:
