@@ -80,7 +80,9 @@ def is_ours(description: str, described: Sequence[str]) -> bool:
 
 def _clean(text: str) -> str:
     """The text in one line, without invisible characters, and with single spaces: as NetBox stores it."""
-    return " ".join("".join(" " if unicodedata.category(one) in _UNFIT else one for one in text).split())
+    if not text.isprintable():  # else there is none of them, which is the usual case
+        text = "".join(" " if unicodedata.category(one) in _UNFIT else one for one in text)
+    return " ".join(text.split())
 
 
 def _shortened(text: str, longest: int) -> str:

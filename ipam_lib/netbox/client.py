@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
@@ -14,7 +13,6 @@ from ipam_lib.errors import (
     ContainerFull,
     ContainerGone,
     DuplicatePrefix,
-    NetBoxError,
     NetBoxRejected,
     NetBoxUnavailable,
 )
@@ -27,9 +25,11 @@ from ipam_lib.netbox.payloads import UnexpectedResponse
 from ipam_lib.netbox.prefix_reader import PREFIXES, PrefixReader
 from ipam_lib.netbox.responses import (
     REJECTED,
+    Failures,
     NetBoxBroken,
     NetBoxResponse,
     is_duplicate,
+    names_tags,
 )
 from ipam_lib.netbox.space import AddressSpace
 from ipam_lib.netbox.space_create import SpaceCreator
@@ -209,7 +209,7 @@ class NetBoxClient(NetBox):
         budget = self._transport.budget(limit)
         remembered = self._tag
         answer = await self._post(operation, path, payload(await self._constraint_tag(budget)), budget, expected)
-        if remembered is not None and answer.status == 400 and _names_tags(answer.body):
+        if remembered is not None and answer.status == 400 and names_tags(answer.body):
             log.warning("NetBox has no tag %d any more; looking up its id again", remembered)
             if self._tag == remembered:
                 self._tag = None
@@ -283,7 +283,7 @@ class NetBoxClient(NetBox):
         error is raised at the end. If none of them could be deleted, the right is missing, and the rest is not tried.
         """
         budget = self._transport.budget(limit)
-        failures = _Failures()
+        failures = Failures()
         by_id = {prefix.id: prefix for prefix in prefixes}
         # Ascending, so that two instances that delete the same prefixes do not lock them in opposite order.
         for chunk in chunks(sorted(by_id), AT_ONCE):
@@ -358,7 +358,7 @@ class NetBoxClient(NetBox):
         error is raised at the end."""
         budget = self._transport.budget(limit)
         done: set[int] = set()
-        failures = _Failures()
+        failures = Failures()
         for chunk in chunks(sorted(changes, key=lambda change: change.id), AT_ONCE):
             left = [chunk]
             if len(chunk) > 1:
@@ -393,26 +393,6 @@ class NetBoxClient(NetBox):
         return done
 
 
-class _Failures:
-    """The errors of single prefixes in a bulk, collected so that one prefix does not stop the others."""
-
-    def __init__(self) -> None:
-        self.errors: list[NetBoxError] = []
-
-    @contextmanager
-    def collected(self) -> Iterator[None]:
-        """Collect the error of this prefix. Errors that say that NetBox as a whole is away are raised."""
-        try:
-            yield
-        except (NetBoxRejected, NetBoxBroken) as error:
-            self.errors.append(error)
-
-    def raise_first(self) -> None:
-        """Raise the first error, if there is one."""
-        if self.errors:
-            raise self.errors[0]
-
-
 def _all_created(
     operation: str, body: Any, container: Container, uuids: Sequence[str], addresses: Sequence[str] | None = None
 ) -> list[Prefix]:
@@ -437,8 +417,3 @@ def _created(operation: str, body: Any, container: Container, uuid: str, address
         return made
 
     return read_all(operation, [body], read)[0]
-
-
-def _names_tags(body: Any) -> bool:
-    items = body if isinstance(body, list) else [body]
-    return any(isinstance(item, dict) and "tags" in item for item in items)

@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from ipam_lib.errors import NetBoxRejected, NetBoxUnavailable
+from ipam_lib.errors import NetBoxError, NetBoxRejected, NetBoxUnavailable
 
 REJECTED = "NetBox refused the request; the service's log says why"
 UNREACHED = "NetBox is not where it is expected; the service's log says why"
@@ -32,6 +33,26 @@ class NetBoxBroken(NetBoxUnavailable):
 
 class NetBoxUnexpected(NetBoxUnavailable):
     """NetBox answered, but the answer does not fit the request: what it did, if anything, is unknown."""
+
+
+class Failures:
+    """The errors of single prefixes in a bulk, collected so that one prefix does not stop the others."""
+
+    def __init__(self) -> None:
+        self.errors: list[NetBoxError] = []
+
+    @contextmanager
+    def collected(self) -> Iterator[None]:
+        """Collect the error of this prefix. Errors that say that NetBox as a whole is away are raised."""
+        try:
+            yield
+        except (NetBoxRejected, NetBoxBroken) as error:
+            self.errors.append(error)
+
+    def raise_first(self) -> None:
+        """Raise the first error, if there is one."""
+        if self.errors:
+            raise self.errors[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,3 +169,9 @@ def _seconds(retry_after: str | None) -> int | None:
     if retry_after is None or not re.fullmatch(r"[0-9]{1,5}", retry_after.strip()):
         return None
     return max(1, int(retry_after))
+
+
+def names_tags(body: Any) -> bool:
+    """Whether NetBox refused the tags of a prefix, or of one in a list."""
+    items = body if isinstance(body, list) else [body]
+    return any(isinstance(item, dict) and "tags" in item for item in items)

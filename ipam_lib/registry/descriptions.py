@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ipam_lib.description import DescriptionTemplate, is_ours, with_text
-from ipam_lib.errors import IPAMError, NetBoxRejected
+from ipam_lib.errors import NetBoxError
 from ipam_lib.models import PoolState, Registration, State
 from ipam_lib.netbox.base import Prefix, PrefixChange
 from ipam_lib.registry import owned_prefixes, writes
@@ -35,17 +35,18 @@ WRITERS = 16
 @dataclass(slots=True)
 class DescriptionReport:
     """The result of a round. `written`: descriptions that were written in NetBox. `failed`: registrations whose
-    description NetBox refused; the next round tries again. `error`: the first refusal."""
+    description could not be written; the next round tries again. `error`: the first error."""
 
     written: int = 0
     failed: int = 0
-    error: IPAMError | None = None
+    error: NetBoxError | None = None
 
 
 async def describe(context: Context) -> DescriptionReport:
-    """One round over the registrations that are due. If NetBox refuses some of them, the others are still done.
+    """One round over the registrations that are due. If NetBox refuses some of them, the others are still done. While
+    NetBox is away, they stay due.
 
-    Raises Unavailable if the storage or NetBox is away; the remaining registrations stay due.
+    Raises StorageUnavailable.
     """
     report = DescriptionReport()
     if context.settings.description is None:
@@ -56,7 +57,7 @@ async def describe(context: Context) -> DescriptionReport:
             break
         try:
             report.written += len(await write(context, page, context.deadline()))
-        except NetBoxRejected as error:
+        except NetBoxError as error:
             report.failed += len(page)
             report.error = report.error or error
     return report
