@@ -136,8 +136,9 @@ def test_a_secret_is_replaced(legacy: Installation, arguments: tuple[str, ...], 
     assert (done.status, done.err) == (0, "")
     assert done.out == "the secret of 83.118.168.1/32 in zone inet was replaced, for 3 services\n"
     assert legacy.run("show-secret", *ADDRESS).out == NEW + "\n"
-    # Nothing else of the document has changed.
-    assert legacy.raw(FIRST["_id"]) == FIRST | {"secret": legacy.cipher().seal(NEW), "revision": 1}
+    # Nothing else of the document has changed, but that its prefix needs a description: the earlier service wrote none.
+    added = {"revision": 1, "description_due": True}
+    assert legacy.raw(FIRST["_id"]) == FIRST | {"secret": legacy.cipher().seal(NEW)} | added
 
 
 def test_while_the_earlier_service_runs_it_can_read_what_is_replaced(legacy: Installation) -> None:
