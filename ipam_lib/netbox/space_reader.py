@@ -71,10 +71,11 @@ class SpaceReader:
     async def ip_ranges(
         self, container: Container, *, since: datetime | None = None, limit: float
     ) -> AsyncIterator[list[Occupant]]:
-        """Pages of the IP ranges inside a container, but for those that are deprecated."""
-        params = [("parent", container.prefix), ("fields", "id,start_address,end_address,vrf,status,last_updated")]
+        """Pages of the IP ranges in a container's VRF and family, but for those that are deprecated. NetBox's filter
+        `parent` does not find a range that is only partly inside the container."""
+        params = [("fields", "id,start_address,end_address,vrf,status,last_updated")]
         async for rows in self._rows("ip_ranges", IP_RANGES, container, params, since, limit, _ip_range):
-            yield rows
+            yield [row for row in rows if (":" in row.text) == (container.ip_family == "ipv6")]
 
     async def _rows(
         self,

@@ -126,6 +126,7 @@ MUTANTS = [
         "registry/recover.py",
         "timedelta(seconds=context.settings.longest_request)",
         "timedelta(seconds=-24)",
+        seed=210,
     ),
     Mutant(
         "aborting without the compare-and-set",
@@ -205,8 +206,8 @@ MUTANTS = [
         "registry/pool/worker.py",
         "elif holder is not None and holder.state is State.LIVE and self.context.netbox.available:",
         "elif holder is not None and self.context.netbox.available:",
-        seed=200,
         warm=True,
+        seed=255,
     ),
     Mutant(
         "putting back what a creation has claimed that is under way",
@@ -214,6 +215,7 @@ MUTANTS = [
         "holder is not None and (holder.state is not State.LIVE or same(holder.address, entry.address))",
         "holder is not None and holder.state is not State.CREATING and same(holder.address, entry.address)",
         warm=True,
+        seed=70,
     ),
     Mutant(
         "never putting back",
@@ -263,6 +265,7 @@ MUTANTS = [
         "entry.lease_until + extra_time < now",
         "entry.lease_until - extra_time < now",
         warm=True,
+        seed=250,
     ),
     Mutant(
         "a cooldown that is over at once",
@@ -292,6 +295,7 @@ MUTANTS = [
         "    for registration in registrations:\n"
         "        await writes.delete(context, registration, deadline)\n"
         "    await address_history.record(context, registrations, deadline)\n",
+        seed=245,
     ),
     Mutant(
         "a document removes its departed services before the history is written",
@@ -318,6 +322,7 @@ MUTANTS = [
         "registry/address_history.py",
         "        if standing == before:\n",
         "        if True:\n",
+        seed=195,
     ),
     Mutant(
         "no look beside the creation",

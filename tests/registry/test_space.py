@@ -38,6 +38,16 @@ async def test_the_gateway_and_a_range_are_passed_over(world: World, picture: bo
     await world.settled()
 
 
+@seen
+async def test_a_range_that_is_partly_outside_the_container_is_passed_over(world: World, picture: bool) -> None:
+    enter(world, "192.0.1.250/24", "ip-ranges", end_address="192.0.2.1/24")
+    # In the other family: its first address is the same number as the one that is to be registered.
+    enter(world, "::c000:202/128", "ip-ranges", end_address="::c000:203/128")
+    await begin(world, picture=picture)
+    assert await world.register() == "192.0.2.2/32"
+    await world.settled()
+
+
 async def test_the_earlier_services_way_is_there_to_be_had(world: World) -> None:
     enter(world, "192.0.2.0/24")
     world.configure(ip_addresses="ignore")

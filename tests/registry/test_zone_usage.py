@@ -256,8 +256,7 @@ def counted(layout: dict[str, Any], zone: str) -> tuple[int, int, int, int]:
         elif inside:
             pass  # ours
         elif any(host == one and not deprecated for one, deprecated in layout["addresses"]) or any(
-            first <= host < first + length and {first, first + length - 1} <= set(net)
-            for first, length in layout["ranges"]
+            first <= host < first + length for first, length in layout["ranges"]
         ):
             addresses += 1
         elif at not in layout["utilized"]:
