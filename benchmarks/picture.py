@@ -32,7 +32,7 @@ from ipam_lib.clock import SystemClock
 from ipam_lib.config import Settings
 from ipam_lib.ids import object_ids
 from ipam_lib.netbox.client import NetBoxClient
-from ipam_lib.netbox.space import RELOAD_SHARE
+from ipam_lib.netbox.container_space import RELOAD_SHARE
 from netbox_simulator import NetBoxModel
 
 SIZES: Final = (65_536, 1_000_000)

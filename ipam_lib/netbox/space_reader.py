@@ -14,10 +14,10 @@ from typing import Any
 from ipam_lib.addresses import contains, network
 from ipam_lib.netbox import payloads
 from ipam_lib.netbox.base import Container, Occupant, Prefix
+from ipam_lib.netbox.container_space import ContainerState
 from ipam_lib.netbox.paging import pages, read_all
 from ipam_lib.netbox.payloads import UnexpectedResponse
 from ipam_lib.netbox.prefix_reader import PREFIXES, PrefixReader, vrf_filter
-from ipam_lib.netbox.space import ContainerState
 from ipam_lib.netbox.transport import Params, Transport
 
 IP_ADDRESSES = "api/ipam/ip-addresses/"

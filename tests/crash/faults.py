@@ -18,7 +18,8 @@ from ipam_lib.errors import NetBoxUnavailable, StorageUnavailable
 from ipam_lib.models import Filter, IPFamily, QuotaOwner, Registration, ServiceKey, State
 from ipam_lib.netbox.base import Container, NetBox, Occupant, Prefix, PrefixChange
 from ipam_lib.netbox.coalesce import Coalescer
-from ipam_lib.netbox.space import AddressSpace, ContainerState
+from ipam_lib.netbox.container_space import ContainerState
+from ipam_lib.netbox.space import AddressSpace
 from ipam_lib.netbox.space_create import SpaceCreator
 from ipam_lib.storage.base import DuplicateReport, Store
 from ipam_lib.storage.usage import Usage

@@ -373,10 +373,10 @@ MUTANTS = [
     ),
     Mutant(
         "the page before a failure taken for the whole",
-        "netbox/space.py",
+        "netbox/container_space.py",
         '            problem = f"it could not be read: {error.detail or error}"\n',
         '            problem = f"it could not be read: {error.detail or error}"\n'
-        "            space.occupancy.replace(space.occupancy._loading)\n",
+        "            self.occupancy.replace(self.occupancy._loading)\n",
         tests="tests/netbox/test_space.py -k a_load_that_breaks",
     ),
     Mutant(

@@ -15,7 +15,8 @@ from ipam_lib.errors import ContainerFull, NetBoxRejected, NetBoxUnavailable
 from ipam_lib.models import IPAddressPolicy
 from ipam_lib.netbox import picture
 from ipam_lib.netbox.base import Container, Occupant, OccupantKind, Prefix
-from ipam_lib.netbox.space import AddressSpace, ContainerState
+from ipam_lib.netbox.container_space import ContainerState
+from ipam_lib.netbox.space import AddressSpace
 from tests.support.clock import FakeClock
 
 SMALL = Container(7, "192.0.2.0/29", "ipv4", "inet")
@@ -393,7 +394,7 @@ async def test_the_worker_loads_each_container_when_it_is_due(site: Site) -> Non
 @pytest.mark.parametrize(("hidden", "broken", "pause"), [(0, False, 1000), (1, False, 1000), (0, True, 100)])
 async def test_full_loads_take_a_small_part_of_the_time(site: Site, hidden: int, broken: bool, pause: float) -> None:
     """Also of a container that has no picture afterwards. One that could not be read is tried sooner."""
-    site.space._refresh_seconds = 30
+    site.space._reads.refresh_seconds = 30
     site.reader.gate.clear()
     site.reader.hidden = hidden
     loading = asyncio.create_task(site.space.load_due([SMALL]))

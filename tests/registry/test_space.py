@@ -51,7 +51,7 @@ async def test_a_range_that_is_partly_outside_the_container_is_passed_over(world
 async def test_the_earlier_services_way_is_there_to_be_had(world: World) -> None:
     enter(world, "192.0.2.0/24")
     world.configure(ip_addresses="ignore")
-    world.netbox.inner.space._policy = "ignore"
+    world.netbox.inner.space._reads.policy = "ignore"
     await begin(world, picture=True)
     assert await world.register() == FIRST
 

@@ -154,7 +154,7 @@ async def test_ip_addresses_that_may_not_be_viewed_are_not_called_none(world: Wo
 
 async def test_what_is_ignored_is_not_called_none(world: World) -> None:
     enter(world.server, world.vrf("inet"), "192.0.2.3/24")
-    world.netbox.inner.space._policy = "ignore"
+    world.netbox.inner.space._reads.policy = "ignore"
     await world.see_space()
     assert taken(await use(world.registry)) == (0, None, 12)
 
