@@ -15,7 +15,7 @@ from ipam_lib.description import DescriptionTemplate
 from ipam_lib.errors import NetBoxError, TimeLimitReached
 from ipam_lib.models import IPAddressPolicy, PoolEntry, QuotaOwner, Registration, Service
 from ipam_lib.netbox.base import NetBox, Zones
-from ipam_lib.registry.quotas import Quotas
+from ipam_lib.registry.quota_state import QuotaState
 from ipam_lib.storage.base import Store
 
 log = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ class Context:
     new_id: Callable[[], str]
     settings: RegistrySettings = field(default_factory=RegistrySettings)
     random: random.Random = field(default_factory=random.Random)
-    quotas: Quotas = field(default_factory=Quotas)
+    quotas: QuotaState = field(default_factory=QuotaState)
 
     def lease(self) -> datetime:
         """The end of a lease taken now."""

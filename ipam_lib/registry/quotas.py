@@ -9,25 +9,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, get_args
-from weakref import WeakValueDictionary
+from typing import Final
 
 from ipam_lib.errors import QuotaExceeded
 from ipam_lib.ids import uuid_spellings
 from ipam_lib.models import QuotaOwner, Registration, Request, ServiceKey
-
-if TYPE_CHECKING:
-    from ipam_lib.registry.context import Context
+from ipam_lib.registry.context import Context
+from ipam_lib.registry.quota_state import OWNERS
 
 log = logging.getLogger(__name__)
 
-OWNERS: Final[tuple[QuotaOwner, ...]] = get_args(QuotaOwner)
 NEARLY_USED: Final = 0.9
 
 
@@ -44,18 +40,6 @@ class QuotaUse:
     limit: int
     highest: int
     nearly_used: int
-
-
-class Quotas:
-    """The state of the quotas in this process. `refused`: the number of refused requests, by owner."""
-
-    def __init__(self) -> None:
-        self.refused: Counter[str] = Counter(dict.fromkeys(OWNERS, 0))
-        self._locks: WeakValueDictionary[tuple[QuotaOwner, str, str], asyncio.Lock] = WeakValueDictionary()
-
-    def lock(self, owner: QuotaOwner, zone: str, owner_id: str) -> asyncio.Lock:
-        """The lock of a cluster or namespace in a zone, without regard to the case of its ID."""
-        return self._locks.setdefault((owner, zone, owner_id.lower()), asyncio.Lock())
 
 
 @asynccontextmanager
