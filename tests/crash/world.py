@@ -528,15 +528,23 @@ class World:
         for reader in readers:
             reader.cancel()
         if self.odds.latecomers:
-            for _ in range(3):
-                async for found in self.registries[self.instances[-1].name].reconcile(fix=True):
-                    self.note(f"reconcile: {found}")
-                await asyncio.sleep(60)
+            await self.reconcile()
         self.at_rest = True
         await asyncio.sleep(120)  # the workers end their rounds: nothing is under way
         await self.look()
         await self.store.close()
         return self.summary
+
+    async def reconcile(self) -> None:
+        """Reconcile until there is no difference. Three rounds repair one, which may bring another one to light: a
+        prefix counts as left over only when the registration has its own prefix again."""
+        for _ in range(9):
+            found = [one async for one in self.registries[self.instances[-1].name].reconcile(fix=True)]
+            await asyncio.sleep(60)
+            if not found:
+                return
+            for one in found:
+                self.note(f"reconcile: {one}")
 
     async def look(self) -> None:
         """Compare both sides, and both with what was answered."""
