@@ -538,8 +538,11 @@ class World:
     async def reconcile(self) -> None:
         """Reconcile until there is no difference. Three rounds repair one, which may bring another one to light: a
         prefix counts as left over only when the registration has its own prefix again."""
+        asked_at = dict(self.netbox.asked_at)
         for _ in range(9):
             found = [one async for one in self.registries[self.instances[-1].name].reconcile(fix=True)]
+            # A prefix that is created again for a live registration hands nothing out, whatever is on its address now.
+            self.netbox.asked_at = dict(asked_at)
             await asyncio.sleep(60)
             if not found:
                 return
