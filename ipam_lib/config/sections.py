@@ -152,7 +152,7 @@ class ServerSection:
     )
     refusals_per_second: int = setting(
         Integer(0, 100_000),
-        "Errors (4xx) that one source gets in a second, for long. The answers to further ones wait up to 5 seconds."
+        "Errors (4xx) a second that one source gets in the long run. The answers to further ones wait up to 5 seconds."
         " Other answers never wait. 0 for no limit.",
         default=50,
     )

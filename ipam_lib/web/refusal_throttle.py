@@ -29,15 +29,15 @@ MOST_SOURCES: Final = 10_000
 
 @dataclass(slots=True)
 class _Source:
-    """`next_at`: when the next refusal is due at the latest rate. `warned_at`: when the log was told."""
+    """`next_at`: time of the next refusal at the rate of the throttle. `warned_at`: time of the last warning."""
 
     next_at: float
     warned_at: float
 
 
 class RefusalThrottle:
-    """See the module. `rate`: refusals a second that a source gets for long; 0 for no limit. `monotonic`: the clock, in
-    seconds."""
+    """See the module. `rate`: refusals a second that one source gets in the long run; 0 for no limit.
+    `monotonic`: the clock, in seconds."""
 
     def __init__(self, monotonic: Callable[[], float], rate: float, *, most_sources: int = MOST_SOURCES) -> None:
         self._monotonic = monotonic

@@ -328,7 +328,7 @@ def near(told: datetime | None, real: datetime | None) -> bool:
 
 @pytest.mark.soak
 @pytest.mark.parametrize(("on", "lives"), [(on_memory, amount(40, 600)), (on_sqlite, amount(8, 60))])
-def test_the_service_does_what_the_book_says(on: Callable[[type[Life]], type[Life]], lives: int) -> None:
+def test_the_service_does_what_the_model_says(on: Callable[[type[Life]], type[Life]], lives: int) -> None:
     live(on(RegistryMachine), lives)
 
 
